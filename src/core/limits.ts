@@ -1,0 +1,53 @@
+/**
+ * Every bound in one place, units last in the name. Relations between bounds are asserted when the module loads, so that
+ * a change that makes two of them disagree fails at start-up and in every test, not at 03:12.
+ */
+
+export const limits = {
+  // records
+  recordBytesMax: 64 * 1024,
+  manifestBytesMax: 4 * 1024,
+  membershipBytesMax: 64 * 1024,
+  recordsPerMemberMax: 20_000,
+  membersMax: 512,
+  portsPerServiceMax: 64,
+  accountsPerServiceMax: 64,
+  localitiesPerServiceMax: 64,
+  gatewaysPerMemberMax: 32,
+  rootsPerMemberMax: 8,
+  capacityMax: 1_000_000,
+  nameLengthMax: 63,
+  addressRangesMax: 64,
+  namespacesMax: 4_096,
+  // store
+  txnOpsMax: 120,
+  storeUnaryTimeoutMs: 5_000,
+  watchSilenceMaxMs: 12_000,
+  watchProgressIntervalMs: 4_000,
+  // xds
+  requestBytesMax: 4 * 1024 * 1024,
+  streamsMax: 10_000,
+  subscriptionsPerStreamMax: 100_000,
+  nodeIdLengthMax: 512,
+  errorDetailLengthMax: 1_024,
+  streamBufferedBytesMax: 64 * 1024 * 1024,
+  slowStreamTimeoutMs: 30_000,
+  // certificates
+  csrBytesMax: 8 * 1024,
+  tokenBytesMax: 16 * 1024,
+  certificateTtlMaxS: 86_400,
+  // saved state
+  stateBytesMax: 512 * 1024 * 1024,
+} as const;
+
+const holds = (condition: boolean, relation: string): void => {
+  if (!condition) throw new Error(`limits: ${relation} does not hold`);
+};
+
+holds(limits.txnOpsMax < 128, 'txnOpsMax below the 128 operations that etcd allows in a transaction');
+holds(limits.recordBytesMax * 16 < 1.5 * 1024 * 1024, 'sixteen records fit into one etcd request');
+holds(
+  limits.watchProgressIntervalMs * 3 <= limits.watchSilenceMaxMs,
+  'three progress requests fit into the silence allowed',
+);
+holds(limits.watchSilenceMaxMs < 15_000, 'a half-open watch is noticed within 15 s');

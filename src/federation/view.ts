@@ -1,0 +1,66 @@
+/**
+ * The merged view of all members. Types here; the merging itself is in `merge.ts`, and what one member's records amount
+ * to (staging, manifests, high-water marks) in `member.ts`.
+ */
+import type { IsthmusError } from '../core/errors.ts';
+import type { ServiceKey } from '../core/names.ts';
+import type { GatewaysRecord, ServiceRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type { Member } from '../trust/membership.ts';
+import type { LocalService } from './local.ts';
+
+/** The head of a member's manifest, the measure of how much of it is known. */
+export interface ManifestHead {
+  readonly epoch: bigint;
+  readonly sequence: bigint;
+}
+
+/** What one member has published and a manifest of its covers. */
+export interface MemberView {
+  readonly member: Member;
+  readonly head: ManifestHead | undefined;
+  /** On our monotonic clock: when the sequence last rose. */
+  readonly freshAtMs: number | undefined;
+  readonly shuttingDown: boolean;
+  readonly gateways: GatewaysRecord | undefined;
+  readonly trust: TrustRecord | undefined;
+  readonly vantage: VantageRecord | undefined;
+  readonly services: ReadonlyMap<ServiceKey, ServiceRecord>;
+  /** Records or manifests refused, newest last, bounded; shown by `status`. */
+  readonly problems: readonly IsthmusError[];
+}
+
+export interface MergedPort {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: string;
+}
+
+/** A disagreement between exporters, settled by the MCS rules (the oldest export wins); reported on the ServiceExport. */
+export interface Conflict {
+  readonly field: 'ports' | 'sessionAffinity' | 'headless' | 'mode';
+  readonly winner: string;
+  readonly losers: readonly string[];
+  readonly message: string;
+}
+
+/** One service of the cluster set, as seen from here. */
+export interface ServiceView {
+  readonly key: ServiceKey;
+  readonly namespace: string;
+  readonly name: string;
+  readonly hostname: string;
+  readonly local: LocalService | undefined;
+  /** Exporting members other than this cluster, by name. */
+  readonly remotes: ReadonlyMap<string, ServiceRecord>;
+  readonly ports: readonly MergedPort[];
+  readonly mode: 'gateway' | 'direct';
+  /** Set when the service has no data path across clusters (headless, session affinity). */
+  readonly unsupported: IsthmusError | undefined;
+  readonly conflicts: readonly Conflict[];
+}
+
+export interface View {
+  readonly self: string;
+  readonly members: ReadonlyMap<string, MemberView>;
+  readonly services: ReadonlyMap<ServiceKey, ServiceView>;
+}
