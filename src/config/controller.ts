@@ -1,0 +1,142 @@
+/**
+ * Every key of the controller, in one zod schema: it gives the types, the checks, the JSON schema (`isthmus config schema`) and,
+ * through the repo's own test, docs/CONFIGURATION.md.
+ */
+import { z } from 'zod';
+import { address, label, ms } from './fields.ts';
+
+export const configSchema = z.strictObject({
+  clusterset: label('clusterset').describe('Name of the cluster set, the same in every member.'),
+  member: label('member').describe('Name of this cluster in the set.'),
+  network: label('network').describe('Name of the network that this cluster’s pods share.'),
+  trustDomain: z.string().min(1).max(255).default('cluster.local').describe('SPIFFE trust domain of the mesh.'),
+  clusterDomain: z.string().min(1).max(255).default('cluster.local').describe('DNS suffix of Kubernetes services.'),
+  namespace: label('namespace').default('isthmus-system').describe('Namespace that Isthmus runs in.'),
+  replica: label('replica').default('isthmus-controller-0').describe('Name of this controller pod (POD_NAME).'),
+  memberDir: z
+    .string()
+    .default('/etc/isthmus/member')
+    .describe('Directory of the member bundle that `isthmus init` wrote and `isthmus join` installed.'),
+  serviceMode: z
+    .enum(['gateway', 'direct'])
+    .default('gateway')
+    .describe('How exported services of other members are reached, unless annotated `isthmus.dev/mode`.'),
+  store: z
+    .strictObject({
+      endpoints: z
+        .array(z.url({ protocol: /^https$/, error: 'must be https://<host>:<port>' }))
+        .min(1)
+        .max(16)
+        .describe('etcd client URLs.'),
+      caFile: z.string().default('etcd-ca.pem').describe('CA of the etcd servers; a relative path is in memberDir.'),
+      certFile: z.string().default('etcd-client.pem').describe('Client certificate whose common name is the member.'),
+      keyFile: z.string().default('etcd-client-key.pem').describe('Key of the client certificate.'),
+      allowUnsafeVersion: z
+        .boolean()
+        .default(false)
+        .describe('Accept an etcd with known authorization holes (below 3.5.33, 3.6.14, 3.7.1).'),
+    })
+    .describe('The store that the members share.'),
+  keys: z
+    .strictObject({
+      authorityFile: z
+        .string()
+        .default('authority.pem')
+        .describe('Public key (Ed25519) of the cluster set’s authority.'),
+      recordKeyFile: z.string().default('record-key.pem').describe('Private key that signs this member’s manifests.'),
+      federationCertFile: z.string().default('federation-ca.pem').describe('CA certificate of this member’s gateways.'),
+      federationKeyFile: z.string().default('federation-ca-key.pem').describe('Key of that CA.'),
+    })
+    .prefault({})
+    .describe('Keys of this member.'),
+  mesh: z
+    .strictObject({
+      cacertsDir: z.string().default('/etc/cacerts').describe('Intermediate CA in Istio’s cacerts layout.'),
+      certificateTtlS: z
+        .number()
+        .int()
+        .min(60)
+        .max(86_400)
+        .default(86_400)
+        .describe('Longest life of a workload certificate, seconds.'),
+    })
+    .prefault({})
+    .describe('The mesh of this cluster.'),
+  kube: z
+    .strictObject({
+      kubeconfig: z.string().optional().describe('Kubeconfig file; the pod’s service account when absent.'),
+      context: z.string().optional().describe('Context in the kubeconfig.'),
+    })
+    .prefault({})
+    .describe('How to reach this cluster’s API server.'),
+  listen: z
+    .strictObject({
+      tokenAddress: address
+        .default('0.0.0.0:15012')
+        .describe('Discovery and certificates for ztunnels (Kubernetes token).'),
+      gatewayAddress: address.default('0.0.0.0:15013').describe('Discovery for gateways (client certificate).'),
+      adminAddress: address.default('127.0.0.1:15000').describe('What the command line talks to; loopback only.'),
+      metricsAddress: address.default('0.0.0.0:15020').describe('Prometheus metrics.'),
+      healthAddress: address.default('0.0.0.0:15021').describe('/livez and /readyz.'),
+    })
+    .prefault({})
+    .describe('Listening addresses.'),
+  state: z
+    .strictObject({
+      dir: z.string().default('/var/lib/isthmus').describe('Directory of the last good state.'),
+      saveIntervalMs: ms(50, 60_000).default(1_000).describe('Shortest time between two saves, ms.'),
+    })
+    .prefault({})
+    .describe('The last good state on disk.'),
+  lease: z
+    .strictObject({
+      ttlMs: ms(1_000, 120_000).default(4_000).describe('Life of the writer’s lease, ms.'),
+      renewMs: ms(200, 60_000).default(1_000).describe('Time between renewals, ms.'),
+    })
+    .prefault({})
+    .refine((l) => l.renewMs * 3 <= l.ttlMs, {
+      path: ['renewMs'],
+      error: 'lease.renewMs must be at most a third of lease.ttlMs',
+    })
+    .describe('Which replica writes.'),
+  publish: z
+    .strictObject({
+      heartbeatMs: ms(200, 60_000).default(1_000).describe('A manifest is written at least this often, ms.'),
+      silenceMs: ms(1_000, 600_000)
+        .default(5_000)
+        .describe('A peer without a new manifest for this long is shown as silent, ms.'),
+    })
+    .prefault({})
+    .describe('Records of this member.'),
+  failover: z
+    .strictObject({
+      order: z
+        .array(z.string().min(1).max(63))
+        .max(512)
+        .default([])
+        .describe('Members or regions by preference, after the own region.'),
+    })
+    .prefault({})
+    .describe('Order of the clusters that take over.'),
+  gateway: z
+    .strictObject({
+      service: label('gateway.service').default('isthmus-egress').describe('Service in front of the local gateways.'),
+      serviceAccount: label('gateway.serviceAccount')
+        .default('isthmus-gateway')
+        .describe('Account of the gateway pods.'),
+      probeIntervalMs: ms(20, 10_000).default(60).describe('Time between two probes of a local gateway pod, ms.'),
+    })
+    .prefault({})
+    .describe('The local gateways.'),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error'])
+        .default('info')
+        .describe('Least severe level written.'),
+    })
+    .prefault({})
+    .describe('Logging.'),
+});
+
+export type Config = z.infer<typeof configSchema>;

@@ -1,0 +1,14 @@
+/** Kinds of values that several keys share, each with an error that names the value. */
+import { z } from 'zod';
+import { isDnsLabel } from '../core/names.ts';
+
+export const label = (what: string) =>
+  z
+    .string()
+    .refine(isDnsLabel, { error: (i) => `${what} "${String(i.input)}" must be a DNS label (a-z, 0-9, -; 63 at most)` });
+
+/** `<ip>:<port>`. */
+export const address = z.string().regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):\d{1,5}$/, 'must be <ip>:<port>');
+
+/** A whole number of milliseconds between two bounds. */
+export const ms = (min: number, max: number) => z.number().int().min(min).max(max);
