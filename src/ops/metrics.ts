@@ -1,0 +1,95 @@
+/**
+ * Every metric, in one table: name, help, kind, labels. docs/METRICS.md names each (a test compares). Never a label per pod
+ * or per service: a cluster set has thousands. Base units, `_total` for counters.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+export const metricTable = {
+  isthmus_build_info: { kind: 'gauge', help: 'Always 1; the version is a label.', labels: ['version'] },
+  isthmus_store_connected: { kind: 'gauge', help: 'Whether the store answers this replica.', labels: [] },
+  isthmus_store_events_total: { kind: 'counter', help: 'Keys changed as seen by the watch.', labels: [] },
+  isthmus_store_snapshots_total: { kind: 'counter', help: 'Full states read, by reason.', labels: ['reason'] },
+  isthmus_writer: { kind: 'gauge', help: 'Whether this replica writes the records of its member.', labels: [] },
+  isthmus_publish_total: { kind: 'counter', help: 'Transactions of records, by result.', labels: ['result'] },
+  isthmus_publish_records: { kind: 'gauge', help: 'Records that this member publishes.', labels: [] },
+  isthmus_peer_manifest_age_seconds: {
+    kind: 'gauge',
+    help: 'Time since the peer’s sequence last rose.',
+    labels: ['peer'],
+  },
+  isthmus_peer_round_trip_seconds: {
+    kind: 'gauge',
+    help: 'Smoothed round trip to the peer’s gateways.',
+    labels: ['peer'],
+  },
+  isthmus_peer_reachable: { kind: 'gauge', help: 'Whether a gateway of the peer answers.', labels: ['peer'] },
+  isthmus_peer_services: { kind: 'gauge', help: 'Services that the peer exports.', labels: ['peer'] },
+  isthmus_record_refused_total: {
+    kind: 'counter',
+    help: 'Records, manifests or memberships refused.',
+    labels: ['peer', 'code'],
+  },
+  isthmus_xds_streams: { kind: 'gauge', help: 'Connected proxies, by role.', labels: ['role'] },
+  isthmus_xds_resources: { kind: 'gauge', help: 'Resources served, by type.', labels: ['type'] },
+  isthmus_xds_pushes_total: { kind: 'counter', help: 'Responses sent, by type.', labels: ['type'] },
+  isthmus_xds_nacks_total: { kind: 'counter', help: 'Resources that proxies rejected, by type.', labels: ['type'] },
+  isthmus_xds_denied_total: { kind: 'counter', help: 'Streams or requests denied, by code.', labels: ['code'] },
+  isthmus_certificates_total: { kind: 'counter', help: 'Certificate requests, by result.', labels: ['result'] },
+  isthmus_kube_watch_staleness_seconds: {
+    kind: 'gauge',
+    help: 'Time since the API server was last heard, by kind.',
+    labels: ['kind'],
+  },
+  isthmus_gateway_pod_healthy: { kind: 'gauge', help: 'Local gateway pods that answer.', labels: [] },
+  isthmus_state_age_seconds: { kind: 'gauge', help: 'Age of the last good state on disk.', labels: [] },
+  isthmus_translate_seconds: {
+    kind: 'histogram',
+    help: 'Time to turn one batch of changes into resources.',
+    labels: [],
+    buckets: [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5],
+  },
+  isthmus_propagation_seconds: {
+    kind: 'histogram',
+    help: 'From a peer’s records seen to the push of their resources.',
+    labels: [],
+    buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1],
+  },
+} as const satisfies Record<
+  string,
+  { kind: 'gauge' | 'counter' | 'histogram'; help: string; labels: readonly string[]; buckets?: readonly number[] }
+>;
+
+export type MetricName = keyof typeof metricTable;
+type Labels = Record<string, string>;
+
+export interface Metrics {
+  set(name: MetricName, value: number, labels?: Labels): void;
+  add(name: MetricName, labels?: Labels, by?: number): void;
+  observe(name: MetricName, seconds: number): void;
+  /** Forgets all label values of a gauge: for peers that left. */
+  reset(name: MetricName): void;
+  text(): Promise<string>;
+  readonly contentType: string;
+}
+
+export const openMetrics = (version: string): Metrics => {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const made = new Map<string, Gauge | Counter | Histogram>();
+  for (const [name, spec] of Object.entries(metricTable)) {
+    const common = { name, help: spec.help, labelNames: [...spec.labels], registers: [registry] };
+    if (spec.kind === 'gauge') made.set(name, new Gauge(common));
+    else if (spec.kind === 'counter') made.set(name, new Counter(common));
+    else made.set(name, new Histogram({ ...common, buckets: [...spec.buckets] }));
+  }
+  const metrics: Metrics = {
+    set: (name, value, labels = {}) => (made.get(name) as Gauge).set(labels, value),
+    add: (name, labels = {}, by = 1) => (made.get(name) as Counter).inc(labels, by),
+    observe: (name, seconds) => (made.get(name) as Histogram).observe(seconds),
+    reset: (name) => (made.get(name) as Gauge).reset(),
+    text: () => registry.metrics(),
+    contentType: registry.contentType,
+  };
+  metrics.set('isthmus_build_info', 1, { version });
+  return metrics;
+};
