@@ -1,0 +1,140 @@
+/** The command tree: names, options and help. What a command does is in its own file, loaded when it is called. */
+import { Command, CommanderError, Option } from 'commander';
+import { IsthmusError } from '../core/errors.ts';
+import { version } from '../version.ts';
+import { formats, reportFailure } from './output.ts';
+
+const output = () => new Option('-o, --output <format>', 'output format').choices([...formats]).default('table');
+
+const reach = (command: Command): Command =>
+  command
+    .addOption(
+      new Option('--controller <url...>', 'admin address of a controller, instead of the Kubernetes API').env(
+        'ISTHMUS_CONTROLLER',
+      ),
+    )
+    .option('--kubeconfig <file>', 'kubeconfig of the cluster')
+    .option('--context <name>', 'context in the kubeconfig')
+    .option('-n, --namespace <name>', 'namespace that Isthmus runs in', 'isthmus-system');
+
+const configured = (command: Command): Command =>
+  command
+    .option('--config <file>', 'configuration file (YAML)')
+    .option('--set <key=value>', 'set one configuration key', (value: string, all: string[]) => [...all, value], []);
+
+const collect = (value: string, all: string[]): string[] => [...all, value];
+
+const setUpCommands = (program: Command): void => {
+  program
+    .command('init')
+    .description('make a cluster set: its authority, each member’s keys and etcd user')
+    .requiredOption('--clusterset <name>', 'name of the cluster set')
+    .requiredOption('--out <dir>', 'directory for the authority and one bundle per member')
+    .requiredOption('--etcd <url...>', 'etcd client URLs')
+    .requiredOption('--etcd-ca <file>', 'CA certificate of etcd')
+    .requiredOption('--etcd-ca-key <file>', 'key of that CA, to issue the members’ client certificates')
+    .requiredOption('--etcd-cert <file>', 'client certificate of etcd’s root user')
+    .requiredOption('--etcd-key <file>', 'its key')
+    .requiredOption(
+      '--member <spec>',
+      'name,region=R,zone=Z,network=N,range=CIDR[+CIDR],namespaces=NS[+NS] (repeat)',
+      collect,
+      [],
+    )
+    .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
+    .action(async (options) => (await import('./init.ts')).init(options));
+  program
+    .command('join')
+    .description('install a member’s bundle, its CA and the objects Isthmus needs into a cluster')
+    .requiredOption('--bundle <dir>', 'member bundle that `isthmus init` wrote')
+    .requiredOption('--cacerts <dir>', 'intermediate CA of this cluster (see `isthmus trust init`)')
+    .option('--kubeconfig <file>', 'kubeconfig of the cluster')
+    .option('--context <name>', 'context in the kubeconfig')
+    .option('-n, --namespace <name>', 'namespace to install into', 'isthmus-system')
+    .option('--dry-run', 'print what would be written, write nothing', false)
+    .action(async (options) => (await import('./join.ts')).join(options));
+  const trust = program.command('trust').description('certificate authorities of the mesh');
+  trust
+    .command('init')
+    .description('make a root and one intermediate per cluster, in Istio’s cacerts layout')
+    .requiredOption('--out <dir>', 'directory to write')
+    .requiredOption('--cluster <name>', 'a cluster (repeat)', collect, [])
+    .option('--trust-domain <name>', 'SPIFFE trust domain', 'cluster.local')
+    .option('--separate-roots', 'a root of its own for every cluster', false)
+    .action(async (options) => (await import('./trust.ts')).trustInit(options));
+  trust
+    .command('import')
+    .description('check an existing cacerts directory or secret, and install it into a cluster')
+    .option('--from <dir>', 'cacerts directory')
+    .option('--from-secret <namespace/name>', 'secret in the cluster, as Istio uses it')
+    .option('--kubeconfig <file>', 'kubeconfig of the cluster')
+    .option('--context <name>', 'context in the kubeconfig')
+    .option('-n, --namespace <name>', 'namespace to install into', 'isthmus-system')
+    .option('--dry-run', 'check only', false)
+    .action(async (options) => (await import('./trust.ts')).trustImport(options));
+};
+
+const lookCommands = (program: Command): void => {
+  reach(program.command('status'))
+    .description('what a controller knows: store, peers, services, proxies')
+    .addOption(output())
+    .action(async (options) => (await import('./status.ts')).status(options));
+  reach(program.command('trace'))
+    .description('follow one connection hop by hop: identities, times, and where it broke')
+    .argument('<from>', 'workload whose identity calls: <namespace>/<service account>')
+    .argument('<service>', '<namespace>/<service>[:port]')
+    .option('--timeout <ms>', 'longest time for the whole trace', '10000')
+    .addOption(output())
+    .action(async (from, service, options) => (await import('./trace.ts')).traceCommand(from, service, options));
+  program
+    .command('version')
+    .description('print the version')
+    .addOption(output())
+    .action(async (options) => (await import('./version.ts')).printVersion(options));
+  const config = program.command('config').description('configuration');
+  config
+    .command('schema')
+    .description('print the JSON schema of the configuration')
+    .option('--gateway', 'that of a gateway pod instead of a controller', false)
+    .action(async (options) => (await import('./config.ts')).schema(options));
+  configured(config.command('check'))
+    .description('read and check a controller’s configuration, and print the result')
+    .action(async (options) => (await import('./config.ts')).check(options));
+};
+
+const runCommands = (program: Command): void => {
+  configured(program.command('controller'))
+    .description('run a controller (in its pod)')
+    .action(async (options) => (await import('./controller.ts')).controller(options));
+  configured(program.command('gateway'))
+    .description('run a gateway pod: two Envoys and their watchdog')
+    .action(async (options) => (await import('./gateway.ts')).gateway(options));
+};
+
+/** Runs one command; resolves to the exit code. */
+export const run = async (argv: readonly string[]): Promise<number> => {
+  const program = new Command('isthmus')
+    .description('Federates ambient meshes across clusters: shared capacity, east-west gateways, regional failover.')
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError('(isthmus --help lists the commands)')
+    .configureHelp({ sortSubcommands: true });
+  setUpCommands(program);
+  lookCommands(program);
+  runCommands(program);
+  const inherit = (command: Command): void => {
+    for (const child of command.commands) {
+      child.exitOverride();
+      inherit(child);
+    }
+  };
+  inherit(program);
+  try {
+    await program.parseAsync([...argv]);
+    return typeof process.exitCode === 'number' ? process.exitCode : 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 64;
+    if (error instanceof IsthmusError) return reportFailure(error);
+    throw error;
+  }
+};

@@ -1,0 +1,104 @@
+/** What a controller says of itself to the command line: the shapes of the admin API, versioned by `apiVersion`. */
+
+export interface PeerReport {
+  readonly member: string;
+  readonly region: string;
+  readonly network: string;
+  readonly control: {
+    /** fresh: its manifest rises; silent: it does not; unknown: silence cannot be told, for our own records do not read back; never: nothing accepted yet. */
+    readonly state: 'fresh' | 'silent' | 'unknown' | 'never';
+    /** Since its sequence last rose; null when never. */
+    readonly ageSeconds: number | null;
+    readonly epoch: string;
+    readonly sequence: string;
+    readonly shuttingDown: boolean;
+  };
+  readonly data: {
+    readonly state: 'reachable' | 'unreachable' | 'unknown';
+    readonly rttMs: number | null;
+    readonly gateways: number;
+  };
+  readonly services: number;
+  readonly capacity: { readonly ready: number; readonly total: number };
+  readonly problems: readonly ProblemReport[];
+}
+
+export interface ProblemReport {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+export interface ServiceReport {
+  readonly service: string;
+  readonly mode: 'gateway' | 'direct';
+  readonly exported: boolean;
+  readonly local: { readonly ready: number; readonly total: number };
+  /** Best tier first. */
+  readonly remotes: readonly {
+    readonly member: string;
+    readonly tier: number;
+    readonly ready: number;
+    readonly total: number;
+  }[];
+  /** Who answers a new connection made here now, as far as readiness tells. */
+  readonly serving: string;
+  readonly problems: readonly ProblemReport[];
+}
+
+export interface ProxyReport {
+  readonly node: string;
+  readonly role: 'ztunnel' | 'gateway';
+  readonly connectedSeconds: number;
+  readonly state: 'acked' | 'pending' | 'rejected';
+  readonly types: readonly { readonly type: string; readonly sent: string; readonly acked: string }[];
+  readonly rejected: readonly { readonly resource: string; readonly reason: string }[];
+}
+
+export interface StatusReport {
+  readonly apiVersion: 'isthmus.dev/v1';
+  readonly kind: 'Status';
+  readonly clusterset: string;
+  readonly member: string;
+  readonly replica: string;
+  readonly version: string;
+  readonly writer: boolean;
+  readonly store: {
+    readonly connected: boolean;
+    readonly endpoint: string;
+    readonly version: string;
+    readonly revision: string;
+    readonly reason: string;
+    /** Age of our own manifest as our own watch reads it back: old means that the store is dark, not the peers. */
+    readonly readBackSeconds: number | null;
+  };
+  readonly saved: { readonly ageSeconds: number | null; readonly servingFromDisk: boolean };
+  readonly kubernetes: { readonly staleSeconds: number; readonly pending: readonly string[] };
+  readonly gateways: readonly { readonly pod: string; readonly healthy: boolean }[];
+  readonly peers: readonly PeerReport[];
+  readonly services: readonly ServiceReport[];
+  readonly proxies: readonly ProxyReport[];
+  readonly problems: readonly ProblemReport[];
+}
+
+export interface TraceHop {
+  readonly name: string;
+  readonly address: string;
+  readonly identity: string;
+  /** Time of this hop alone. */
+  readonly ms: number | null;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+export interface TraceReport {
+  readonly apiVersion: 'isthmus.dev/v1';
+  readonly kind: 'Trace';
+  readonly from: string;
+  readonly service: string;
+  readonly path: 'local' | 'gateway' | 'direct';
+  readonly ok: boolean;
+  readonly hops: readonly TraceHop[];
+  /** Where it broke and what to do, when it did. */
+  readonly verdict: string;
+}

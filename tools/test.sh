@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# All tests. The quick ones run while the tools are built; the real ones need both root and the tools.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+tools/node scenarios/lab/tools-cli.ts install >"$log" 2>&1 &
+building=$!
+tools/node node_modules/vitest/vitest.mjs run --project unit
+unit=$?
+if kill -0 "$building" 2>/dev/null; then
+  echo "test: waiting for the tools (first use: about seven minutes)" >&2
+  tail -n +1 -f --pid="$building" "$log" >&2
+fi
+wait "$building"
+built=$?
+if [ "$built" -ne 0 ]; then
+  cat "$log" >&2
+  echo "test: the tools could not be built; see above" >&2
+  exit 1
+fi
+tools/node node_modules/vitest/vitest.mjs run --project real
+real=$?
+[ "$unit" -eq 0 ] && [ "$real" -eq 0 ]
