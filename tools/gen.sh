@@ -11,6 +11,11 @@ cp -r proto "$work/own"
 if ! grep -A400 '^message StringRules' "$work/protoc-gen-validate/validate/validate.proto" | sed '/^}/q' | grep -q ignore_empty; then
   sed -i '/^message StringRules {/a\  optional bool ignore_empty = 26;' "$work/protoc-gen-validate/validate/validate.proto"
 fi
+# The shipped Envoy API is older than the Envoy that is used (1.40): the limits on RST_STREAM have their published numbers.
+http2="$work/envoy-api/envoy/config/core/v3/protocol.proto"
+if ! grep -q stream_reset_burst "$http2"; then
+  sed -i '/^message Http2ProtocolOptions {/a\  google.protobuf.UInt64Value stream_reset_burst = 21;\n  google.protobuf.UInt64Value stream_reset_rate = 22;' "$http2"
+fi
 cat > "$work/buf.yaml" <<'Y'
 version: v2
 modules: [{path: own}, {path: envoy-api}, {path: xds}, {path: googleapis}, {path: protoc-gen-validate}]
