@@ -19,6 +19,14 @@ export const limits = {
   nameLengthMax: 63,
   addressRangesMax: 64,
   namespacesMax: 4_096,
+  serviceAccountsMax: 4_096,
+  hostnameLengthMax: 253,
+  certificateBytesMax: 8 * 1024,
+  criticalFieldsMax: 64,
+  problemsPerMemberMax: 32,
+  stagedBytesPerMemberMax: 64 * 1024 * 1024,
+  uncoveredGraceMs: 3_000,
+  membershipGraceMs: 86_400_000,
   // store
   txnOpsMax: 120,
   storeUnaryTimeoutMs: 5_000,
@@ -36,6 +44,19 @@ export const limits = {
   csrBytesMax: 8 * 1024,
   tokenBytesMax: 16 * 1024,
   certificateTtlMaxS: 86_400,
+  // Kubernetes
+  kubeRequestTimeoutMs: 10_000,
+  kubePageSize: 500,
+  kubeResponseBytesMax: 256 * 1024 * 1024,
+  kubeLineBytesMax: 16 * 1024 * 1024,
+  kubeWatchTimeoutS: 300,
+  kubeWatchSilenceMaxMs: 80_000,
+  kubeResyncMs: 600_000,
+  kubeAbsentPollMs: 5_000,
+  kubeBackoffMinMs: 200,
+  kubeBackoffMaxMs: 5_000,
+  tokenCacheEntriesMax: 10_000,
+  tokenCacheMs: 60_000,
   // saved state
   stateBytesMax: 512 * 1024 * 1024,
 } as const;
@@ -51,3 +72,4 @@ holds(
   'three progress requests fit into the silence allowed',
 );
 holds(limits.watchSilenceMaxMs < 15_000, 'a half-open watch is noticed within 15 s');
+holds(limits.kubeWatchSilenceMaxMs > 65_000, 'a bookmark, one a minute, fits into the silence allowed');
