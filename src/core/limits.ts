@@ -32,6 +32,16 @@ export const limits = {
   storeUnaryTimeoutMs: 5_000,
   watchSilenceMaxMs: 12_000,
   watchProgressIntervalMs: 4_000,
+  watchCheckIntervalMs: 1_000,
+  watchResyncIntervalMs: 240_000,
+  watchBackoffMinMs: 200,
+  watchBackoffMaxMs: 5_000,
+  resyncLogEventsMax: 50_000,
+  storePageKeysMax: 500,
+  storeMessageBytesMax: 64 * 1024 * 1024,
+  storeConnectTimeoutMs: 4_000,
+  storeAttemptStaggerMs: 1_000,
+  storeRetryMinMs: 200,
   // xds
   requestBytesMax: 4 * 1024 * 1024,
   streamsMax: 10_000,
@@ -71,5 +81,9 @@ holds(
   limits.watchProgressIntervalMs * 3 <= limits.watchSilenceMaxMs,
   'three progress requests fit into the silence allowed',
 );
-holds(limits.watchSilenceMaxMs < 15_000, 'a half-open watch is noticed within 15 s');
+holds(
+  limits.watchSilenceMaxMs + limits.watchCheckIntervalMs < 15_000,
+  'a half-open watch is noticed within 15 s, however its check falls',
+);
+holds(limits.storeConnectTimeoutMs <= limits.storeUnaryTimeoutMs, 'connecting takes no longer than a call');
 holds(limits.kubeWatchSilenceMaxMs > 65_000, 'a bookmark, one a minute, fits into the silence allowed');

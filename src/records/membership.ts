@@ -1,0 +1,96 @@
+/** The membership record: what the authority says of a member. What it must amount to is checked in `trust/membership.ts`. */
+import { toBinary } from '@bufbuild/protobuf';
+import type { Result } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import { type Membership, MembershipSchema } from '../gen/isthmus/v1/records_pb.ts';
+import {
+  criticalField,
+  decoding,
+  encoded,
+  numberMax,
+  readCritical,
+  want,
+  wantAccount,
+  wantCount,
+  wantDistinct,
+  wantKnown,
+  wantLabel,
+  wantLabelValue,
+  wantOptionalLabelValue,
+} from './fields.ts';
+import { WireReader } from './wire.ts';
+
+const cidrLengthMax = 49;
+
+const parse = (bytes: Uint8Array): Membership => {
+  const membership: Membership = {
+    $typeName: 'isthmus.v1.Membership',
+    clusterset: '',
+    member: '',
+    sequence: 0n,
+    region: '',
+    zone: '',
+    network: '',
+    addressRanges: [],
+    namespaces: [],
+    federationCa: new Uint8Array(),
+    recordKey: new Uint8Array(),
+    notBeforeMs: 0n,
+    notAfterMs: 0n,
+    serviceAccounts: [],
+    critical: [],
+  };
+  const reader = new WireReader(bytes, 'membership');
+  for (let field = reader.next(); field !== 0; field = reader.next()) readField(reader, field, membership);
+  wantKnown('membership', membership.critical, 13);
+  check(membership);
+  return membership;
+};
+
+const readField = (reader: WireReader, field: number, into: Membership): void => {
+  if (field === 1) into.clusterset = reader.once('clusterset').text('clusterset', limits.nameLengthMax);
+  else if (field === 2) into.member = reader.once('member').text('member', limits.nameLengthMax);
+  else if (field === 3) into.sequence = reader.once('sequence').uint64('sequence', numberMax);
+  else if (field === 4) into.region = reader.once('region').text('region', limits.nameLengthMax);
+  else if (field === 5) into.zone = reader.once('zone').text('zone', limits.nameLengthMax);
+  else if (field === 6) into.network = reader.once('network').text('network', limits.nameLengthMax);
+  else if (field === 7) {
+    into.addressRanges.push(reader.text('address_ranges', cidrLengthMax));
+    wantCount('membership.address_ranges', into.addressRanges.length, limits.addressRangesMax);
+  } else if (field === 8) {
+    into.namespaces.push(reader.text('namespaces', limits.nameLengthMax));
+    wantCount('membership.namespaces', into.namespaces.length, limits.namespacesMax);
+  } else if (field === 9) {
+    into.federationCa = reader.once('federation_ca').bytes('federation_ca', limits.certificateBytesMax);
+  } else if (field === 10) into.recordKey = reader.once('record_key').bytes('record_key', 32);
+  else if (field === 11) into.notBeforeMs = reader.once('not_before_ms').uint64('not_before_ms', numberMax);
+  else if (field === 12) into.notAfterMs = reader.once('not_after_ms').uint64('not_after_ms', numberMax);
+  else if (field === 13) {
+    into.serviceAccounts.push(reader.text('service_accounts', limits.hostnameLengthMax + 64));
+    wantCount('membership.service_accounts', into.serviceAccounts.length, limits.serviceAccountsMax);
+  } else if (field === criticalField) readCritical(reader, into.critical);
+  else reader.skip();
+};
+
+const check = (membership: Membership): void => {
+  wantLabel('membership.clusterset', membership.clusterset);
+  wantLabel('membership.member', membership.member);
+  wantLabelValue('membership.region', membership.region);
+  wantOptionalLabelValue('membership.zone', membership.zone);
+  wantLabelValue('membership.network', membership.network);
+  want(membership.recordKey.length === 32, 'membership.record_key', membership.recordKey.length, '32 bytes');
+  for (const namespace of membership.namespaces) {
+    if (namespace !== '*') wantLabel('membership.namespaces', namespace);
+    else want(membership.namespaces.length === 1, 'membership.namespaces', '*', 'alone');
+  }
+  for (const account of membership.serviceAccounts) wantAccount('membership.service_accounts', account);
+  wantDistinct('membership.namespaces', membership.namespaces);
+  wantDistinct('membership.service_accounts', membership.serviceAccounts);
+  wantDistinct('membership.address_ranges', membership.addressRanges);
+};
+
+export const decodeMembership = (bytes: Uint8Array): Result<Membership> =>
+  decoding('membership', bytes, limits.membershipBytesMax, () => parse(bytes));
+
+export const encodeMembership = (membership: Membership): Result<Uint8Array> =>
+  encoded(toBinary(MembershipSchema, membership), decodeMembership);
