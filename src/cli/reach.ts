@@ -2,7 +2,8 @@
  * How the command line reaches a controller: an admin address given by hand, else a port-forward through the Kubernetes API,
  * so that RBAC decides who may look. etcd credentials never leave the controllers.
  */
-import { IsthmusError } from '../core/errors.ts';
+import { get } from 'node:http';
+import { type ErrorCode, errorCodes, IsthmusError } from '../core/errors.ts';
 
 export interface ReachOptions {
   readonly controller?: readonly string[];
@@ -17,31 +18,51 @@ interface Reached {
   close(): void;
 }
 
+const answersMax = 64 * 1024 * 1024;
+
+/** Plain node:http: `fetch` refuses some ports and hides why a connection failed. */
+const request = (url: URL, timeoutMs: number): Promise<{ status: number; text: string }> =>
+  new Promise((resolve, reject) => {
+    const call = get(url, { timeout: timeoutMs, agent: false }, (response) => {
+      const parts: Buffer[] = [];
+      let bytes = 0;
+      response.on('data', (part: Buffer) => {
+        bytes += part.length;
+        if (bytes > answersMax) call.destroy(new Error('the answer is too large'));
+        else parts.push(part);
+      });
+      response.on('end', () =>
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(parts).toString('utf8') }),
+      );
+      response.on('error', reject);
+    });
+    call.on('timeout', () => call.destroy(new Error(`no answer in ${timeoutMs} ms`)));
+    call.on('error', reject);
+  });
+
 const fetchJson = async (base: string, path: string, timeoutMs: number): Promise<unknown> => {
-  let response: Response;
-  try {
-    response = await fetch(new URL(path, base), { signal: AbortSignal.timeout(timeoutMs) });
-  } catch (cause) {
-    throw new IsthmusError('controller/unreachable', `controller at ${base} does not answer: ${reasonOf(cause)}`, {
+  const unreachable = (why: string, cause?: unknown) =>
+    new IsthmusError('controller/unreachable', `controller at ${base} does not answer: ${why}`, {
       hint: 'check that its pod runs, and the address',
       cause,
     });
+  const answer = await request(new URL(path, base), timeoutMs).catch((cause: NodeJS.ErrnoException) => {
+    throw unreachable(cause.code ?? cause.message, cause);
+  });
+  let body: unknown;
+  try {
+    body = JSON.parse(answer.text);
+  } catch (cause) {
+    throw unreachable(`it sent ${answer.status} and no JSON`, cause);
   }
-  const body: unknown = await response.json().catch(() => undefined);
-  if (response.ok) return body;
-  const error = (body as { error?: { code?: string; message?: string; hint?: string } } | undefined)?.error;
+  if (answer.status === 200) return body;
+  const error = (body as { error?: { code?: ErrorCode; message?: string; hint?: string } }).error;
+  if (error?.code === undefined || !(error.code in errorCodes)) throw unreachable(`it sent status ${answer.status}`);
   throw new IsthmusError(
-    error?.message === undefined ? 'controller/unreachable' : 'usage/invalid',
-    error?.message ?? `controller answered ${response.status}`,
-    {
-      ...(error?.hint === undefined ? {} : { hint: error.hint }),
-    },
+    error.code,
+    error.message ?? 'no reason given',
+    error.hint === undefined ? {} : { hint: error.hint },
   );
-};
-
-const reasonOf = (cause: unknown): string => {
-  const inner = (cause as { cause?: { code?: string } }).cause?.code;
-  return inner ?? (cause as Error).name;
 };
 
 const direct = (url: string): Reached => {
