@@ -1,0 +1,211 @@
+/**
+ * The Store port on etcd, as a thin client over grpc-js (docs/adr/0003-etcd-client.md says why not the npm client etcd3).
+ *
+ * Nothing is read or written before the version of the endpoint that serves it has been checked; each connection is checked
+ * anew. Constructing it touches no network: a controller starts with etcd dark.
+ */
+import type { Rng } from '../core/clock.ts';
+import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import type {
+  CommitResult,
+  Store,
+  StoreEntry,
+  StoreSnapshot,
+  StoreTxn,
+  StoreWatch,
+  WatchHandler,
+} from '../core/store.ts';
+import { Compare_CompareResult, Compare_CompareTarget, KV, type TxnResponse } from '../gen/etcdserverpb/rpc_pb.ts';
+import { Connection, closedError } from './connection.ts';
+import { storeError } from './failure.ts';
+import { keyBytes, toEntry } from './keyspace.ts';
+import { listPrefix } from './listing.ts';
+import type { EtcdOptions, Session } from './session.ts';
+import { Watcher } from './watcher.ts';
+
+export type { EtcdOptions, StoreLog } from './session.ts';
+
+/** What a reader may tell its user about the store. */
+export interface EtcdStatus {
+  /** A checked connection is open and every watch on it is live. */
+  readonly connected: boolean;
+  readonly endpoint: string | undefined;
+  readonly version: string | undefined;
+  /** Of the etcd that was last read; undefined before. */
+  readonly clusterId: bigint | undefined;
+  /** The highest revision that this cluster has shown. */
+  readonly revision: bigint;
+  /** Monotonic ms at which etcd was last heard; undefined when never. */
+  readonly lastBytesAtMs: number | undefined;
+  /** Why it is not connected; empty while it is. */
+  readonly reason: string;
+}
+
+export interface EtcdStore extends Store {
+  /** Connects and checks the version. Rejects with `store/too-old`, `store/tls`, `store/denied` or `store/unavailable`. */
+  check(): Promise<void>;
+  status(): EtcdStatus;
+}
+
+export interface EtcdTuning {
+  readonly rng?: Rng;
+  /** Time between periodic lists of each watch. */
+  readonly resyncIntervalMs?: number;
+}
+
+const listAttemptsMax = 3;
+
+class Etcd implements EtcdStore {
+  private readonly o: EtcdOptions;
+  private readonly tuning: EtcdTuning;
+  private readonly connection: Connection;
+  private readonly watchers = new Set<Watcher>();
+  private clusterId: bigint | undefined;
+  private revision = 0n;
+  private heardBefore: number | undefined;
+  private lastSession: Session | undefined;
+  private closed = false;
+
+  constructor(options: EtcdOptions, tuning: EtcdTuning) {
+    this.o = options;
+    this.tuning = tuning;
+    this.connection = new Connection(options);
+    this.connection.onSession((session) => {
+      this.heardBefore = this.lastSession?.heardAtMs ?? this.heardBefore;
+      this.lastSession = session;
+      if (session.clusterId !== 0n) this.seen(session.clusterId, 0n);
+    });
+  }
+
+  async check(): Promise<void> {
+    await this.connection.acquire();
+  }
+
+  async list(prefix: string): Promise<StoreSnapshot> {
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.connection.acquire();
+      try {
+        const snapshot = await listPrefix(session, prefix);
+        this.seen(snapshot.clusterId, snapshot.revision);
+        return snapshot;
+      } catch (error) {
+        const failure = storeError(error, { what: `list ${prefix}`, endpoint: session.endpoint });
+        // Reading again is harmless; what ended the session sends the next attempt to another endpoint.
+        if (session.open || attempt >= listAttemptsMax || this.closed) throw failure;
+      }
+    }
+  }
+
+  watch(prefix: string, handler: WatchHandler): StoreWatch {
+    if (this.closed) throw closedError();
+    const watcher = new Watcher({
+      prefix,
+      handler,
+      connection: this.connection,
+      clock: this.o.clock,
+      rng: this.tuning.rng ?? Math.random,
+      log: this.o.log,
+      resyncIntervalMs: this.tuning.resyncIntervalMs ?? limits.watchResyncIntervalMs,
+      seen: (clusterId, revision) => this.seen(clusterId, revision),
+    });
+    this.watchers.add(watcher);
+    return {
+      close: () => {
+        watcher.close();
+        this.watchers.delete(watcher);
+      },
+    };
+  }
+
+  /** Not tried again here: an answer that was lost leaves it open whether the write took place. */
+  async commit(txn: StoreTxn): Promise<CommitResult> {
+    checkTxn(txn);
+    const session = await this.connection.acquire();
+    try {
+      const answer = await session.call(KV.method.txn, {
+        compare: txn.compare.map(({ key, modRevision }) => ({
+          key: keyBytes(key),
+          result: Compare_CompareResult.EQUAL,
+          target: Compare_CompareTarget.MOD,
+          targetUnion: { case: 'modRevision' as const, value: modRevision },
+        })),
+        success: [
+          ...txn.puts.map(({ key, value }) => ({
+            request: { case: 'requestPut' as const, value: { key: keyBytes(key), value } },
+          })),
+          ...txn.deletes.map((key) => ({
+            request: { case: 'requestDeleteRange' as const, value: { key: keyBytes(key) } },
+          })),
+        ],
+        failure: txn.compare.map(({ key }) => ({
+          request: { case: 'requestRange' as const, value: { key: keyBytes(key) } },
+        })),
+      });
+      return this.commitResult(answer);
+    } catch (error) {
+      throw storeError(error, { what: 'commit', endpoint: session.endpoint });
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    for (const watcher of this.watchers) watcher.close();
+    this.watchers.clear();
+    this.connection.close();
+  }
+
+  status(): EtcdStatus {
+    const session = this.connection.session;
+    const down = [...this.watchers].find((w) => w.reason !== '');
+    return {
+      connected: session !== undefined && down === undefined,
+      endpoint: session?.endpoint,
+      version: session?.version,
+      clusterId: this.clusterId,
+      revision: this.revision,
+      lastBytesAtMs: this.lastSession?.heardAtMs ?? this.heardBefore,
+      reason: session === undefined ? this.connection.reason || 'not connected yet' : (down?.reason ?? ''),
+    };
+  }
+
+  private commitResult(answer: TxnResponse): CommitResult {
+    const revision = answer.header?.revision ?? 0n;
+    const clusterId = answer.header?.clusterId ?? 0n;
+    this.seen(clusterId, revision);
+    if (answer.succeeded) return { ok: true, revision, clusterId };
+    const current: StoreEntry[] = [];
+    for (const { response } of answer.responses) {
+      if (response.case !== 'responseRange') continue;
+      for (const kv of response.value.kvs) {
+        const entry = toEntry(kv);
+        if (entry !== undefined) current.push(entry);
+      }
+    }
+    return { ok: false, current, revision };
+  }
+
+  private seen(clusterId: bigint, revision: bigint): void {
+    if (clusterId !== this.clusterId) {
+      this.clusterId = clusterId;
+      this.revision = revision;
+    } else if (revision > this.revision) {
+      this.revision = revision;
+    }
+  }
+}
+
+/** Bounds that hold for every Store. Naming a key twice is a bug of the caller: etcd refuses it too. */
+export const checkTxn = (txn: StoreTxn): void => {
+  const ops = Math.max(txn.puts.length + txn.deletes.length, txn.compare.length);
+  if (ops > limits.txnOpsMax) {
+    throw new IsthmusError('store/too-large', `a transaction of ${ops} operations exceeds ${limits.txnOpsMax}`, {
+      hint: 'write it in several transactions',
+    });
+  }
+  const keys = [...txn.puts.map((p) => p.key), ...txn.deletes];
+  if (new Set(keys).size !== keys.length) throw new Error('commit: a key is written twice in one transaction');
+};
+
+/** Throws `config/invalid` for malformed endpoints only. `tuning` is for tests. */
+export const connectStore = (options: EtcdOptions, tuning: EtcdTuning = {}): EtcdStore => new Etcd(options, tuning);
