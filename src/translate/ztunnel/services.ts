@@ -1,0 +1,72 @@
+/**
+ * Local services.
+ *
+ * A service with remote workloads ranks them below its own endpoints. The ranks are as few as they can be: ztunnel uses the
+ * best rank alone, so ranking by zone too, as stock does for PreferClose, would pin every client to the pods of its zone from
+ * the moment its service is exported. So: NETWORK where one remote workload stands for all clusters, NETWORK and REGION in
+ * direct mode, where it is ztunnel that chooses the cluster.
+ */
+import { create } from '@bufbuild/protobuf';
+import { serviceHostname } from '../../core/names.ts';
+import type { LocalService } from '../../federation/local.ts';
+import {
+  LoadBalancing_Mode,
+  LoadBalancing_Scope,
+  LoadBalancingSchema,
+  NetworkAddressSchema,
+  PortSchema,
+  ServiceSchema,
+} from '../../gen/istio/workload/workload_pb.ts';
+import { egressPort, type ZtunnelConfig } from './inputs.ts';
+import { parseAddress } from './ip.ts';
+import { tcpPorts } from './ports.ts';
+import { serviceResource, type Translated } from './resource.ts';
+
+/** What the federation adds to a local service. */
+export interface Remote {
+  readonly mode: 'gateway' | 'direct';
+  /** SPIFFE ids accepted from the far end of the inner tunnel. */
+  readonly sans: readonly string[];
+}
+
+const ranked = (mode: Remote['mode']) =>
+  create(LoadBalancingSchema, {
+    mode: LoadBalancing_Mode.FAILOVER,
+    routingPreference:
+      mode === 'gateway' ? [LoadBalancing_Scope.NETWORK] : [LoadBalancing_Scope.NETWORK, LoadBalancing_Scope.REGION],
+  });
+
+const isEgress = (service: LocalService, config: ZtunnelConfig): boolean =>
+  service.namespace === config.namespace && service.name === config.gatewayService;
+
+const portsOf = (service: LocalService, config: ZtunnelConfig): [number, number][] => {
+  const ports = new Map(tcpPorts(service));
+  // Remote workloads name the gateways' service by this port, so it must resolve whatever the Service calls its ports.
+  if (isEgress(service, config)) ports.set(egressPort, egressPort);
+  return [...ports].sort(([a], [b]) => a - b);
+};
+
+/** Undefined for ExternalName: it has no address of its own, its name resolves elsewhere and ztunnel passes that through. */
+export const localService = (
+  service: LocalService,
+  remote: Remote | undefined,
+  config: ZtunnelConfig,
+): Translated | undefined => {
+  if (service.type === 'ExternalName') return undefined;
+  const addresses = (service.headless ? [] : service.clusterIPs)
+    .map(parseAddress)
+    .filter((bytes) => bytes !== undefined);
+  return serviceResource(
+    create(ServiceSchema, {
+      name: service.name,
+      namespace: service.namespace,
+      hostname: serviceHostname(service.namespace, service.name, config.clusterDomain),
+      addresses: addresses.map((address) => create(NetworkAddressSchema, { network: config.network, address })),
+      ports: portsOf(service, config).map(([servicePort, targetPort]) =>
+        create(PortSchema, { servicePort, targetPort }),
+      ),
+      ...(remote === undefined ? {} : { subjectAltNames: [...remote.sans], loadBalancing: ranked(remote.mode) }),
+      canonical: true,
+    }),
+  );
+};
