@@ -24,6 +24,16 @@ const refused = (result: Result<unknown>): string => {
   return `${result.error.code}: ${result.error.message}`;
 };
 
+/** The generated decoder's reading, without what it keeps of unknown fields. */
+const lenient = (bytes: Uint8Array): unknown =>
+  JSON.parse(toJsonText(fromBinary(ServiceRecordSchema, bytes)), (key, value) =>
+    key === 'exportedMs' ? BigInt(value) : value,
+  );
+const toJsonText = (message: unknown): string =>
+  JSON.stringify(message, (key, value) =>
+    key === '$unknown' ? undefined : typeof value === 'bigint' ? String(value) : value,
+  );
+
 describe('service records', () => {
   it('come back as they were written', () => {
     fc.assert(
@@ -54,20 +64,15 @@ describe('service records', () => {
 
   it('never throw and never lie after one flipped byte', () => {
     const bytes = value(codec.service.encode(someService()));
-    fc.assert(
-      fc.property(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 }), (at, flip) => {
+    for (let at = 0; at < bytes.length; at++) {
+      for (let flip = 1; flip < 256; flip++) {
         const damaged = Uint8Array.from(bytes);
         damaged[at]! ^= flip;
         const result = codec.service.decode(damaged);
-        if (!result.ok) return;
         // What is accepted is accepted by the lenient decoder too, with the same meaning.
-        const { $unknown: _, ...lenient } = fromBinary(ServiceRecordSchema, damaged) as unknown as Record<
-          string,
-          unknown
-        >;
-        expect(result.value).toEqual(lenient);
-      }),
-    );
+        if (result.ok) expect(result.value).toEqual(lenient(damaged));
+      }
+    }
   });
 
   const port = (name: string, number: number): ServicePort => ({
