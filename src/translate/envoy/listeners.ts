@@ -1,0 +1,161 @@
+/**
+ * The three listeners.
+ *
+ * `egress`: ztunnels of this cluster, by their mesh certificate; CONNECTs go on to other members.
+ * `federation`: other members' gateways; a filter chain for each, chosen by the SNI that it sets and open only to its own
+ * CA and exact name. One chain with all CAs was passed over: there any member's CA could mint any member's name.
+ * `hbone`: ztunnels of this and other clusters, straight (direct mode).
+ * The last two lead to our own pods and nowhere else. All end TLS and answer CONNECT only.
+ *
+ * SO_REUSEPORT stays on (Envoy's default): two Envoys stand on one port.
+ */
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { FilterChainSchema } from '../../gen/envoy/config/listener/v3/listener_components_pb.ts';
+import { ListenerSchema } from '../../gen/envoy/config/listener/v3/listener_pb.ts';
+import { HealthCheckSchema } from '../../gen/envoy/extensions/filters/http/health_check/v3/health_check_pb.ts';
+import { RouterSchema } from '../../gen/envoy/extensions/filters/http/router/v3/router_pb.ts';
+import { TlsInspectorSchema } from '../../gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts';
+import {
+  HttpConnectionManager_CodecType,
+  HttpConnectionManager_ServerHeaderTransformation,
+  HttpConnectionManagerSchema,
+} from '../../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
+import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
+import { anyAnswer, localAnswerMarks, refuseAnyHop, refuseSecondHop } from './hops.ts';
+import { serverHttp2 } from './http2.ts';
+import type { Binding, GatewaySettings } from './input.ts';
+import { federationSni, listenerNames, routeNames, secretNames } from './resource_names.ts';
+import { downstreamTls, memberCheck, type PeerCheck } from './tls.ts';
+
+type ChainInit = MessageInitShape<typeof FilterChainSchema>;
+type Filter = ReturnType<typeof refuseAnyHop>;
+
+/** First of all filters: probes of other gateways are answered before anything can refuse them. */
+const healthFilter = (): Filter =>
+  extension('envoy.filters.http.health_check', HealthCheckSchema, {
+    passThroughMode: false,
+    headers: [
+      {
+        name: ':path',
+        headerMatchSpecifier: { case: 'stringMatch', value: { matchPattern: { case: 'exact', value: '/healthz' } } },
+      },
+    ],
+  });
+
+const connectionManager = (statPrefix: string, routes: string, member: string, loopFilter: Filter) =>
+  extension('envoy.filters.network.http_connection_manager', HttpConnectionManagerSchema, {
+    codecType: HttpConnectionManager_CodecType.HTTP2,
+    statPrefix,
+    routeSpecifier: { case: 'rds', value: { routeConfigName: routes, configSource: fromAds() } },
+    httpFilters: [
+      healthFilter(),
+      loopFilter,
+      extension('envoy.filters.http.router', RouterSchema, { suppressEnvoyHeaders: true }),
+    ],
+    http2ProtocolOptions: serverHttp2(),
+    upgradeConfigs: [{ upgradeType: 'CONNECT' }],
+    // Tunnels live as long as their callers want.
+    streamIdleTimeout: duration(0),
+    requestTimeout: duration(0),
+    // Nobody is "internal": x-envoy-* headers of callers (timeouts, retries) are dropped.
+    useRemoteAddress: true,
+    internalAddressConfig: {},
+    skipXffAppend: true,
+    generateRequestId: false,
+    serverHeaderTransformation: HttpConnectionManager_ServerHeaderTransformation.PASS_THROUGH,
+    localReplyConfig: { mappers: [{ filter: anyAnswer, headersToAdd: localAnswerMarks(member) }] },
+  });
+
+/** A handshake may take two long round trips and a lost packet; who takes longer is not one of ours. */
+const handshakeTimeoutMs = 5_000;
+
+const chain = (
+  name: string,
+  certificate: string,
+  peer: PeerCheck,
+  manager: ReturnType<typeof connectionManager>,
+  serverNames: string[] = [],
+): ChainInit => ({
+  name,
+  filterChainMatch: { serverNames },
+  transportSocket: downstreamTls(certificate, peer),
+  transportSocketConnectTimeout: duration(handshakeTimeoutMs),
+  filters: [manager],
+});
+
+const listener = (
+  name: string,
+  binding: Binding,
+  port: number,
+  rest: Pick<MessageInitShape<typeof ListenerSchema>, 'filterChains' | 'listenerFilters'>,
+): Encoded =>
+  encode(
+    typeUrls.listener,
+    name,
+    ListenerSchema,
+    create(ListenerSchema, {
+      name,
+      statPrefix: name,
+      address: {
+        address: {
+          case: 'socketAddress',
+          value: {
+            address: binding.address,
+            portSpecifier: { case: 'portValue', value: port },
+            ipv4Compat: binding.address === '::',
+          },
+        },
+      },
+      enableReusePort: true,
+      listenerFiltersTimeout: duration(handshakeTimeoutMs),
+      ...rest,
+    }),
+  );
+
+/** Identities of the mesh, under the roots of that secret. */
+const meshCheck = (trustDomain: string, roots: string): PeerCheck => ({
+  roots,
+  uri: { prefix: `spiffe://${trustDomain}/ns/` },
+});
+
+export const egressListener = ({ self, trustDomain, binding }: GatewaySettings): Encoded =>
+  listener(listenerNames.egress, binding, binding.egressPort, {
+    filterChains: [
+      chain(
+        'mesh',
+        secretNames.mesh,
+        meshCheck(trustDomain, secretNames.meshRoots),
+        connectionManager('egress', routeNames.egress, self.name, refuseAnyHop()),
+      ),
+    ],
+  });
+
+/** `members`: the other members that may call us, by name. */
+export const federationListener = ({ self, binding }: GatewaySettings, members: readonly string[]): Encoded =>
+  listener(listenerNames.federation, binding, binding.federationPort, {
+    listenerFilters: [extension('envoy.filters.listener.tls_inspector', TlsInspectorSchema, {})],
+    filterChains: [...members]
+      .sort()
+      .map((member) =>
+        chain(
+          member,
+          secretNames.federation,
+          memberCheck(self.clusterset, member),
+          connectionManager(`federation.${member}`, routeNames.local, self.name, refuseSecondHop()),
+          [federationSni(self.clusterset, member)],
+        ),
+      ),
+  });
+
+/** All exported services are reachable here: which of them callers use directly is said by their workloads, not by us. */
+export const hboneListener = ({ self, trustDomain, binding }: GatewaySettings): Encoded =>
+  listener(listenerNames.hbone, binding, binding.hbonePort, {
+    filterChains: [
+      chain(
+        'mesh',
+        secretNames.mesh,
+        meshCheck(trustDomain, secretNames.tradedRoots),
+        connectionManager('hbone', routeNames.local, self.name, refuseSecondHop()),
+      ),
+    ],
+  });

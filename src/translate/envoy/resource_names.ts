@@ -1,0 +1,43 @@
+/** Names of the gateways' resources, identities and headers: the one place where two rooms could disagree on a string. */
+import type { ServiceKey } from '../../core/names.ts';
+
+export const listenerNames = { egress: 'egress', federation: 'federation', hbone: 'hbone' } as const;
+
+/** `egress`: exported services of others, to their class. `local`: our exported services, to our pods. */
+export const routeNames = { egress: 'egress', local: 'local' } as const;
+
+export const secretNames = {
+  /** The gateways' certificate in the mesh (towards ztunnels). */
+  mesh: 'mesh',
+  /** The gateways' certificate in the federation (towards other members' gateways). */
+  federation: 'federation',
+  /** Roots of this cluster's own mesh: who may use the egress. */
+  meshRoots: 'mesh-roots',
+  /** Own roots and those of the members that this cluster trades with: who may use the direct listener. */
+  tradedRoots: 'traded-roots',
+  /** A member's federation CA, alone. */
+  member: (member: string): string => `member/${member}`,
+} as const;
+
+/** The cluster of a local service's port: `local/<namespace>/<service>/<port>`. */
+export const localClusterName = (key: ServiceKey, port: number): string => `local/${key}/${port}`;
+
+/** Federation identity of a member's gateways. */
+export const federationIdentity = (clusterset: string, member: string): string =>
+  `spiffe://${clusterset}/cluster/${member}`;
+
+/** The SNI that `member`'s gateways set towards other members; it picks the filter chain there. */
+export const federationSni = (clusterset: string, member: string): string =>
+  `${member}.${clusterset}.federation.isthmus`;
+
+export const headers = {
+  /** How many federation hops a CONNECT has made: set to 1 by the egress, refused above 1, refused at all on the egress. */
+  hops: 'x-isthmus-hops',
+  /** On every answer, one value for each gateway that it passed, the farthest first: `<member>/<gateway>`. */
+  hop: 'x-isthmus-hop',
+  /** Beside it and in the same order: what the gateway made of the request. */
+  detail: 'x-isthmus-hop-detail',
+} as const;
+
+/** Environment variable by which an Envoy knows which gateway of its cluster it is; set by whoever starts it. */
+export const gatewayIdVariable = 'ISTHMUS_GATEWAY_ID';

@@ -1,0 +1,98 @@
+/**
+ * All resources of a cluster's gateways, from one input. The wiring calls this at start; tick by tick it may call the parts
+ * for what changed (a service's endpoints, a class, one virtual host) and keep the rest.
+ */
+import type { ServicePlan } from '../../failover/plan.ts';
+import type { TrafficPolicy } from '../../federation/local.ts';
+import type { MemberView, ServiceView } from '../../federation/view.ts';
+import { classCluster } from './class_cluster.ts';
+import { classEndpoints } from './class_endpoints.ts';
+import { className } from './class_name.ts';
+import type { Encoded } from './encoded.ts';
+import type { GatewayInput, GatewaySettings, RoundTrip } from './input.ts';
+import { egressListener, federationListener, hboneListener } from './listeners.ts';
+import { localClusters, localEndpoints } from './local_service.ts';
+import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } from './routes.ts';
+import { memberSecret, ownSecrets } from './secrets.ts';
+import { timersFor, unmeasured } from './timers.ts';
+
+/** A class: what its services share. */
+export interface GatewayClass {
+  readonly name: string;
+  readonly tiers: ServicePlan['tiers'];
+  readonly policy: TrafficPolicy | undefined;
+}
+
+/** The class of a service that some other member serves; undefined when it has no path to other members. */
+export const classOf = (service: ServiceView, plan: ServicePlan | undefined): GatewayClass | undefined => {
+  if (plan === undefined || service.unsupported !== undefined) return undefined;
+  if (!plan.tiers.some((tier) => tier.length > 0)) return undefined;
+  const policy = service.local?.trafficPolicy;
+  return { name: className(plan, policy), tiers: plan.tiers, policy };
+};
+
+/** Whether other members may reach our own endpoints of this service. */
+export const isExported = (service: ServiceView): boolean =>
+  service.local?.exported !== undefined && service.unsupported === undefined;
+
+/** The cluster and the endpoints of one class. */
+export const classResources = (
+  settings: GatewaySettings,
+  gatewayClass: GatewayClass,
+  members: ReadonlyMap<string, MemberView>,
+  roundTrips: ReadonlyMap<string, RoundTrip>,
+): Encoded[] => {
+  const { name, tiers, policy } = gatewayClass;
+  const names = [...new Set(tiers.flat().map((cell) => cell.member))].filter((member) => members.has(member));
+  const timers = timersFor(names.map((member) => roundTrips.get(member) ?? unmeasured));
+  return [classCluster(settings, name, names, timers, policy), classEndpoints(name, tiers, members)];
+};
+
+/** The clusters and the endpoints of one service of ours. */
+export const localResources = (service: ServiceView, input: Pick<GatewayInput, 'local' | 'settings'>): Encoded[] => {
+  if (!isExported(service) || service.local === undefined) return [];
+  return [
+    ...localClusters(service.local),
+    ...localEndpoints(service.local, input.local.pods, input.settings.binding.podPort),
+  ];
+};
+
+/** Listeners and secrets: they change with membership and certificates, not with services. */
+export const memberResources = ({ settings, secrets, members }: GatewayInput): Encoded[] => {
+  const others = [...members.values()].map((view) => view.member).filter(({ name }) => name !== settings.self.name);
+  return [
+    egressListener(settings),
+    federationListener(
+      settings,
+      others.map(({ name }) => name),
+    ),
+    hboneListener(settings),
+    ...ownSecrets(secrets),
+    ...others.map(memberSecret),
+  ];
+};
+
+/** Everything. Names are unique within a type. */
+export const gatewayResources = (input: GatewayInput): Encoded[] => {
+  const { settings, members, roundTrips } = input;
+  const classes = new Map<string, GatewayClass>();
+  const outward: EncodedHost[] = [];
+  const inward: EncodedHost[] = [];
+  const resources: Encoded[] = memberResources(input);
+  for (const [key, service] of input.services) {
+    const gatewayClass = classOf(service, input.plan.services.get(key));
+    if (gatewayClass !== undefined) {
+      classes.set(gatewayClass.name, gatewayClass);
+      outward.push(...egressHosts(service, gatewayClass.name));
+    }
+    if (isExported(service)) inward.push(...localHosts(service));
+    resources.push(...localResources(service, input));
+  }
+  for (const entry of classes.values()) resources.push(...classResources(settings, entry, members, roundTrips));
+  resources.push(egressRoutes(settings.self.name, outward), localRoutes(settings.self.name, inward));
+  return resources;
+};
+
+/** Round trips to peers from our own vantage record: the one way in which measurements reach translation. */
+export const roundTripsOf = (self: MemberView | undefined): Map<string, RoundTrip> =>
+  new Map((self?.vantage?.peers ?? []).map((peer) => [peer.member, { rttMs: peer.rttMs, varMs: peer.rttVarMs }]));

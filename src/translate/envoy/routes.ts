@@ -1,0 +1,146 @@
+/**
+ * Routes: a virtual host for each service and port, found by the exact authority `host:port`.
+ *
+ * `egress` proxies the CONNECT to the service's class cluster and retries there; `local` ends it at our pods. Envoy compares
+ * domains without regard to case, so each route asks once more for the exact authority: any other spelling is a 404, as
+ * is everything that is not a CONNECT to an exported service.
+ *
+ * Virtual hosts are encoded one by one, and a route configuration is put together from their bytes: when one service
+ * changes, one is encoded and the others are copied.
+ */
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import type { ServiceView } from '../../federation/view.ts';
+import {
+  type RetryPolicySchema,
+  type RouteAction,
+  RouteActionSchema,
+  VirtualHostSchema,
+} from '../../gen/envoy/config/route/v3/route_components_pb.ts';
+import { type RouteConfiguration, RouteConfigurationSchema } from '../../gen/envoy/config/route/v3/route_pb.ts';
+import { PreviousHostsPredicateSchema } from '../../gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts';
+import { PreviousPrioritiesConfigSchema } from '../../gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts';
+import { duration, type Encoded, extension, typeUrls } from './encoded.ts';
+import { answerMarks, firstHop } from './hops.ts';
+import { localClusterName, routeNames } from './resource_names.ts';
+
+type RetryInit = MessageInitShape<typeof RetryPolicySchema>;
+
+/** One encoded virtual host: an element of a route configuration. */
+export interface EncodedHost {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Towards other members. The next attempt goes to the next priority at once (without `previous_priorities` a silent cut
+ * stalls nearly twice as long). 503 from the other side means "no ready endpoint here"; 404, that it does not export the
+ * service any more: both say that another member should be asked. `per_try_timeout` does nothing on CONNECT.
+ */
+const egressRetry = (): RetryInit => ({
+  retryOn: 'connect-failure,refused-stream,reset,reset-before-request,gateway-error,retriable-status-codes',
+  retriableStatusCodes: [404],
+  numRetries: 3,
+  retryBackOff: { baseInterval: duration(5), maxInterval: duration(50) },
+  retryHostPredicate: [extension('envoy.retry_host_predicates.previous_hosts', PreviousHostsPredicateSchema, {})],
+  hostSelectionRetryMaxAttempts: 5n,
+  retryPriority: extension('envoy.retry_priorities.previous_priorities', PreviousPrioritiesConfigSchema, {
+    updateFrequency: 1,
+  }),
+});
+
+/** Towards our pods: a pod that takes no connection is passed over once; then the caller's gateway looks elsewhere. */
+const localRetry = (): RetryInit => ({
+  retryOn: 'connect-failure',
+  numRetries: 1,
+  retryBackOff: { baseInterval: duration(1), maxInterval: duration(5) },
+  retryHostPredicate: [extension('envoy.retry_host_predicates.previous_hosts', PreviousHostsPredicateSchema, {})],
+  hostSelectionRetryMaxAttempts: 5n,
+});
+
+/** A tunnel lives, idle or not, as long as its callers want; the default would cut it after minutes. */
+const unlimited = () => ({ timeout: duration(0), idleTimeout: duration(0) });
+
+const virtualHost = (authority: string, action: RouteAction): EncodedHost => ({
+  name: authority,
+  bytes: toBinary(
+    VirtualHostSchema,
+    create(VirtualHostSchema, {
+      name: authority,
+      domains: [authority],
+      routes: [
+        {
+          match: {
+            pathSpecifier: { case: 'connectMatcher', value: {} },
+            headers: [
+              {
+                name: ':authority',
+                headerMatchSpecifier: {
+                  case: 'stringMatch',
+                  value: { matchPattern: { case: 'exact', value: authority } },
+                },
+              },
+            ],
+          },
+          action: {
+            case: 'route',
+            value: action,
+          },
+        },
+      ],
+    }),
+  ),
+});
+
+/** The service's CONNECTs, one virtual host a port, to the cluster of its class. */
+export const egressHosts = (service: ServiceView, className: string): EncodedHost[] =>
+  service.ports.map(({ port }) =>
+    virtualHost(
+      `${service.hostname}:${port}`,
+      create(RouteActionSchema, {
+        ...unlimited(),
+        clusterSpecifier: { case: 'cluster', value: className },
+        retryPolicy: egressRetry(),
+      }),
+    ),
+  );
+
+/** The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. */
+export const localHosts = (service: ServiceView): EncodedHost[] =>
+  (service.local?.ports ?? []).map(({ port }) =>
+    virtualHost(
+      `${service.hostname}:${port}`,
+      create(RouteActionSchema, {
+        ...unlimited(),
+        clusterSpecifier: { case: 'cluster', value: localClusterName(service.key, port) },
+        upgradeConfigs: [{ upgradeType: 'CONNECT', connectConfig: {} }],
+        retryPolicy: localRetry(),
+      }),
+    ),
+  );
+
+const virtualHostsField = RouteConfigurationSchema.field.virtualHosts.number;
+
+const assembled = (base: RouteConfiguration, hosts: Iterable<EncodedHost>): Encoded => {
+  const writer = new BinaryWriter().raw(toBinary(RouteConfigurationSchema, base));
+  const sorted = [...hosts].sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const host of sorted) writer.tag(virtualHostsField, WireType.LengthDelimited).bytes(host.bytes);
+  return { typeUrl: typeUrls.routes, name: base.name, bytes: writer.finish() };
+};
+
+/** `self`: this member's name, for the marks on answers. */
+export const egressRoutes = (self: string, hosts: Iterable<EncodedHost>): Encoded =>
+  assembled(
+    create(RouteConfigurationSchema, {
+      name: routeNames.egress,
+      requestHeadersToAdd: [firstHop],
+      responseHeadersToAdd: answerMarks(self),
+    }),
+    hosts,
+  );
+
+export const localRoutes = (self: string, hosts: Iterable<EncodedHost>): Encoded =>
+  assembled(
+    create(RouteConfigurationSchema, { name: routeNames.local, responseHeadersToAdd: answerMarks(self) }),
+    hosts,
+  );

@@ -1,0 +1,37 @@
+/** Secrets: our two certificates, and the roots under which callers and peers are checked, each set on its own. */
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { SecretSchema } from '../../gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts';
+import type { Member } from '../../trust/membership.ts';
+import { type Encoded, encode, typeUrls } from './encoded.ts';
+import type { CertificatePem, GatewaySecrets } from './input.ts';
+import { secretNames } from './resource_names.ts';
+
+const inline = (text: string) => ({ specifier: { case: 'inlineString' as const, value: text } });
+
+const secret = (name: string, type: MessageInitShape<typeof SecretSchema>['type']): Encoded =>
+  encode(typeUrls.secret, name, SecretSchema, create(SecretSchema, type === undefined ? { name } : { name, type }));
+
+const certificate = (name: string, pem: CertificatePem): Encoded =>
+  secret(name, {
+    case: 'tlsCertificate',
+    value: { certificateChain: inline(pem.chain), privateKey: inline(pem.key) },
+  });
+
+const roots = (name: string, pem: string): Encoded =>
+  secret(name, { case: 'validationContext', value: { trustedCa: inline(pem) } });
+
+/** A DER certificate as PEM. */
+export const pemOf = (der: Uint8Array): string => {
+  const base64 = Buffer.from(der).toString('base64');
+  return `-----BEGIN CERTIFICATE-----\n${base64.replace(/(.{64})(?=.)/g, '$1\n')}\n-----END CERTIFICATE-----\n`;
+};
+
+export const ownSecrets = (secrets: GatewaySecrets): Encoded[] => [
+  certificate(secretNames.mesh, secrets.mesh),
+  certificate(secretNames.federation, secrets.federation),
+  roots(secretNames.meshRoots, secrets.meshRoots),
+  roots(secretNames.tradedRoots, secrets.tradedRoots),
+];
+
+export const memberSecret = (member: Member): Encoded =>
+  roots(secretNames.member(member.name), pemOf(member.federationCa));
