@@ -1,10 +1,11 @@
 /**
- * Which identities a service may answer with. A record names accounts only; the trust domain is ours, so a member cannot
- * make us accept an identity outside it, nor one of an account that it was not granted.
+ * Which identities may answer for a service at the far end of the inner tunnel: the accounts of its pods here, and those that
+ * other members say run it, as far as they were granted them. The trust domain is always ours.
  */
 import type { LocalCluster, LocalService } from '../../federation/local.ts';
 import type { ServiceView, View } from '../../federation/view.ts';
-import type { Member } from '../../trust/membership.ts';
+import { acceptedIds, grantsOf } from '../../trust/grants.ts';
+import { accountId } from '../../trust/spiffe.ts';
 import { byName } from './resource.ts';
 
 export interface Account {
@@ -21,40 +22,28 @@ export const parseAccount = (text: string): Account | undefined => {
   return { namespace, name };
 };
 
-export const spiffeId = (trustDomain: string, account: Account): string =>
-  `spiffe://${trustDomain}/ns/${account.namespace}/sa/${account.name}`;
+/** What each named member says runs the service. */
+const exporters = (service: ServiceView, members: Iterable<string>, view: View) =>
+  [...members].flatMap((name) => {
+    const member = view.members.get(name)?.member;
+    const accounts = service.remotes.get(name)?.accounts ?? [];
+    return member === undefined ? [] : [{ member, accounts: accounts.filter((a) => parseAccount(a) !== undefined) }];
+  });
 
-/** The accounts of a record that its member was granted, in order. */
-export const grantedAccounts = (member: Member, accounts: readonly string[]): string[] =>
-  [...new Set(accounts)]
-    .filter((text) => {
-      const account = parseAccount(text);
-      if (account === undefined) return false;
-      const namespace = member.namespaces.includes('*') || member.namespaces.includes(account.namespace);
-      return namespace && (member.serviceAccounts.length === 0 || member.serviceAccounts.includes(text));
-    })
+/** The accounts, granted ones only, that serve at the members named; in order. */
+export const remoteAccounts = (service: ServiceView, members: Iterable<string>, view: View): string[] =>
+  exporters(service, members, view)
+    .flatMap(({ member, accounts }) => accounts.filter((account) => grantsOf(member).account(account)))
     .sort(byName);
 
 /** Accounts of the pods behind a local service, ready or not: a pod that turns ready must not change the service. */
-export const localAccounts = (service: LocalService, local: LocalCluster): string[] => {
-  const accounts = new Set<string>();
-  for (const endpoint of service.endpoints) {
+const localAccounts = (service: LocalService, local: LocalCluster): string[] =>
+  service.endpoints.flatMap((endpoint) => {
     const pod = endpoint.pod === undefined ? undefined : local.pods.get(endpoint.pod);
-    if (pod !== undefined) accounts.add(`${pod.namespace}/${pod.serviceAccount}`);
-  }
-  return [...accounts].sort(byName);
-};
+    return pod === undefined ? [] : [`${pod.namespace}/${pod.serviceAccount}`];
+  });
 
-export const remoteAccounts = (service: ServiceView, view: View): string[] => {
-  const accounts = new Set<string>();
-  for (const [name, record] of service.remotes) {
-    const member = view.members.get(name)?.member;
-    if (member !== undefined) for (const account of grantedAccounts(member, record.accounts)) accounts.add(account);
-  }
-  return [...accounts].sort(byName);
-};
-
-/** The SPIFFE ids that a client may meet at the far end of the inner tunnel, in order. ztunnel refuses any when it is empty. */
+/** The SPIFFE ids that a client may meet, in order, none twice. ztunnel refuses everybody when there is none. */
 export const serviceSans = (
   service: ServiceView,
   localService: LocalService,
@@ -62,6 +51,7 @@ export const serviceSans = (
   view: View,
   trustDomain: string,
 ): string[] => {
-  const accounts = new Set([...localAccounts(localService, local), ...remoteAccounts(service, view)]);
-  return [...accounts].sort(byName).map((text) => spiffeId(trustDomain, parseAccount(text)!));
+  const ids = acceptedIds(trustDomain, exporters(service, service.remotes.keys(), view));
+  const own = localAccounts(localService, local).map((account) => accountId(trustDomain, account));
+  return [...new Set([...ids, ...own])].sort(byName);
 };

@@ -23,7 +23,7 @@ import {
   WorkloadType,
 } from '../../gen/istio/workload/workload_pb.ts';
 import { gatewayHostname, memberNetwork, usableGateways } from './gateways.ts';
-import { grantedAccounts, parseAccount } from './identities.ts';
+import { parseAccount, remoteAccounts } from './identities.ts';
 import { egressPort, federationNetwork, hbonePort, membershipName, type ZtunnelConfig } from './inputs.ts';
 import { localityOf } from './pods.ts';
 import { carriesTcp, tcpPorts } from './ports.ts';
@@ -59,13 +59,8 @@ const sharedPorts = (service: ServiceView, records: readonly ServiceRecord[]): [
   return [...tcpPorts(service.local!).keys()].filter((port) => offered.has(port)).map((port) => [port, port]);
 };
 
-const firstAccount = (service: ServiceView, members: readonly string[], view: View): string => {
-  const accounts = members.flatMap((name) => {
-    const member = view.members.get(name)?.member;
-    return member === undefined ? [] : grantedAccounts(member, service.remotes.get(name)!.accounts);
-  });
-  return parseAccount(accounts.sort(byName)[0] ?? '')?.name ?? 'default';
-};
+const firstAccount = (service: ServiceView, members: readonly string[], view: View): string =>
+  parseAccount(remoteAccounts(service, members, view)[0] ?? '')?.name ?? 'default';
 
 const common = (
   service: ServiceView,

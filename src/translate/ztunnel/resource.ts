@@ -14,11 +14,13 @@ import {
   type Service,
   type Workload,
 } from '../../gen/istio/workload/workload_pb.ts';
-import { type TypeUrl, types } from '../../xds/resource.ts';
 import { formatAddress } from './ip.ts';
 
+/** The one type that workload discovery has for workloads and services alike. */
+export const addressType = 'type.googleapis.com/istio.workload.Address';
+
 export interface Translated {
-  readonly typeUrl: TypeUrl;
+  readonly typeUrl: typeof addressType;
   /** A workload's uid, or a service's `namespace/hostname`. */
   readonly name: string;
   readonly bytes: Uint8Array;
@@ -40,14 +42,14 @@ export const orderedServices = (services: ReadonlyMap<string, PortList>): Record
   Object.fromEntries([...services].sort(([a], [b]) => byName(a, b)));
 
 export const workloadResource = (workload: Workload, aliases: readonly string[]): Translated => ({
-  typeUrl: types.address,
+  typeUrl: addressType,
   name: workload.uid,
   bytes: toBinary(AddressSchema, create(AddressSchema, { type: { case: 'workload', value: workload } })),
   aliases,
 });
 
 export const serviceResource = (service: Service): Translated => ({
-  typeUrl: types.address,
+  typeUrl: addressType,
   name: `${service.namespace}/${service.hostname}`,
   bytes: toBinary(AddressSchema, create(AddressSchema, { type: { case: 'service', value: service } })),
   aliases: service.addresses.map((a) => `${a.network}/${formatAddress(a.address)}`),
