@@ -1,0 +1,196 @@
+import { describe, expect, it } from 'vitest';
+import { ClassTable, classOf } from '../../../src/failover/classes.ts';
+import { planService } from '../../../src/failover/order.ts';
+import type { ServicePlan } from '../../../src/failover/plan.ts';
+import { mergeService } from '../../../src/federation/merge.ts';
+import type { MemberView } from '../../../src/federation/view.ts';
+import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
+import type { Member } from '../../../src/trust/membership.ts';
+import { localService } from '../federation/local.ts';
+import { someService } from '../records/arbitrary.ts';
+
+const member = (name: string, region = name): Member => ({
+  clusterset: 'demo',
+  name,
+  sequence: 1n,
+  region,
+  zone: '',
+  network: name,
+  addressRanges: [],
+  namespaces: ['*'],
+  serviceAccounts: [],
+  federationCa: new Uint8Array(),
+  recordKey: new Uint8Array(),
+  notBeforeMs: 0,
+  notAfterMs: 1,
+});
+
+interface Peer {
+  readonly region?: string;
+  readonly ready?: number;
+  readonly total?: number;
+  /** One entry a gateway: whether it drains. */
+  readonly gateways?: readonly boolean[];
+  readonly record?: Partial<ServiceRecord>;
+}
+
+const setup = (peers: Record<string, Peer>) => {
+  const members = new Map<string, MemberView>();
+  const remotes = new Map<string, ServiceRecord>();
+  for (const [name, { region, ready = 1, total = ready, gateways = [false], record }] of Object.entries(peers)) {
+    members.set(name, {
+      member: member(name, region),
+      head: undefined,
+      freshAtMs: undefined,
+      shuttingDown: false,
+      gateways: {
+        $typeName: 'isthmus.v1.GatewaysRecord',
+        gateways: gateways.map((draining, i) => ({
+          $typeName: 'isthmus.v1.Gateway',
+          id: `g${i}`,
+          address: `10.0.0.${i}`,
+          federationPort: 15028,
+          hbonePort: 15008,
+          draining,
+        })),
+        account: 'isthmus-system/isthmus-gateway',
+        critical: [],
+      },
+      trust: undefined,
+      vantage: undefined,
+      services: new Map(),
+      problems: [],
+    });
+    remotes.set(name, someService({ capacity: [{ $typeName: 'isthmus.v1.Capacity', ready, total }], ...record }));
+  }
+  return { members, remotes };
+};
+
+const self = member('us-east-1', 'us-east');
+const plan = (peers: Record<string, Peer>, order: string[] = [], port?: number): ServicePlan => {
+  const { members, remotes } = setup(peers);
+  const context = { self: self.name, clusterDomain: 'cluster.local' };
+  const view = mergeService('shop/checkout', localService(), remotes, context)!;
+  return planService(view, self, members, { order }, port);
+};
+const shape = ({ tiers }: ServicePlan): string =>
+  tiers.map((cells) => cells.map(({ member: name, weight }) => `${name}=${weight}`).join(' ')).join(' > ');
+
+describe('the order of remote cells', () => {
+  it('is own region, configured order, then regions by name', () => {
+    const peers = {
+      'us-west': {},
+      'us-east-2': { region: 'us-east', ready: 3 },
+      'eu-central': {},
+      'ap-1': { region: 'ap', ready: 2 },
+      'ap-2': { region: 'ap', ready: 4 },
+    };
+    expect(shape(plan(peers))).toBe('us-east-2=3 > ap-1=2 ap-2=4 > eu-central=1 > us-west=1');
+    expect(shape(plan(peers, ['us-west', 'ap-2']))).toBe('us-east-2=3 > us-west=1 > ap-2=4 > ap-1=2 > eu-central=1');
+    expect(shape(plan(peers, ['eu-central', 'ap']))).toBe('us-east-2=3 > eu-central=1 > ap-1=2 ap-2=4 > us-west=1');
+  });
+
+  it('leaves out who has nothing ready, unless nobody has', () => {
+    const some = plan({ a: { ready: 0, total: 3 }, b: { ready: 1 } });
+    expect([shape(some), some.usable]).toEqual(['b=1', true]);
+    const none = plan({ a: { ready: 0, total: 3 }, b: { ready: 0 } });
+    expect([shape(none), none.usable]).toEqual(['a=3 > b=1', false]);
+  });
+
+  it('leaves out who has no gateway or drains all of them, unless it is the last', () => {
+    expect(shape(plan({ a: { gateways: [] }, b: {} }))).toBe('b=1');
+    expect(shape(plan({ a: { gateways: [true, true] }, b: {} }))).toBe('b=1');
+    expect(shape(plan({ a: { gateways: [true, false] }, b: {} }))).toBe('a=1 > b=1');
+    const draining = plan({ a: { gateways: [true] }, b: { ready: 0 } });
+    expect([shape(draining), draining.usable]).toEqual(['a=1', true]);
+    const nothing = plan({ a: { gateways: [] } });
+    expect([shape(nothing), nothing.usable]).toEqual(['a=1', false]);
+  });
+
+  it('leaves out who does not have the port', () => {
+    const grpc = {
+      ports: [{ $typeName: 'isthmus.v1.ServicePort' as const, name: 'grpc', port: 9090, protocol: 'TCP' }],
+    };
+    expect(shape(plan({ a: {}, b: { record: grpc } }, [], 9090))).toBe('b=1');
+    expect(shape(plan({ a: {}, b: { record: grpc } }, [], 80))).toBe('a=1');
+    expect(shape(plan({ a: {}, b: { record: grpc } }))).toBe('a=1 > b=1');
+  });
+
+  it('has no cells for a service without a data path', () => {
+    const headless = plan({ a: { record: { exportedMs: 1n, headless: true } }, b: {} });
+    expect([shape(headless), headless.usable]).toEqual(['', false]);
+  });
+});
+
+describe('classes', () => {
+  const of = (...tiers: [string, number][][]): ServicePlan => ({
+    key: 'shop/checkout',
+    tiers: tiers.map((cells) => cells.map(([name, weight]) => ({ member: name, weight }))),
+    usable: true,
+  });
+  const policy = {
+    consecutive5xxErrors: 7,
+    consecutiveGatewayErrors: undefined,
+    intervalMs: undefined,
+    baseEjectionTimeMs: undefined,
+    maxEjectionPercent: undefined,
+    maxConnections: undefined,
+  };
+
+  it('are shared by services that go to the same places, and named readably', () => {
+    expect(classOf(of([['us-west', 3]], [['eu-central', 9]]), undefined).name).toBe('us-west>eu-central');
+    expect(classOf(of([['us-west', 30]], [['eu-central', 1]]), undefined).name).toBe('us-west>eu-central');
+    expect(
+      classOf(
+        of([
+          ['a', 4],
+          ['b', 5],
+        ]),
+        undefined,
+      ).name,
+    ).toBe('a+b');
+    expect(
+      classOf(
+        of([
+          ['a', 2],
+          ['b', 8],
+        ]),
+        undefined,
+      ).name,
+    ).toBe('a*16+b*64');
+    expect(
+      classOf(
+        of([
+          ['a', 1],
+          ['b', 1000],
+        ]),
+        undefined,
+      ).name,
+    ).toBe('a+b*64');
+    expect(classOf(of(), undefined).name).toBe('nowhere');
+  });
+
+  it('differ by traffic policy, and stay bounded in length', () => {
+    const name = classOf(of([['a', 1]]), policy).name;
+    expect(name).toMatch(/^a~[0-9a-f]{8}$/);
+    expect(classOf(of([['a', 1]]), { ...policy, consecutive5xxErrors: 8 }).name).not.toBe(name);
+    expect(classOf(of([['a', 1]]), { ...policy, consecutive5xxErrors: undefined }).name).toBe('a');
+    const long = (last: string) =>
+      classOf(of(...[...Array(60).keys(), last].map((n) => [[`member-${n}`, 1] as [string, number]])), undefined);
+    expect(long('x').name.length).toBeLessThanOrEqual(120);
+    expect(long('x').name).not.toBe(long('y').name);
+  });
+
+  it('come into use with their first user and go with their last', () => {
+    const table = new ClassTable();
+    const a = classOf(of([['a', 1]]), undefined);
+    const b = classOf(of([['b', 1]]), undefined);
+    expect(table.assign('s1', a)).toEqual({ added: 'a' });
+    expect(table.assign('s2', a)).toEqual({});
+    expect(table.assign('s1', b)).toEqual({ added: 'b' });
+    expect(table.assign('s2', b)).toEqual({ removed: 'a' });
+    expect(table.assign('s1', undefined)).toEqual({});
+    expect(table.assign('s2', undefined)).toEqual({ removed: 'b' });
+    expect(table.classes.size).toBe(0);
+  });
+});
