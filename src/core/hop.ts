@@ -19,6 +19,8 @@ export interface HopMark {
   readonly role: HopRole;
   /** The member whose gateway speaks. */
   readonly member?: string;
+  /** Which of its gateways. */
+  readonly gateway?: string;
   /** Where it sent the CONNECT, or tried to: `ip:port`. */
   readonly upstream?: string;
   /** The member that it chose. */
@@ -31,7 +33,7 @@ export interface HopMark {
   readonly peer?: string;
 }
 
-const fields = ['member', 'upstream', 'to', 'flags', 'details', 'attempts', 'peer'] as const;
+const fields = ['member', 'gateway', 'upstream', 'to', 'flags', 'details', 'attempts', 'peer'] as const;
 type Field = (typeof fields)[number];
 const known = new Set<string>(fields);
 const start = new RegExp(`(?:^|,)\\s*(?=(?:${hopRoles.join('|')})(?:;|$|,))`);
