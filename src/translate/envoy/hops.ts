@@ -7,6 +7,7 @@
  * are on all answers and not on asked-for ones alone: that would need a second route for every service.
  */
 import type { MessageInitShape } from '@bufbuild/protobuf';
+import { type HopRole, hopHeader, hopMark } from '../../core/hop.ts';
 import { type AccessLogFilterSchema, ComparisonFilter_Op } from '../../gen/envoy/config/accesslog/v3/accesslog_pb.ts';
 import {
   HeaderValueOption_HeaderAppendAction,
@@ -15,7 +16,7 @@ import {
 import { type PermissionSchema, RBAC_Action } from '../../gen/envoy/config/rbac/v3/rbac_pb.ts';
 import { RBACSchema } from '../../gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts';
 import { extension } from './encoded.ts';
-import { gatewayIdVariable, headers } from './resource_names.ts';
+import { gatewayIdVariable, hopsHeader } from './resource_names.ts';
 
 type HeaderInit = MessageInitShape<typeof HeaderValueOptionSchema>;
 type PermissionInit = MessageInitShape<typeof PermissionSchema>;
@@ -25,23 +26,26 @@ const option = (key: string, value: string, appendAction: HeaderValueOption_Head
   appendAction,
 });
 
-/** `<member>/<gateway id>`; the id comes from the environment, so that all gateways of a cluster share one resource. */
-const hopValue = (member: string): string => `${member}/%ENVIRONMENT(${gatewayIdVariable})%`;
-const detailValue =
-  'flags=%RESPONSE_FLAGS% details=%RESPONSE_CODE_DETAILS% upstream=%UPSTREAM_REMOTE_ADDRESS% ' +
-  'peer=%UPSTREAM_PEER_URI_SAN% caller=%DOWNSTREAM_PEER_URI_SAN% attempts=%UPSTREAM_REQUEST_ATTEMPT_COUNT%';
+/** The gateway's id comes from the environment, so that all gateways of a cluster share one resource. */
+const mark = (role: HopRole, member: string): string =>
+  hopMark(role, {
+    member,
+    gateway: `%ENVIRONMENT(${gatewayIdVariable})%`,
+    to: '%UPSTREAM_METADATA(envoy.transport_socket_match:member)%',
+    upstream: '%UPSTREAM_REMOTE_ADDRESS%',
+    peer: '%UPSTREAM_PEER_URI_SAN%',
+    flags: '%RESPONSE_FLAGS%',
+    details: '%RESPONSE_CODE_DETAILS%',
+    attempts: '%UPSTREAM_REQUEST_ATTEMPT_COUNT%',
+  });
 
-/** For answers that pass through: added behind what farther gateways wrote. */
-export const answerMarks = (member: string): HeaderInit[] => [
-  option(headers.hop, hopValue(member), HeaderValueOption_HeaderAppendAction.APPEND_IF_EXISTS_OR_ADD),
-  option(headers.detail, detailValue, HeaderValueOption_HeaderAppendAction.APPEND_IF_EXISTS_OR_ADD),
-];
+/** For answers that pass through, or that the router makes: added behind what farther gateways wrote. */
+export const answerMark = (role: HopRole, member: string): HeaderInit =>
+  option(hopHeader, mark(role, member), HeaderValueOption_HeaderAppendAction.APPEND_IF_EXISTS_OR_ADD);
 
-/** For answers that this gateway makes itself: nothing is behind it. */
-export const localAnswerMarks = (member: string): HeaderInit[] => [
-  option(headers.hop, hopValue(member), HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD),
-  option(headers.detail, detailValue, HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD),
-];
+/** For answers that this gateway makes before it has a route: nobody else is behind them. */
+export const localAnswerMark = (role: HopRole, member: string): HeaderInit =>
+  option(hopHeader, mark(role, member), HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD);
 
 /** Every answer that this gateway makes itself. (A mapper needs a filter: all of them have a status of 100 or more.) */
 export const anyAnswer: MessageInitShape<typeof AccessLogFilterSchema> = {
@@ -54,7 +58,7 @@ export const anyAnswer: MessageInitShape<typeof AccessLogFilterSchema> = {
 };
 
 export const firstHop: HeaderInit = option(
-  headers.hops,
+  hopsHeader,
   '1',
   HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
 );
@@ -62,7 +66,7 @@ export const firstHop: HeaderInit = option(
 const marked: PermissionInit = {
   rule: {
     case: 'header',
-    value: { name: headers.hops, headerMatchSpecifier: { case: 'presentMatch', value: true } },
+    value: { name: hopsHeader, headerMatchSpecifier: { case: 'presentMatch', value: true } },
   },
 };
 
@@ -70,7 +74,7 @@ const markedOnce: PermissionInit = {
   rule: {
     case: 'header',
     value: {
-      name: headers.hops,
+      name: hopsHeader,
       headerMatchSpecifier: { case: 'stringMatch', value: { matchPattern: { case: 'exact', value: '1' } } },
     },
   },

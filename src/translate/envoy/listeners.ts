@@ -21,7 +21,7 @@ import {
   HttpConnectionManagerSchema,
 } from '../../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
-import { anyAnswer, localAnswerMarks, refuseAnyHop, refuseSecondHop } from './hops.ts';
+import { anyAnswer, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
 import { serverHttp2 } from './http2.ts';
 import type { Binding, GatewaySettings } from './input.ts';
 import { federationSni, listenerNames, routeNames, secretNames } from './resource_names.ts';
@@ -42,11 +42,11 @@ const healthFilter = (): Filter =>
     ],
   });
 
-const connectionManager = (statPrefix: string, routes: string, member: string, loopFilter: Filter) =>
+const connectionManager = (role: HopRole, statPrefix: string, member: string, loopFilter: Filter) =>
   extension('envoy.filters.network.http_connection_manager', HttpConnectionManagerSchema, {
     codecType: HttpConnectionManager_CodecType.HTTP2,
     statPrefix,
-    routeSpecifier: { case: 'rds', value: { routeConfigName: routes, configSource: fromAds() } },
+    routeSpecifier: { case: 'rds', value: { routeConfigName: routeNames[role], configSource: fromAds() } },
     httpFilters: [
       healthFilter(),
       loopFilter,
@@ -63,7 +63,7 @@ const connectionManager = (statPrefix: string, routes: string, member: string, l
     skipXffAppend: true,
     generateRequestId: false,
     serverHeaderTransformation: HttpConnectionManager_ServerHeaderTransformation.PASS_THROUGH,
-    localReplyConfig: { mappers: [{ filter: anyAnswer, headersToAdd: localAnswerMarks(member) }] },
+    localReplyConfig: { mappers: [{ filter: anyAnswer, headersToAdd: [localAnswerMark(role, member)] }] },
   });
 
 /** A handshake may take two long round trips and a lost packet; who takes longer is not one of ours. */
@@ -125,7 +125,7 @@ export const egressListener = ({ self, trustDomain, binding }: GatewaySettings):
         'mesh',
         secretNames.mesh,
         meshCheck(trustDomain, secretNames.meshRoots),
-        connectionManager('egress', routeNames.egress, self.name, refuseAnyHop()),
+        connectionManager('egress', 'egress', self.name, refuseAnyHop()),
       ),
     ],
   });
@@ -141,7 +141,7 @@ export const federationListener = ({ self, binding }: GatewaySettings, members: 
           member,
           secretNames.federation,
           memberCheck(self.clusterset, member),
-          connectionManager(`federation.${member}`, routeNames.local, self.name, refuseSecondHop()),
+          connectionManager('federation', `federation.${member}`, self.name, refuseSecondHop()),
           [federationSni(self.clusterset, member)],
         ),
       ),
@@ -155,7 +155,7 @@ export const hboneListener = ({ self, trustDomain, binding }: GatewaySettings): 
         'mesh',
         secretNames.mesh,
         meshCheck(trustDomain, secretNames.tradedRoots),
-        connectionManager('hbone', routeNames.local, self.name, refuseSecondHop()),
+        connectionManager('hbone', 'hbone', self.name, refuseSecondHop()),
       ),
     ],
   });

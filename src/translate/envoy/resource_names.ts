@@ -3,8 +3,8 @@ import type { ServiceKey } from '../../core/names.ts';
 
 export const listenerNames = { egress: 'egress', federation: 'federation', hbone: 'hbone' } as const;
 
-/** `egress`: exported services of others, to their class. `local`: our exported services, to our pods. */
-export const routeNames = { egress: 'egress', local: 'local' } as const;
+/** `egress`: exported services of others, to their class. The other two: our exported services, to our pods. */
+export const routeNames = { egress: 'egress', federation: 'federation', hbone: 'hbone' } as const;
 
 export const secretNames = {
   /** The gateways' certificate in the mesh (towards ztunnels). */
@@ -30,14 +30,8 @@ export const federationIdentity = (clusterset: string, member: string): string =
 export const federationSni = (clusterset: string, member: string): string =>
   `${member}.${clusterset}.federation.isthmus`;
 
-export const headers = {
-  /** How many federation hops a CONNECT has made: set to 1 by the egress, refused above 1, refused at all on the egress. */
-  hops: 'x-isthmus-hops',
-  /** On every answer, one value for each gateway that it passed, the farthest first: `<member>/<gateway>`. */
-  hop: 'x-isthmus-hop',
-  /** Beside it and in the same order: what the gateway made of the request. */
-  detail: 'x-isthmus-hop-detail',
-} as const;
+/** How many federation hops a CONNECT has made: set to 1 by the egress, refused above 1, refused at all on the egress. */
+export const hopsHeader = 'x-isthmus-hops';
 
 /** Environment variable by which an Envoy knows which gateway of its cluster it is; set by whoever starts it. */
 export const gatewayIdVariable = 'ISTHMUS_GATEWAY_ID';

@@ -2,12 +2,11 @@
  * All resources of a cluster's gateways, from one input. The wiring calls this at start; tick by tick it may call the parts
  * for what changed (a service's endpoints, a class, one virtual host) and keep the rest.
  */
+import { classOf, type ServiceClass } from '../../failover/classes.ts';
 import type { ServicePlan } from '../../failover/plan.ts';
-import type { TrafficPolicy } from '../../federation/local.ts';
 import type { MemberView, ServiceView } from '../../federation/view.ts';
 import { classCluster } from './class_cluster.ts';
 import { classEndpoints } from './class_endpoints.ts';
-import { className } from './class_name.ts';
 import type { Encoded } from './encoded.ts';
 import type { GatewayInput, GatewaySettings, RoundTrip } from './input.ts';
 import { egressListener, federationListener, hboneListener } from './listeners.ts';
@@ -16,19 +15,15 @@ import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } 
 import { memberSecret, ownSecrets } from './secrets.ts';
 import { timersFor, unmeasured } from './timers.ts';
 
-/** A class: what its services share. */
-export interface GatewayClass {
-  readonly name: string;
-  readonly tiers: ServicePlan['tiers'];
-  readonly policy: TrafficPolicy | undefined;
-}
-
-/** The class of a service that some other member serves; undefined when it has no path to other members. */
-export const classOf = (service: ServiceView, plan: ServicePlan | undefined): GatewayClass | undefined => {
+/**
+ * The class of a service that some other member serves; undefined when it has no path to other members. With a traffic
+ * policy of its own a service gets a class of its own: its limits and its ejections are nobody else's.
+ */
+export const gatewayClass = (service: ServiceView, plan: ServicePlan | undefined): ServiceClass | undefined => {
   if (plan === undefined || service.unsupported !== undefined) return undefined;
   if (!plan.tiers.some((tier) => tier.length > 0)) return undefined;
-  const policy = service.local?.trafficPolicy;
-  return { name: className(plan, policy), tiers: plan.tiers, policy };
+  const shared = classOf(plan, service.local?.trafficPolicy);
+  return shared.policy === undefined ? shared : { ...shared, name: `${shared.name}@${service.key}` };
 };
 
 /** Whether other members may reach our own endpoints of this service. */
@@ -38,11 +33,11 @@ export const isExported = (service: ServiceView): boolean =>
 /** The cluster and the endpoints of one class. */
 export const classResources = (
   settings: GatewaySettings,
-  gatewayClass: GatewayClass,
+  serviceClass: ServiceClass,
   members: ReadonlyMap<string, MemberView>,
   roundTrips: ReadonlyMap<string, RoundTrip>,
 ): Encoded[] => {
-  const { name, tiers, policy } = gatewayClass;
+  const { name, tiers, policy } = serviceClass;
   const names = [...new Set(tiers.flat().map((cell) => cell.member))].filter((member) => members.has(member));
   const timers = timersFor(names.map((member) => roundTrips.get(member) ?? unmeasured));
   return [classCluster(settings, name, names, timers, policy), classEndpoints(name, tiers, members)];
@@ -75,21 +70,21 @@ export const memberResources = ({ settings, secrets, members }: GatewayInput): E
 /** Everything. Names are unique within a type. */
 export const gatewayResources = (input: GatewayInput): Encoded[] => {
   const { settings, members, roundTrips } = input;
-  const classes = new Map<string, GatewayClass>();
+  const classes = new Map<string, ServiceClass>();
   const outward: EncodedHost[] = [];
   const inward: EncodedHost[] = [];
   const resources: Encoded[] = memberResources(input);
   for (const [key, service] of input.services) {
-    const gatewayClass = classOf(service, input.plan.services.get(key));
-    if (gatewayClass !== undefined) {
-      classes.set(gatewayClass.name, gatewayClass);
-      outward.push(...egressHosts(service, gatewayClass.name));
+    const serviceClass = gatewayClass(service, input.plan.services.get(key));
+    if (serviceClass !== undefined) {
+      classes.set(serviceClass.name, serviceClass);
+      outward.push(...egressHosts(service, serviceClass.name));
     }
     if (isExported(service)) inward.push(...localHosts(service));
     resources.push(...localResources(service, input));
   }
   for (const entry of classes.values()) resources.push(...classResources(settings, entry, members, roundTrips));
-  resources.push(egressRoutes(settings.self.name, outward), localRoutes(settings.self.name, inward));
+  resources.push(egressRoutes(settings.self.name, outward), ...localRoutes(settings.self.name, inward));
   return resources;
 };
 

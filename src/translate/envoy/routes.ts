@@ -1,7 +1,7 @@
 /**
  * Routes: a virtual host for each service and port, found by the exact authority `host:port`.
  *
- * `egress` proxies the CONNECT to the service's class cluster and retries there; `local` ends it at our pods. Envoy compares
+ * `egress` proxies the CONNECT to the service's class cluster and retries there; the others end it at our pods. Envoy compares
  * domains without regard to case, so each route asks once more for the exact authority: any other spelling is a 404, as
  * is everything that is not a CONNECT to an exported service.
  *
@@ -21,7 +21,7 @@ import { type RouteConfiguration, RouteConfigurationSchema } from '../../gen/env
 import { PreviousHostsPredicateSchema } from '../../gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts';
 import { PreviousPrioritiesConfigSchema } from '../../gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts';
 import { duration, type Encoded, extension, typeUrls } from './encoded.ts';
-import { answerMarks, firstHop } from './hops.ts';
+import { answerMark, firstHop } from './hops.ts';
 import { localClusterName, routeNames } from './resource_names.ts';
 
 type RetryInit = MessageInitShape<typeof RetryPolicySchema>;
@@ -92,18 +92,20 @@ const virtualHost = (authority: string, action: RouteAction): EncodedHost => ({
   ),
 });
 
-/** The service's CONNECTs, one virtual host a port, to the cluster of its class. */
-export const egressHosts = (service: ServiceView, className: string): EncodedHost[] =>
-  service.ports.map(({ port }) =>
-    virtualHost(
-      `${service.hostname}:${port}`,
-      create(RouteActionSchema, {
-        ...unlimited(),
-        clusterSpecifier: { case: 'cluster', value: className },
-        retryPolicy: egressRetry(),
-      }),
-    ),
+/** CONNECTs to one port of a service, to the cluster of its class. */
+export const egressHost = (hostname: string, port: number, className: string): EncodedHost =>
+  virtualHost(
+    `${hostname}:${port}`,
+    create(RouteActionSchema, {
+      ...unlimited(),
+      clusterSpecifier: { case: 'cluster', value: className },
+      retryPolicy: egressRetry(),
+    }),
   );
+
+/** All ports of a service. */
+export const egressHosts = (service: ServiceView, className: string): EncodedHost[] =>
+  service.ports.map(({ port }) => egressHost(service.hostname, port, className));
 
 /** The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. */
 export const localHosts = (service: ServiceView): EncodedHost[] =>
@@ -134,13 +136,16 @@ export const egressRoutes = (self: string, hosts: Iterable<EncodedHost>): Encode
     create(RouteConfigurationSchema, {
       name: routeNames.egress,
       requestHeadersToAdd: [firstHop],
-      responseHeadersToAdd: answerMarks(self),
+      responseHeadersToAdd: [answerMark('egress', self)],
     }),
     hosts,
   );
 
-export const localRoutes = (self: string, hosts: Iterable<EncodedHost>): Encoded =>
-  assembled(
-    create(RouteConfigurationSchema, { name: routeNames.local, responseHeadersToAdd: answerMarks(self) }),
-    hosts,
+/** The routes of the listeners that lead to our own pods: the same, but for the mark. */
+export const localRoutes = (self: string, hosts: readonly EncodedHost[]): Encoded[] =>
+  (['federation', 'hbone'] as const).map((role) =>
+    assembled(
+      create(RouteConfigurationSchema, { name: routeNames[role], responseHeadersToAdd: [answerMark(role, self)] }),
+      hosts,
+    ),
   );
