@@ -1,0 +1,195 @@
+/**
+ * The loop's middle: marks come in, resources come out.
+ *
+ * Adapters say which keys may have changed; one run a macrotask merges, orders and translates just those, and puts what really
+ * changed into the two tables. It has no timers and no sockets of its own, so that a burst of a thousand events costs one run.
+ */
+import type { ServiceKey } from '../core/names.ts';
+import type { Planner } from '../failover/planner.ts';
+import type { LocalChange, LocalCluster } from '../federation/local.ts';
+import type { MemberView } from '../federation/view.ts';
+import type { GatewayInput, GatewaySecrets, GatewaySettings } from '../translate/envoy/input.ts';
+import { roundTripsOf } from '../translate/envoy/resources.ts';
+import { GatewayTranslation } from '../translate/envoy/translation.ts';
+import type { ZtunnelConfig } from '../translate/ztunnel/inputs.ts';
+import { ZtunnelTranslation } from '../translate/ztunnel/translation.ts';
+import type { Member } from '../trust/membership.ts';
+import { makeResource } from '../xds/encode.ts';
+import { type TypeUrl, types } from '../xds/resource.ts';
+import { ResourceTable } from '../xds/table.ts';
+
+export interface EngineOptions {
+  readonly self: string;
+  readonly planner: Planner;
+  readonly ztunnel: ZtunnelConfig;
+  readonly gateway: Omit<GatewaySettings, 'self'>;
+  /** Called once a macrotask while there is something to do. */
+  readonly schedule: (run: () => void) => void;
+  readonly local: () => LocalCluster;
+  readonly members: () => ReadonlyMap<string, MemberView>;
+  /** After a run that changed a table. */
+  readonly onResources: () => void;
+  /** After each run: which services were planned anew. */
+  readonly onPlanned?: (services: ReadonlySet<ServiceKey>) => void;
+  readonly onSeconds?: (seconds: number) => void;
+  readonly nowMs: () => number;
+}
+
+export class Engine {
+  readonly tables = {
+    ztunnel: new ResourceTable([types.address, types.authorization]),
+    gateway: new ResourceTable([types.cluster, types.endpoints, types.listener, types.routes, types.secret]),
+  };
+  readonly #aliasesOf = new Map<string, readonly string[]>();
+  readonly #namesOf = new Map<string, Set<string>>();
+  readonly #o: EngineOptions;
+  readonly #ztunnel: ZtunnelTranslation;
+  readonly #gateway = new GatewayTranslation();
+  #services = new Set<ServiceKey>();
+  #pods = new Set<string>();
+  #members = new Set<string>();
+  #membersChanged = false;
+  #healthChanged = false;
+  #secretsChanged = false;
+  #scheduled = false;
+  #localKnown = false;
+  /** Services not yet given to the gateways' translation, while it could not begin. */
+  #deferred: Set<ServiceKey> | undefined = new Set();
+  #secrets: GatewaySecrets | undefined;
+  #gatewayHealth: ReadonlyMap<string, boolean> = new Map();
+
+  constructor(options: EngineOptions) {
+    this.#o = options;
+    this.#ztunnel = new ZtunnelTranslation(options.ztunnel);
+  }
+
+  /** True once the local cluster is known: before that nothing is translated, so that no proxy sees half a cluster. */
+  get started(): boolean {
+    return this.#localKnown;
+  }
+  get secrets(): GatewaySecrets | undefined {
+    return this.#secrets;
+  }
+  get gatewayHealth(): ReadonlyMap<string, boolean> {
+    return this.#gatewayHealth;
+  }
+
+  markLocal(change: LocalChange): void {
+    if (!this.#localKnown) {
+      this.#localKnown = true;
+      for (const key of this.#o.local().services.keys()) this.#services.add(key);
+      for (const key of this.#o.local().pods.keys()) this.#pods.add(key);
+      this.#membersChanged = true;
+    }
+    for (const key of change.services) this.#services.add(key);
+    for (const key of change.pods) this.#pods.add(key);
+    this.#wake();
+  }
+  /** `members`: whose membership, gateways, trust or vantage changed. */
+  markRecords(services: Iterable<ServiceKey>, members: Iterable<string>): void {
+    for (const key of services) this.#services.add(key);
+    for (const name of members) {
+      this.#members.add(name);
+      this.#membersChanged = true;
+    }
+    this.#wake();
+  }
+  setGatewayHealth(health: ReadonlyMap<string, boolean>): void {
+    this.#gatewayHealth = health;
+    this.#healthChanged = true;
+    this.#wake();
+  }
+  setSecrets(secrets: GatewaySecrets): void {
+    this.#secrets = secrets;
+    this.#secretsChanged = true;
+    this.#wake();
+  }
+
+  /** The names behind `network/ip`, for proxies that ask for addresses one by one. */
+  readonly expandAlias = (typeUrl: string, alias: string): readonly string[] =>
+    typeUrl === types.address ? [...(this.#namesOf.get(alias) ?? [])] : [];
+
+  #alias(name: string, now: readonly string[]): void {
+    for (const alias of this.#aliasesOf.get(name) ?? []) {
+      const names = this.#namesOf.get(alias);
+      names?.delete(name);
+      if (names?.size === 0) this.#namesOf.delete(alias);
+    }
+    for (const alias of now) {
+      const names = this.#namesOf.get(alias);
+      if (names === undefined) this.#namesOf.set(alias, new Set([name]));
+      else names.add(name);
+    }
+    if (now.length > 0) this.#aliasesOf.set(name, now);
+    else this.#aliasesOf.delete(name);
+  }
+
+  #wake(): void {
+    if (this.#scheduled || !this.#localKnown) return;
+    this.#scheduled = true;
+    this.#o.schedule(() => {
+      this.#scheduled = false;
+      this.run();
+    });
+  }
+
+  /** Translates what is marked, now. */
+  run(): void {
+    const start = this.#o.nowMs();
+    const local = this.#o.local();
+    const members = this.#o.members();
+    const planned = this.#o.planner.update(local, members, { services: this.#services, members: this.#membersChanged });
+    const dirty = { pods: this.#pods, services: planned, members: this.#members };
+    const { view, plan } = this.#o.planner;
+    const workloads = this.#ztunnel.update(
+      { local, view, plan, gatewayHealth: this.#gatewayHealth },
+      { ...dirty, gatewayHealth: this.#healthChanged },
+    );
+    for (const name of workloads.removed) this.#alias(name, []);
+    for (const { name, aliases } of workloads.changed) this.#alias(name, aliases);
+    const upserts = workloads.changed.map((r) => makeResource(r.typeUrl, r.name, r.bytes));
+    const removes = workloads.removed.map((name) => ({ typeUrl: types.address as TypeUrl, name }));
+    const applied = this.tables.ztunnel.apply({ upserts, removes });
+    const gatewayChanges = this.#gateways(members, local, planned);
+    this.#services = new Set();
+    this.#pods = new Set();
+    this.#members = new Set();
+    this.#membersChanged = false;
+    this.#healthChanged = false;
+    this.#o.onPlanned?.(planned);
+    if (applied.upserted + applied.removed + gatewayChanges > 0) this.#o.onResources();
+    this.#o.onSeconds?.((this.#o.nowMs() - start) / 1000);
+  }
+
+  /** Gateways need our own membership and certificates; until both are there they get nothing rather than half. */
+  #gateways(members: ReadonlyMap<string, MemberView>, local: LocalCluster, services: ReadonlySet<ServiceKey>): number {
+    const self: Member | undefined = members.get(this.#o.self)?.member;
+    if (self === undefined || this.#secrets === undefined) {
+      this.#deferred = (this.#deferred ?? new Set<ServiceKey>()).union(services);
+      return 0;
+    }
+    const { view, plan } = this.#o.planner;
+    const input: GatewayInput = {
+      settings: { ...this.#o.gateway, self },
+      secrets: this.#secrets,
+      members,
+      services: view.services,
+      plan,
+      local,
+      roundTrips: roundTripsOf(members.get(this.#o.self)),
+    };
+    const first = this.#deferred !== undefined;
+    const delta = this.#gateway.update(input, {
+      services: first ? services.union(this.#deferred ?? new Set()) : services,
+      pods: this.#pods,
+      members: first || this.#membersChanged || this.#secretsChanged,
+    });
+    this.#deferred = undefined;
+    this.#secretsChanged = false;
+    const applied = this.tables.gateway.apply({
+      upserts: delta.changed.map((r) => makeResource(r.typeUrl, r.name, r.bytes)),
+      removes: delta.removed,
+    });
+    return applied.upserted + applied.removed;
+  }
+}
