@@ -10,6 +10,7 @@
  * SO_REUSEPORT stays on (Envoy's default): two Envoys stand on one port.
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { HopRole } from '../../core/hop.ts';
 import type { FilterChainSchema } from '../../gen/envoy/config/listener/v3/listener_components_pb.ts';
 import { ListenerSchema } from '../../gen/envoy/config/listener/v3/listener_pb.ts';
 import { HealthCheckSchema } from '../../gen/envoy/extensions/filters/http/health_check/v3/health_check_pb.ts';

@@ -6,16 +6,10 @@
  * routes leave it.
  */
 import type { ServiceKey } from '../../core/names.ts';
+import type { ServiceClass } from '../../failover/classes.ts';
 import type { Encoded, GatewayTypeUrl } from './encoded.ts';
 import type { GatewayInput } from './input.ts';
-import {
-  classOf,
-  classResources,
-  type GatewayClass,
-  isExported,
-  localResources,
-  memberResources,
-} from './resources.ts';
+import { classResources, gatewayClass, isExported, localResources, memberResources } from './resources.ts';
 import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } from './routes.ts';
 
 export interface GatewayDirty {
@@ -41,7 +35,7 @@ export class GatewayTranslation {
   readonly #outward = new Map<ServiceKey, readonly EncodedHost[]>();
   readonly #inward = new Map<ServiceKey, readonly EncodedHost[]>();
   readonly #classOf = new Map<ServiceKey, string>();
-  readonly #classes = new Map<string, { entry: GatewayClass; users: number }>();
+  readonly #classes = new Map<string, { entry: ServiceClass; users: number }>();
   readonly #servicesOf = new Map<string, Set<ServiceKey>>();
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
   #members: ReadonlySet<string> = new Set();
@@ -106,9 +100,9 @@ export class GatewayTranslation {
       key,
       input.local.services.get(key)?.endpoints.flatMap((e) => (e.pod === undefined ? [] : [e.pod])) ?? [],
     );
-    const gatewayClass = service === undefined ? undefined : classOf(service, input.plan.services.get(key));
-    this.#moveClass(key, gatewayClass);
-    const outward = service === undefined || gatewayClass === undefined ? [] : egressHosts(service, gatewayClass.name);
+    const serviceClass = service === undefined ? undefined : gatewayClass(service, input.plan.services.get(key));
+    this.#moveClass(key, serviceClass);
+    const outward = service === undefined || serviceClass === undefined ? [] : egressHosts(service, serviceClass.name);
     const inward = service !== undefined && isExported(service) ? localHosts(service) : [];
     this.#replace(key, service === undefined ? [] : localResources(service, input), changed, removed);
     const outwardChanged = replaceHosts(this.#outward, key, outward);
@@ -134,7 +128,7 @@ export class GatewayTranslation {
     else this.#podsOf.delete(key);
   }
 
-  #moveClass(key: ServiceKey, to: GatewayClass | undefined): void {
+  #moveClass(key: ServiceKey, to: ServiceClass | undefined): void {
     const from = this.#classOf.get(key);
     if (from === to?.name) return;
     const left = from === undefined ? undefined : this.#classes.get(from);
@@ -153,7 +147,7 @@ export class GatewayTranslation {
     const self = settings.self.name;
     return [
       egressRoutes(self, [...this.#outward.values()].flat()),
-      localRoutes(self, [...this.#inward.values()].flat()),
+      ...localRoutes(self, [...this.#inward.values()].flat()),
     ];
   }
 
