@@ -1,0 +1,65 @@
+/** The keys and certificates of this member, from the bundle that `isthmus init` wrote. Each wrong file is named, its content never. */
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Config } from '../config/controller.ts';
+import { memberFile } from '../config/load.ts';
+import { IsthmusError } from '../core/errors.ts';
+
+export interface Credentials {
+  readonly store: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
+  /** Raw Ed25519 public key of the authority, 32 bytes. */
+  readonly authorityKey: Uint8Array;
+  /** Ed25519, signs this member's manifests. */
+  readonly recordKey: KeyObject;
+  readonly federation: { readonly certPem: string; readonly keyPem: string };
+}
+
+const read = (key: string, path: string): Buffer => {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new IsthmusError(
+      'config/file',
+      `${key}: "${path}" cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'error'})`,
+      {
+        hint: 'install the member bundle with `isthmus join`, or correct memberDir',
+        subject: { key },
+        cause,
+      },
+    );
+  }
+};
+
+const ed25519 = (key: string, path: string, parse: (pem: Buffer) => KeyObject): KeyObject => {
+  const pem = read(key, path);
+  let parsed: KeyObject | undefined;
+  try {
+    parsed = parse(pem);
+  } catch {
+    parsed = undefined;
+  }
+  if (parsed?.asymmetricKeyType === 'ed25519') return parsed;
+  throw new IsthmusError('files/invalid', `${key}: "${path}" does not hold an Ed25519 key in PEM`, {
+    hint: 'use the file that `isthmus init` wrote',
+    subject: { key },
+  });
+};
+
+export const loadCredentials = (config: Config): Credentials => {
+  const path = (file: string) => memberFile(config, file);
+  const { store, keys } = config;
+  const authority = ed25519('keys.authorityFile', path(keys.authorityFile), (pem) => createPublicKey(pem));
+  return {
+    store: {
+      ca: read('store.caFile', path(store.caFile)),
+      cert: read('store.certFile', path(store.certFile)),
+      key: read('store.keyFile', path(store.keyFile)),
+    },
+    authorityKey: new Uint8Array(Buffer.from(authority.export({ format: 'jwk' }).x ?? '', 'base64url')),
+    recordKey: ed25519('keys.recordKeyFile', path(keys.recordKeyFile), (pem) => createPrivateKey(pem)),
+    federation: {
+      certPem: read('keys.federationCertFile', path(keys.federationCertFile)).toString('utf8'),
+      keyPem: read('keys.federationKeyFile', path(keys.federationKeyFile)).toString('utf8'),
+    },
+  };
+};
