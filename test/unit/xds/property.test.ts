@@ -70,7 +70,7 @@ class ProxyModel {
         if (!this.crossed.delete(name)) expect(this.held.get(name), `${name} is held already`).not.toBe(version);
         expect(this.refusedAlone.has(`${name} ${version}`), `${name} was refused and did not change`).toBe(false);
       }
-      this.refusedAlone.delete(name);
+      for (const key of [...this.refusedAlone]) if (key.startsWith(`${name} `)) this.refusedAlone.delete(key);
       if (!this.wants(name)) continue;
       if (bad.length === 0 || (appliesGood && !bad.some(([other]) => other === name))) this.held.set(name, version);
     }
