@@ -7,8 +7,8 @@ import { IsthmusError } from '../core/errors.ts';
 
 export interface Credentials {
   readonly store: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer };
-  /** Raw Ed25519 public key of the authority, 32 bytes. */
-  readonly authorityKey: Uint8Array;
+  /** The authority's Ed25519 public key. */
+  readonly authorityKey: KeyObject;
   /** Ed25519, signs this member's manifests. */
   readonly recordKey: KeyObject;
   readonly federation: { readonly certPem: string; readonly keyPem: string };
@@ -48,14 +48,13 @@ const ed25519 = (key: string, path: string, parse: (pem: Buffer) => KeyObject): 
 export const loadCredentials = (config: Config): Credentials => {
   const path = (file: string) => memberFile(config, file);
   const { store, keys } = config;
-  const authority = ed25519('keys.authorityFile', path(keys.authorityFile), (pem) => createPublicKey(pem));
   return {
     store: {
       ca: read('store.caFile', path(store.caFile)),
       cert: read('store.certFile', path(store.certFile)),
       key: read('store.keyFile', path(store.keyFile)),
     },
-    authorityKey: new Uint8Array(Buffer.from(authority.export({ format: 'jwk' }).x ?? '', 'base64url')),
+    authorityKey: ed25519('keys.authorityFile', path(keys.authorityFile), (pem) => createPublicKey(pem)),
     recordKey: ed25519('keys.recordKeyFile', path(keys.recordKeyFile), (pem) => createPrivateKey(pem)),
     federation: {
       certPem: read('keys.federationCertFile', path(keys.federationCertFile)).toString('utf8'),
