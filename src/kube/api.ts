@@ -193,7 +193,8 @@ export const openKubeApi = (kubeConfig: KubeConfig, clock: Clock): KubeApi => {
         method: request.method,
         headers: {
           ...headers,
-          accept: 'application/json',
+          // The key set is application/jwk-set+json; all else is JSON when there is a choice.
+          accept: 'application/json, */*',
           ...(payload && {
             'content-type': request.contentType ?? 'application/json',
             'content-length': payload.length,
