@@ -1,0 +1,56 @@
+/**
+ * What a test runs inside its network namespace: a discovery server, pods, callers. Driven over Node's own channel, so that
+ * the test itself stays outside and its work does not disturb the callers' clocks.
+ */
+
+import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
+import { AdsServer, type AdsTls } from './ads.ts';
+import { Load, type LoadSpec } from './load.ts';
+import { Pods } from './pods.ts';
+
+const ads = new AdsServer();
+const pods = new Pods();
+const loads = new Map<string, Load>();
+
+const loadOf = (name: string): Load => {
+  const load = loads.get(name);
+  if (load === undefined) throw new Error(`no load ${name}`);
+  return load;
+};
+
+export const operations = {
+  adsListen: (address: string, tls: AdsTls) => ads.listen(address, tls),
+  adsSet: (node: string, resources: Encoded[]) => ads.set(node, resources),
+  adsRefusals: () => ads.refusals,
+  adsSent: (node: string) => ads.sent(node),
+  podStart: (name: string, address: string, port: number) => pods.start(name, address, port),
+  podKill: (name: string) => pods.kill(name),
+  podOpen: (name: string) => pods.open(name),
+  loadStart: (name: string, spec: LoadSpec) => {
+    const load = new Load(spec);
+    loads.set(name, load);
+    load.start();
+  },
+  loadMark: (name: string) => loadOf(name).mark(),
+  loadResult: (name: string) => loadOf(name).result(),
+  loadStop: (name: string) => loadOf(name).stop(),
+};
+
+export type Operations = typeof operations;
+
+interface Call {
+  readonly id: number;
+  readonly name: keyof Operations;
+  readonly args: unknown[];
+}
+
+process.on('message', async ({ id, name, args }: Call) => {
+  try {
+    const run = operations[name] as (...args: unknown[]) => unknown;
+    process.send?.({ id, value: await run(...args) });
+  } catch (error) {
+    process.send?.({ id, error: (error as Error).message });
+  }
+});
+process.on('disconnect', () => process.exit(0));
+process.send?.({ id: -1 });
