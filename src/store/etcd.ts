@@ -19,7 +19,7 @@ import type {
 import { Compare_CompareResult, Compare_CompareTarget, KV, type TxnResponse } from '../gen/etcdserverpb/rpc_pb.ts';
 import { Connection, closedError } from './connection.ts';
 import { storeError } from './failure.ts';
-import { keyBytes, toEntry } from './keyspace.ts';
+import { keyBytes, prefixRange, toEntry } from './keyspace.ts';
 import { listPrefix } from './listing.ts';
 import type { EtcdOptions, Session } from './session.ts';
 import { Watcher } from './watcher.ts';
@@ -43,8 +43,11 @@ export interface EtcdStatus {
 }
 
 export interface EtcdStore extends Store {
-  /** Connects and checks the version. Rejects with `store/too-old`, `store/tls`, `store/denied` or `store/unavailable`. */
-  check(): Promise<void>;
+  /**
+   * Connects and checks the version; with a prefix, also that it may be read. Rejects with `store/too-old`, `store/tls`,
+   * `store/denied` or `store/unavailable`.
+   */
+  check(prefix?: string): Promise<void>;
   status(): EtcdStatus;
 }
 
@@ -78,8 +81,15 @@ class Etcd implements EtcdStore {
     });
   }
 
-  async check(): Promise<void> {
-    await this.connection.acquire();
+  async check(prefix?: string): Promise<void> {
+    const session = await this.connection.acquire();
+    if (prefix === undefined) return;
+    try {
+      const answer = await session.call(KV.method.range, { ...prefixRange(prefix), countOnly: true });
+      this.seen(answer.header?.clusterId ?? 0n, answer.header?.revision ?? 0n);
+    } catch (error) {
+      throw storeError(error, { what: `read ${prefix}`, endpoint: session.endpoint });
+    }
   }
 
   async list(prefix: string): Promise<StoreSnapshot> {
@@ -144,7 +154,7 @@ class Etcd implements EtcdStore {
       });
       return this.commitResult(answer);
     } catch (error) {
-      throw storeError(error, { what: 'commit', endpoint: session.endpoint });
+      throw storeError(error, { what: describe(txn), endpoint: session.endpoint });
     }
   }
 
@@ -194,6 +204,12 @@ class Etcd implements EtcdStore {
     }
   }
 }
+
+const describe = (txn: StoreTxn): string => {
+  const keys = [...txn.puts.map((p) => p.key), ...txn.deletes];
+  if (keys.length === 0) return 'commit';
+  return keys.length === 1 ? `write ${keys[0]}` : `write ${keys[0]} and ${keys.length - 1} more`;
+};
 
 /** Bounds that hold for every Store. Naming a key twice is a bug of the caller: etcd refuses it too. */
 export const checkTxn = (txn: StoreTxn): void => {

@@ -66,10 +66,21 @@ const unavailable = (text: string, { what, endpoint }: Attempt, cause: unknown):
     cause,
   });
 
+/** grpc-js wraps the reason of a failed connection in its own words, OpenSSL adds addresses and grpc-js the time. */
+const plain = (text: string): string =>
+  text
+    .replace(/^No connection established\. Last error: (Error: )?/, '')
+    .replace(/\.? *Resolution note: *$/, '')
+    .replace(/ *\(\d{4}-\d\d-\d\dT[\d:.]+Z\)/, '')
+    .replace(/^[0-9A-F]{8,}:error:[0-9A-F]+:/, '')
+    .replace(/:[^\s:]*\.c:\d+:/, ': ')
+    .replaceAll(/\s+/g, ' ')
+    .replace(/[\s:.]+$/, '');
+
 /** Maps any failure of a call to an `IsthmusError`. */
 export const storeError = (error: unknown, at: Attempt): IsthmusError => {
   if (error instanceof IsthmusError) return error;
-  const text = isServiceError(error) ? error.details : error instanceof Error ? error.message : String(error);
+  const text = plain(isServiceError(error) ? error.details : error instanceof Error ? error.message : String(error));
   const subject = { endpoint: at.endpoint };
   const code = isServiceError(error) ? error.code : undefined;
   switch (code) {

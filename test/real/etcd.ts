@@ -21,7 +21,8 @@ export interface EtcdProcess {
   readonly port: number;
   readonly url: string;
   readonly dataDir: string;
-  start(): Promise<void>;
+  /** `more`: further flags from now on. */
+  start(more?: readonly string[]): Promise<void>;
   /** Ends it (SIGTERM unless told otherwise) and waits. Harmless when it does not run. */
   stop(signal?: NodeJS.Signals): Promise<void>;
   /** SIGSTOP, SIGCONT. */
@@ -41,6 +42,8 @@ export interface TestEtcd {
   /** Copies the data of a stopped single member away, or back. */
   saveData(to: string): Promise<void>;
   restoreData(from: string): Promise<void>;
+  /** Empties it. */
+  clearData(): Promise<void>;
   /** A directory that goes away with it. */
   readonly dir: string;
   stop(): Promise<void>;
@@ -138,6 +141,7 @@ export const startEtcd = async (options: TestEtcdOptions = {}): Promise<TestEtcd
       await rm(first.dataDir, { recursive: true, force: true });
       await cp(from, first.dataDir, { recursive: true });
     },
+    clearData: () => rm(first.dataDir, { recursive: true, force: true }),
     stop,
   };
 };
@@ -155,11 +159,13 @@ const newProcess = ({ binary, dir, name, port, args }: Spec): EtcdProcess => {
   const dataDir = join(dir, name);
   const log = join(dir, `${name}.log`);
   let child: ChildProcess | undefined;
+  let further: readonly string[] = [];
 
-  const start = async (): Promise<void> => {
+  const start = async (more: readonly string[] = further): Promise<void> => {
+    further = more;
     const out = openSync(log, 'a');
     const all = ['--name', name, '--data-dir', dataDir, '--listen-client-urls', url, '--advertise-client-urls', url];
-    const started = spawn(binary, [...all, ...args], { stdio: ['ignore', out, out], env: {} });
+    const started = spawn(binary, [...all, ...args, ...further], { stdio: ['ignore', out, out], env: {} });
     closeSync(out);
     child = started;
     running.add(started);

@@ -35,6 +35,8 @@ export class SimEtcd {
   loseNextAnswer = false;
   /** Connections break after this many further revisions were delivered, each time, while above zero. */
   dropAfterRevisions = 0;
+  /** Told of each break that `dropAfterRevisions` made. */
+  onDrop: () => void = () => {};
   private history: SimRevision[] = [firstRevision];
   private compactedTo = 0n;
   private entries = new Map<string, StoreEntry>();

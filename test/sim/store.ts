@@ -211,7 +211,9 @@ class SimWatch {
     if (events.length > 0) this.handler.events(events, next.revision);
     this.delivered += 1;
     const drop = this.etcd.dropAfterRevisions;
-    if (drop > 0 && this.delivered >= drop) this.down('connection reset');
+    if (drop === 0 || this.delivered < drop) return;
+    this.down('connection reset');
+    this.etcd.onDrop();
   }
 
   private down(reason: string): void {

@@ -1,0 +1,216 @@
+/**
+ * Users and roles in etcd, set up by `isthmus init` with root credentials. A member's etcd user has the member's name, which
+ * is also the common name of its client certificate; it has no password. Its role may read everything of its cluster set and
+ * write under its own name only.
+ *
+ * Everything here may be run again: what is there already is left alone, and permissions that the role should not have are
+ * taken away. Roles of our own are named by cluster set and member; no other role is touched.
+ */
+import { X509Certificate } from 'node:crypto';
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import { IsthmusError } from '../core/errors.ts';
+import { isDnsLabel } from '../core/names.ts';
+import { Auth, Permission_Type } from '../gen/etcdserverpb/rpc_pb.ts';
+import { storeKeys } from '../records/keys.ts';
+import { Connection } from './connection.ts';
+import { isServiceError, storeError } from './failure.ts';
+import { prefixRange } from './keyspace.ts';
+import type { EtcdOptions } from './session.ts';
+
+export interface StoreAdmin {
+  /** Creates the user and the role of each member and sets the role's permissions. Returns what was changed, in words. */
+  ensureMembers(clusterset: string, members: readonly string[]): Promise<string[]>;
+  /** Takes away a member's user and role. Streams that are open stay open until their connections end. */
+  removeMember(clusterset: string, member: string): Promise<string[]>;
+  /** Creates etcd's root user and role, and turns authentication on. Needs a certificate whose common name is `root`. */
+  enableAuth(): Promise<string[]>;
+  close(): void;
+}
+
+const permissionName = (type: Permission_Type): string =>
+  type === Permission_Type.READ ? 'READ' : type === Permission_Type.WRITE ? 'WRITE' : 'READWRITE';
+
+interface Grant {
+  readonly type: Permission_Type;
+  readonly prefix: string;
+}
+
+export const memberRole = (clusterset: string, member: string): string => `isthmus-${clusterset}-${member}`;
+
+const grantsOf = (clusterset: string, member: string): readonly Grant[] => {
+  const keys = storeKeys(clusterset);
+  return [
+    { type: Permission_Type.READ, prefix: keys.root },
+    { type: Permission_Type.WRITE, prefix: keys.memberPrefix(member) },
+  ];
+};
+
+const requireName = (field: string, value: string): void => {
+  if (!isDnsLabel(value)) {
+    throw new IsthmusError('usage/invalid', `${field} "${value}" is not a DNS label`, {
+      hint: 'use lower-case letters, digits and hyphens, at most 63',
+    });
+  }
+  // etcd's root user may do everything.
+  if (field === 'member' && value === 'root') {
+    throw new IsthmusError('usage/invalid', 'a member cannot be called "root": that is etcd’s administrator', {
+      hint: 'choose another name',
+    });
+  }
+};
+
+class EtcdAdmin implements StoreAdmin {
+  private readonly o: EtcdOptions;
+  private readonly connection: Connection;
+
+  constructor(options: EtcdOptions) {
+    this.o = options;
+    this.connection = new Connection(options);
+  }
+
+  async ensureMembers(clusterset: string, members: readonly string[]): Promise<string[]> {
+    requireName('clusterset', clusterset);
+    for (const member of members) requireName('member', member);
+    const done: string[] = [];
+    for (const member of members) done.push(...(await this.ensureMember(clusterset, member)));
+    return done;
+  }
+
+  async removeMember(clusterset: string, member: string): Promise<string[]> {
+    requireName('clusterset', clusterset);
+    requireName('member', member);
+    const role = memberRole(clusterset, member);
+    const done: string[] = [];
+    const deleted = await this.unless(/not found/, Auth.method.userDelete, { name: member }, `delete user ${member}`);
+    if (deleted) done.push(`deleted user ${member}`);
+    if (await this.unless(/not found/, Auth.method.roleDelete, { role }, `delete role ${role}`)) {
+      done.push(`deleted role ${role}`);
+    }
+    return done;
+  }
+
+  async enableAuth(): Promise<string[]> {
+    this.requireRootCertificate();
+    if ((await this.call(Auth.method.authStatus, {}, 'read the authentication status')).enabled) return [];
+    const done = await this.ensureUser('root', 'root');
+    await this.call(Auth.method.authEnable, {}, 'turn on authentication');
+    done.push('turned on authentication');
+    return done;
+  }
+
+  close(): void {
+    this.connection.close();
+  }
+
+  private async ensureMember(clusterset: string, member: string): Promise<string[]> {
+    const role = memberRole(clusterset, member);
+    // The role before the user: a user must never be there with more than it should have.
+    const done = await this.ensureRole(role, grantsOf(clusterset, member));
+    done.push(...(await this.ensureUser(member, role)));
+    return done;
+  }
+
+  private async ensureRole(role: string, grants: readonly Grant[]): Promise<string[]> {
+    const done: string[] = [];
+    if (await this.unless(/already exists/, Auth.method.roleAdd, { name: role }, `create role ${role}`)) {
+      done.push(`created role ${role}`);
+    }
+    const { perm } = await this.call(Auth.method.roleGet, { role }, `read role ${role}`);
+    const name = (type: Permission_Type, key: Uint8Array, end: Uint8Array): string =>
+      `${type}:${Buffer.from(key).toString('hex')}:${Buffer.from(end).toString('hex')}`;
+    const wanted = new Map(
+      grants.map((g) => {
+        const { key, rangeEnd } = prefixRange(g.prefix);
+        return [name(g.type, key, rangeEnd), { ...g, key, rangeEnd }];
+      }),
+    );
+    const present = new Set(perm.map((p) => name(p.permType, p.key, p.rangeEnd)));
+    for (const p of perm) {
+      if (wanted.has(name(p.permType, p.key, p.rangeEnd))) continue;
+      const range = { role, key: p.key, rangeEnd: p.rangeEnd };
+      await this.call(Auth.method.roleRevokePermission, range, `narrow role ${role}`);
+      done.push(`revoked from role ${role}: ${permissionName(p.permType)} ${Buffer.from(p.key).toString()}`);
+    }
+    for (const [id, g] of wanted) {
+      if (present.has(id)) continue;
+      const permission = { permType: g.type, key: g.key, rangeEnd: g.rangeEnd };
+      await this.call(Auth.method.roleGrantPermission, { name: role, perm: permission }, `grant to role ${role}`);
+      done.push(`granted to role ${role}: ${permissionName(g.type)} ${g.prefix}`);
+    }
+    return done;
+  }
+
+  private async ensureUser(user: string, role: string): Promise<string[]> {
+    const done: string[] = [];
+    const add = { name: user, options: { noPassword: true } };
+    if (await this.unless(/already exists/, Auth.method.userAdd, add, `create user ${user}`)) {
+      done.push(`created user ${user}`);
+    }
+    if (role === 'root') await this.unless(/already exists/, Auth.method.roleAdd, { name: role }, 'create role root');
+    const { roles } = await this.call(Auth.method.userGet, { name: user }, `read user ${user}`);
+    const others = roles.filter((r) => r !== role && !r.startsWith('isthmus-'));
+    if (user !== 'root' && others.length > 0) {
+      throw new IsthmusError(
+        'store/denied',
+        `etcd user "${user}" also has the role ${others.map((r) => `"${r}"`).join(', ')}, so it is not bound to its own names`,
+        { hint: `take it away (etcdctl user revoke-role ${user} ${others[0]}) or choose another member name` },
+      );
+    }
+    if (!roles.includes(role)) {
+      await this.call(Auth.method.userGrantRole, { user, role }, `grant ${role} to ${user}`);
+      done.push(`granted role ${role} to user ${user}`);
+    }
+    return done;
+  }
+
+  /** Authentication that nobody can pass afterwards would lock everybody out. */
+  private requireRootCertificate(): void {
+    let subject: string;
+    try {
+      subject = new X509Certificate(this.o.cert).subject;
+    } catch (error) {
+      throw new IsthmusError('store/tls', `the root certificate cannot be read: ${(error as Error).message}`, {
+        hint: 'give a PEM certificate',
+      });
+    }
+    if (subject.split('\n').includes('CN=root')) return;
+    throw new IsthmusError(
+      'store/denied',
+      `the certificate's subject is "${subject.replaceAll('\n', ', ')}"; etcd takes the user from its common name`,
+      { hint: 'use a client certificate with the common name root, from the CA that etcd trusts' },
+    );
+  }
+
+  private async call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    what: string,
+  ): Promise<MessageShape<O>> {
+    const session = await this.connection.acquire();
+    try {
+      return await session.call(method, request);
+    } catch (error) {
+      throw storeError(error, { what, endpoint: session.endpoint });
+    }
+  }
+
+  /** False when etcd answers that it is so already. */
+  private async unless<I extends DescMessage, O extends DescMessage>(
+    already: RegExp,
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    what: string,
+  ): Promise<boolean> {
+    try {
+      await this.call(method, request, what);
+      return true;
+    } catch (error) {
+      const cause = (error as IsthmusError).cause;
+      if (isServiceError(cause) && already.test(cause.details)) return false;
+      throw error;
+    }
+  }
+}
+
+/** Options as for `connectStore`; the certificate is root's. */
+export const connectAdmin = (options: EtcdOptions): StoreAdmin => new EtcdAdmin(options);
