@@ -14,6 +14,8 @@ import { baggageOf } from './baggage.ts';
 import { identityOfWorkload, type MeshState, targetPortOf } from './state.ts';
 
 export interface InboundOptions {
+  /** The pod's own address: the wildcard would collide with virtual addresses that have a port 15008. */
+  readonly host: string;
   readonly state: MeshState;
   readonly clock: Clock;
   readonly self: () => Workload | undefined;
@@ -120,7 +122,7 @@ export const startInbound = (options: InboundOptions): Promise<HboneServer> => {
   };
 
   return serveHbone({
-    host: '0.0.0.0',
+    host: options.host,
     port,
     credentials: options.credentials,
     handler: handle,

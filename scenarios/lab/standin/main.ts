@@ -66,11 +66,12 @@ const tryInbound = (): void => {
     clock.after(20, tryInbound);
     return;
   }
-  const options = { state, clock, self: () => self, credentials: () => certificate.current ?? first, log };
+  const host = process.env.INSTANCE_IP ?? '0.0.0.0';
+  const options = { host, state, clock, self: () => self, credentials: () => certificate.current ?? first, log };
   startInbound(options).then(
     () => {
       inbound = true;
-      log('info inbound listener established address=0.0.0.0:15008');
+      log(`info inbound listener established address=${host}:15008`);
     },
     (error: Error) => {
       log(`error inbound listener error="${error.message}"`);
@@ -79,12 +80,19 @@ const tryInbound = (): void => {
   );
 };
 
+const pendingTasks = (): string[] => [
+  ...(ads.synced ? [] : ['state manager']),
+  ...(certificate.current === undefined ? ['certificate'] : []),
+  ...(inbound ? [] : ['inbound listener']),
+];
+
+const sayReady = (): void => {
+  if (pendingTasks().length === 0) log('info readiness task complete, marking server ready');
+  else clock.after(20, sayReady);
+};
+
 createServer((request, response) => {
-  const pending = [
-    ...(ads.synced ? [] : ['state manager']),
-    ...(certificate.current === undefined ? ['certificate'] : []),
-    ...(inbound ? [] : ['inbound listener']),
-  ];
+  const pending = pendingTasks();
   const ready = request.url === '/healthz/ready' && pending.length === 0;
   response.writeHead(ready ? 200 : request.url === '/healthz/ready' ? 500 : 404);
   response.end(ready ? 'ready\n' : `not ready, pending: ${pending.join(', ')}\n`);
@@ -102,3 +110,4 @@ log(
 );
 ads.start();
 tryInbound();
+sayReady();

@@ -1,0 +1,295 @@
+/**
+ * The rig: the same cases for the stand-in, always, and for the real ztunnel where ISTHMUS_ZTUNNEL names a binary. What the lab
+ * takes for granted of a ztunnel is asserted here, its failings included.
+ */
+
+import { writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startZtunnel, type Ztunnel, ztunnelBinary } from '../../../scenarios/lab/ztunnel-rig.ts';
+import { hostOf, identity, type Named, pod, service } from './views.ts';
+import { type Talker, World } from './world.ts';
+
+const file = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+const kinds = [{ kind: 'stand-in', binary: undefined as string | undefined }];
+if (ztunnelBinary() !== undefined) kinds.push({ kind: 'real', binary: ztunnelBinary() });
+
+const control = '10.77.0.1';
+const vip = '10.96.0.10';
+const addresses = { client: '10.77.0.2', near: '10.77.0.3', far: '10.77.0.4' };
+const checkout = `shop/${hostOf('checkout', 'shop')}`;
+const egress = `sys/${hostOf('egress', 'sys')}`;
+const clientId = identity('shop', 'client');
+const nearId = identity('shop', 'near');
+const farId = identity('shop', 'far');
+const gatewayId = identity('sys', 'gateway');
+
+describe.each(kinds)('ztunnel: $kind', ({ binary }) => {
+  const world = new World();
+  let plane: Talker;
+  let apps: Record<'near' | 'far', Talker>;
+  let client: Talker;
+  const proxies: Partial<Record<keyof typeof addresses, Ztunnel>> = {};
+
+  const view = async (name: string, resources: Named[]): Promise<void> => {
+    const from = plane.lines.length;
+    plane.send({ cmd: 'view', pod: name, resources });
+    await plane.find((line) => line.event === 'ack' && line.pod === name, from);
+  };
+
+  /** What the client's ztunnel knows: itself, the near pod, the far service through gateways. */
+  const clientView = (
+    o: { nearHealthy?: boolean; sans?: string[]; gateways?: string[]; gatewayAccount?: string } = {},
+  ): Named[] => [
+    pod({ name: 'client', address: addresses.client }),
+    pod({ name: 'near', address: addresses.near, services: { [checkout]: 8_080 }, healthy: o.nearHealthy ?? true }),
+    pod({
+      name: 'far-remote',
+      account: 'far',
+      network: 'two',
+      region: 'there',
+      services: { [checkout]: 8_080 },
+      gateway: { namespace: 'sys', hostname: hostOf('egress', 'sys') },
+    }),
+    service({ name: 'checkout', vip, sans: o.sans ?? [farId] }),
+    service({ name: 'egress', namespace: 'sys', vip: '10.96.0.20', port: 15_008, targetPort: 15_008 }),
+    ...(o.gateways ?? ['10.77.0.10']).map((address, i) =>
+      pod({
+        name: `gateway-${i}`,
+        namespace: 'sys',
+        account: o.gatewayAccount ?? 'gateway',
+        address,
+        services: { [egress]: 15_008 },
+      }),
+    ),
+  ];
+
+  const call = async (): Promise<Record<string, unknown>> => {
+    const from = client.lines.length;
+    client.send({ cmd: 'call' });
+    return client.find((line) => line.kind === 'new', from, 20_000);
+  };
+
+  /** The newest entry, once there is one more than `before`. */
+  const entry = async (name: keyof typeof addresses, before: number): Promise<unknown> => {
+    await expect.poll(() => proxies[name]?.access.length ?? 0, { timeout: 5_000 }).toBeGreaterThan(before);
+    return proxies[name]?.access.at(-1);
+  };
+
+  beforeAll(async () => {
+    await world.open();
+    for (const address of [control, '10.77.0.10', '10.77.0.11', '10.77.0.12', '10.77.0.13'])
+      await world.hubAddress(address);
+    const root = `${world.dir}/root.pem`;
+    const token = `${world.dir}/token`;
+    await writeFile(token, 'the-token');
+    plane = world.talker(world.hub, file('control.ts'), control, '15012', root, 'plane.test');
+    await plane.find((line) => line.event === 'ready');
+    plane.send({ cmd: 'gateway', host: '10.77.0.10', identity: gatewayId, forward: addresses.far });
+    plane.send({ cmd: 'gateway', host: '10.77.0.12', identity: gatewayId, status: 503 });
+    plane.send({ cmd: 'gateway', host: '10.77.0.13', identity: gatewayId, forward: addresses.near });
+    await plane.find((line) => line.event === 'gateway' && line.host === '10.77.0.13');
+    plane.send({ cmd: 'view', pod: 'client', resources: clientView() });
+    plane.send({
+      cmd: 'view',
+      pod: 'near',
+      resources: [
+        pod({ name: 'near', address: addresses.near, services: { [checkout]: 8_080 } }),
+        service({ name: 'checkout', vip }),
+      ],
+    });
+    plane.send({
+      cmd: 'view',
+      pod: 'far',
+      resources: [
+        pod({ name: 'far', address: addresses.far, network: 'two', services: { [checkout]: 8_080 } }),
+        service({ name: 'checkout', vip, network: 'two' }),
+      ],
+    });
+    for (const [name, address] of Object.entries(addresses)) {
+      const netns = await world.pod(name, address);
+      const proxy = await startZtunnel(
+        {
+          netns,
+          podIp: address,
+          serviceCidrs: ['10.96.0.0/16'],
+          namespace: 'shop',
+          name,
+          serviceAccount: name,
+          network: name === 'far' ? 'two' : 'one',
+          clusterId: 'rig',
+          nodeName: `node-${name}`,
+          xdsAddress: `https://${control}:15012`,
+          caAddress: `https://${control}:15012`,
+          rootCa: root,
+          token,
+          serverName: 'plane.test',
+        },
+        {
+          ...(binary === undefined ? {} : { binary }),
+          ...(process.env.RIG_LOG ? { onLine: (line: string) => process.stderr.write(`${name}: ${line}\n`) } : {}),
+        },
+      );
+      world.onClose(() => proxy.stop());
+      proxies[name as keyof typeof addresses] = proxy;
+    }
+    await Promise.all(Object.values(proxies).map((proxy) => proxy.ready(20_000)));
+    const serve = (name: 'near' | 'far'): Talker =>
+      world.talker(
+        `${world.hub.replace('-hub', '')}-${name}`,
+        file('../../../scenarios/lab/apps/server.ts'),
+        '--host',
+        addresses[name],
+        '--cluster',
+        'rig',
+        '--pod',
+        name,
+      );
+    apps = { near: serve('near'), far: serve('far') };
+    await Promise.all(Object.values(apps).map((app) => app.find((line) => line.event === 'listening')));
+    client = world.talker(
+      `${world.hub.replace('-hub', '')}-client`,
+      file('../../../scenarios/lab/apps/client.ts'),
+      '--target',
+      `${vip}:80`,
+      '--name',
+      'checkout.shop',
+      '--rate',
+      '200',
+    );
+    await client.find((line) => line.event === 'ready');
+  }, 60_000);
+
+  afterAll(() => world.close());
+
+  test('authenticates with the token, asks for its own identity alone, subscribes to both types', async () => {
+    const csr = await plane.find((line) => line.event === 'csr' && line.identity === clientId);
+    expect(csr).toMatchObject({ names: 1, subject: '' });
+    for (const type of ['Address', 'Authorization']) {
+      const line = await plane.find((l) => l.event === 'subscribe' && l.pod === 'client' && l.type === type);
+      expect(line).toMatchObject({ held: 0, token: 'Bearer the-token' });
+    }
+  });
+
+  test('single HBONE on one network, both identities proven', async () => {
+    await view('client', clientView());
+    const [atClient, atNear] = [proxies.client?.access.length ?? 0, proxies.near?.access.length ?? 0];
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/near' });
+    expect(await entry('near', atNear)).toMatchObject({ direction: 'inbound', srcIdentity: clientId, error: '' });
+    expect(await entry('client', atClient)).toMatchObject({
+      direction: 'outbound',
+      dstIdentity: nearId,
+      dstAddress: `${addresses.near}:15008`,
+      authority: `${addresses.near}:8080`,
+      error: '',
+    });
+  });
+
+  test('UNHEALTHY moves the next call to the other network: double HBONE, identities end to end', async () => {
+    await view('client', clientView({ nearHealthy: false }));
+    const from = plane.lines.length;
+    const [atClient, atFar] = [proxies.client?.access.length ?? 0, proxies.far?.access.length ?? 0];
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/far' });
+    const tunnel = await plane.find((line) => line.event === 'tunnel', from);
+    expect(tunnel).toMatchObject({
+      gateway: '10.77.0.10',
+      identity: clientId,
+      authority: `${hostOf('checkout', 'shop')}:80`,
+    });
+    expect(tunnel.traceparent).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-/);
+    expect(tunnel.forwarded).toContain(`host=${hostOf('checkout', 'shop')}`);
+    expect(await entry('far', atFar)).toMatchObject({ direction: 'inbound', srcIdentity: clientId, error: '' });
+    expect(await entry('client', atClient)).toMatchObject({
+      dstIdentity: farId,
+      dstAddress: '10.77.0.10:15008',
+      error: '',
+    });
+    // A double tunnel ends by RST_STREAM with CANCEL (8).
+    expect(await plane.find((line) => line.event === 'tunnel-end', from)).toMatchObject({ reset: 8 });
+    await view('client', clientView());
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/near' });
+  });
+
+  test('the inner identity must be one of the service names: a wrong one, and none at all, are refused', async () => {
+    for (const sans of [[identity('shop', 'other')], []]) {
+      await view('client', clientView({ nearHealthy: false, sans }));
+      const atClient = proxies.client?.access.length ?? 0;
+      expect(await call()).toMatchObject({ ok: false });
+      expect(await entry('client', atClient)).toMatchObject({ error: expect.stringMatching(/./) });
+    }
+  });
+
+  test('the inner identity is the one that counts: a gateway that leads elsewhere is found out', async () => {
+    await view('client', clientView({ nearHealthy: false, gateways: ['10.77.0.13'] }));
+    expect(await call()).toMatchObject({ ok: false });
+  });
+
+  test('the gateway must have its workload identity', async () => {
+    await view('client', clientView({ nearHealthy: false, gatewayAccount: 'somebody' }));
+    expect(await call()).toMatchObject({ ok: false });
+  });
+
+  test('no retry: with one of two gateways dead, about half of the calls fail', async () => {
+    await view('client', clientView({ nearHealthy: false, gateways: ['10.77.0.10', '10.77.0.11'] }));
+    let failed = 0;
+    for (let i = 0; i < 40; i += 1) if ((await call()).ok === false) failed += 1;
+    expect(failed).toBeGreaterThan(5);
+    expect(failed).toBeLessThan(35);
+  });
+
+  test('a CONNECT that is answered with 503 fails the call', async () => {
+    await view('client', clientView({ nearHealthy: false, gateways: ['10.77.0.12'] }));
+    const atClient = proxies.client?.access.length ?? 0;
+    expect(await call()).toMatchObject({ ok: false });
+    expect(await entry('client', atClient)).toMatchObject({ error: expect.stringContaining('503') });
+  });
+
+  test('the far pod is up and its app is dead: 503 inside, the call fails', async () => {
+    await view('client', clientView({ nearHealthy: false }));
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/far' });
+    apps.far.child.kill('SIGKILL');
+    await new Promise((resolve) => apps.far.child.once('close', resolve));
+    const [atClient, atFar] = [proxies.client?.access.length ?? 0, proxies.far?.access.length ?? 0];
+    expect(await call()).toMatchObject({ ok: false });
+    expect(await entry('client', atClient)).toMatchObject({ error: expect.stringContaining('503') });
+    expect(await entry('far', atFar)).toMatchObject({ direction: 'inbound', error: expect.stringMatching(/./) });
+    apps.far = world.talker(
+      `${world.hub.replace('-hub', '')}-far`,
+      file('../../../scenarios/lab/apps/server.ts'),
+      '--host',
+      addresses.far,
+      '--cluster',
+      'rig',
+      '--pod',
+      'far',
+    );
+    await apps.far.find((line) => line.event === 'listening');
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/far' });
+  });
+
+  test('about 100 tunnels share one connection to the gateway, and 200 new ones a second are carried', async () => {
+    await view('client', clientView({ nearHealthy: false }));
+    apps.far.send({ delayMs: 1_500 });
+    await apps.far.find((line) => line.event === 'behave' && line.delayMs === 1_500);
+    const from = plane.lines.length;
+    const before = new Set(
+      plane.lines.filter((l) => l.event === 'tunnel' && l.gateway === '10.77.0.10').map((l) => l.connections),
+    ).size;
+    client.send({ cmd: 'start' });
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    client.send({ cmd: 'stop' });
+    const tail = client.lines.length;
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    client.send({ cmd: 'stats' });
+    const stats = await client.find((line) => 'slowestMs' in line, tail);
+    expect(stats).toMatchObject({ failed: 0 });
+    expect(stats.calls as number).toBeGreaterThan(300);
+    const after = plane.lines
+      .slice(from)
+      .filter((line) => line.event === 'tunnel')
+      .at(-1)?.connections as number;
+    // 300 open at a time: more than two connections, far fewer than one each.
+    expect(after - before).toBeGreaterThanOrEqual(2);
+    expect(after - before).toBeLessThan(12);
+  });
+});
