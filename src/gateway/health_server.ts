@@ -1,0 +1,65 @@
+/**
+ * The runner's health, for the kubelet and for the controllers' probers, which hold their connection and ask many times a
+ * second: a connection that ends tells them of our death at once.
+ */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { IsthmusError } from '../core/errors.ts';
+
+export interface HealthReply {
+  readonly ok: boolean;
+  /** One line each. */
+  readonly lines: readonly string[];
+}
+
+export interface HealthRoutes {
+  readonly readyz: () => HealthReply;
+  readonly livez: () => HealthReply;
+}
+
+export interface HealthServer {
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+const split = (address: string): { host: string; port: number } => {
+  const at = address.lastIndexOf(':');
+  return { host: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) };
+};
+
+const handler = (routes: HealthRoutes): Server =>
+  createServer({ keepAliveTimeout: 60_000, requestTimeout: 10_000 }, (request, response) => {
+    const path = (request.url ?? '').split('?')[0];
+    const route = path === '/readyz' ? routes.readyz : path === '/livez' ? routes.livez : undefined;
+    const wrongMethod = request.method !== 'GET' && request.method !== 'HEAD';
+    const reply = route?.();
+    const status = wrongMethod ? 405 : reply === undefined ? 404 : reply.ok ? 200 : 503;
+    const body = wrongMethod || reply === undefined ? '' : `${reply.lines.join('\n')}\n`;
+    response.writeHead(status, { 'content-type': 'text/plain', 'content-length': Buffer.byteLength(body) });
+    response.end(request.method === 'HEAD' ? undefined : body);
+  });
+
+/** Throws 'config/invalid' when the address cannot be bound. */
+export const serveHealth = async (address: string, routes: HealthRoutes): Promise<HealthServer> => {
+  const server = handler(routes);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => {
+      reject(
+        new IsthmusError('config/invalid', `healthAddress "${address}" cannot be bound: ${cause.message}`, {
+          hint: 'choose an address of this machine and a free port',
+          cause,
+        }),
+      );
+    });
+    server.listen(split(address), resolve);
+  });
+  const bound = server.address() as AddressInfo;
+  return {
+    address: bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+};
