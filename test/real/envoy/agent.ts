@@ -5,6 +5,7 @@
 
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
 import { AdsServer, type AdsTls } from './ads.ts';
+import { call } from './call.ts';
 import { Load, type LoadSpec } from './load.ts';
 import { Pods } from './pods.ts';
 
@@ -26,6 +27,7 @@ export const operations = {
   podStart: (name: string, address: string, port: number) => pods.start(name, address, port),
   podKill: (name: string) => pods.kill(name),
   podOpen: (name: string) => pods.open(name),
+  call,
   loadStart: (name: string, spec: LoadSpec) => {
     const load = new Load(spec);
     loads.set(name, load);

@@ -352,12 +352,12 @@ export class Rig {
 
   /** Drops every packet to and from these addresses, without a word. */
   async cut(...addresses: string[]): Promise<void> {
-    const rules = addresses.map((a) => `ip daddr ${a} drop; ip saddr ${a} drop;`).join(' ');
-    await this.nft(`table inet cut { chain in { type filter hook input priority 0; ${rules} } }`);
+    const rules = addresses.flatMap((a) => [`ip daddr ${a} drop`, `ip saddr ${a} drop`]);
+    await this.nft(`table inet cut {\nchain in {\ntype filter hook input priority 0;\n${rules.join('\n')}\n}\n}\n`);
   }
 
   async heal(): Promise<void> {
-    await this.nft('table inet cut\ndelete table inet cut');
+    await this.nft('table inet cut\ndelete table inet cut\n');
   }
 
   async nft(text: string): Promise<void> {
