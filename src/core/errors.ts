@@ -81,6 +81,7 @@ export const errorCodes = {
   'xds/malformed': spec('MalformedDiscoveryRequest', 65),
   'xds/nack': spec('ProxyRejectedResource', 65),
   'xds/slow': spec('ProxyTooSlow', 75, true),
+  'xds/too-many': spec('TooManyConnections', 75, true),
   // disk
   'state/corrupt': spec('SavedStateCorrupt', 65),
   'state/io': spec('SavedStateUnwritable', 75, true),
