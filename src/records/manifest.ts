@@ -49,13 +49,14 @@ const parse = (bytes: Uint8Array): Manifest => {
   return manifest;
 };
 
-const decode = (bytes: Uint8Array): Result<Manifest> =>
+/** For what is already trusted or signed elsewhere; what comes from the store goes through `verifyManifest`. */
+export const decodeManifest = (bytes: Uint8Array): Result<Manifest> =>
   decoding('manifest', bytes, limits.manifestBytesMax, () => parse(bytes));
 
 /** @param key - the member's Ed25519 private record key */
 export const signManifest = (manifest: Manifest, key: KeyObject): Result<Uint8Array> => {
   const payload = toBinary(ManifestSchema, manifest);
-  const back = decode(payload);
+  const back = decodeManifest(payload);
   return back.ok ? encodeSigned('manifest', payload, limits.manifestBytesMax, key) : back;
 };
 
@@ -76,7 +77,7 @@ export const verifyManifest = (bytes: Uint8Array, signer: ManifestSigner): Resul
       subject: { member: signer.member },
     });
   }
-  const manifest = decode(signed.value.payload);
+  const manifest = decodeManifest(signed.value.payload);
   if (!manifest.ok) return manifest.error.code === 'record/frozen' ? manifest : unreadable(manifest.error);
   const { clusterset, member } = manifest.value;
   if (clusterset !== signer.clusterset || member !== signer.member) {

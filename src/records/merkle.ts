@@ -73,6 +73,14 @@ export class MerkleSet {
     return at >= 0 && bucket.hashes.compare(hash, 0, hashBytes, at * hashBytes, (at + 1) * hashBytes) === 0;
   }
 
+  /** The hash of a key's value, as a copy. */
+  get(key: string): Buffer | undefined {
+    const bucket = this.#buckets[bucketOf(key)];
+    if (bucket === undefined) return undefined;
+    const at = search(bucket.keys, key);
+    return at < 0 ? undefined : Buffer.from(bucket.hashes.subarray(at * hashBytes, (at + 1) * hashBytes));
+  }
+
   /** @returns whether the set changed */
   set(key: string, hash: Uint8Array): boolean {
     if (hash.length !== hashBytes) throw new Error(`MerkleSet: hash of ${hash.length} bytes`);

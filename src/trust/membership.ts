@@ -47,7 +47,8 @@ export interface MembershipContext {
   readonly name: string;
   /** The authority's Ed25519 public key. */
   readonly authorityKey: KeyObject;
-  readonly wallMs: number;
+  /** Undefined to leave its window unchecked: expiry gates admission, never what is already in use. */
+  readonly wallMs: number | undefined;
   readonly highWater: MembershipMark | undefined;
 }
 
@@ -147,7 +148,7 @@ export const verifyMembership = (
   };
   const stale = staleness(name, mark, context.highWater);
   if (!stale.ok) return stale;
-  const outside = outsideWindow(member, context.wallMs);
+  const outside = context.wallMs === undefined ? ok(undefined) : outsideWindow(member, context.wallMs);
   return outside.ok ? ok({ member, mark }) : outside;
 };
 
@@ -174,6 +175,14 @@ const outsideWindow = (member: Member, wallMs: number): Result<void> => {
 const caKey = (member: Member): string =>
   new X509Certificate(member.federationCa).publicKey.export({ type: 'spki', format: 'der' }).toString('hex');
 
+/** What only one member may have. `what` is for people, `claim` is to compare. */
+export const claimsOf = (member: Member): readonly { readonly what: string; readonly claim: string }[] =>
+  [
+    ['name', member.name],
+    ['record key', Buffer.from(member.recordKey).toString('hex')],
+    ['federation CA', caKey(member)],
+  ].map(([what, value]) => ({ what: what!, claim: `${what} ${value}` }));
+
 /**
  * Members that cannot be told apart: two with one name, one record key or one federation CA. The first of each stays.
  * @returns the error (`member/duplicate`) for each member that has to go, by its place in the list
@@ -182,11 +191,7 @@ export const duplicateMembers = (members: readonly Member[]): ReadonlyMap<number
   const owner = new Map<string, string>();
   const duplicates = new Map<number, IsthmusError>();
   for (const [i, member] of members.entries()) {
-    const claims = [
-      ['name', member.name],
-      ['record key', Buffer.from(member.recordKey).toString('hex')],
-      ['federation CA', caKey(member)],
-    ].map(([what, value]) => ({ what, claim: `${what} ${value}` }));
+    const claims = claimsOf(member);
     const taken = claims.find(({ claim }) => owner.has(claim));
     if (taken === undefined) {
       for (const { claim } of claims) owner.set(claim, member.name);

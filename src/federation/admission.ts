@@ -1,0 +1,149 @@
+/**
+ * Whether one record of a member may be used.
+ *
+ * A manifest proves that the member wrote the record; the membership says what a member may write. A record that oversteps is
+ * refused alone: its last good value stays in use, or there is none, and the member's other records are not touched.
+ */
+import { fail, IsthmusError, ok, type Result } from '../core/errors.ts';
+import { isDnsLabel, type ServiceKey, serviceKey } from '../core/names.ts';
+import type { GatewaysRecord, ServiceRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import { codec } from '../records/codec.ts';
+import { intern } from '../records/wire.ts';
+import { AddressRanges, addressProblem } from '../trust/addresses.ts';
+import { parseBundle } from '../trust/bundle.ts';
+import { type Grants, grantsOf } from '../trust/grants.ts';
+import type { Member } from '../trust/membership.ts';
+
+/** What a record is, by its key relative to the member's prefix. Other kinds belong to later versions. */
+export type RecordKind =
+  | { readonly kind: 'service'; readonly key: ServiceKey }
+  | { readonly kind: 'gateways' | 'trust' | 'vantage' | 'other' };
+
+const servicesPrefix = 'services/';
+const fixedKinds = {
+  gateways: { kind: 'gateways' },
+  trust: { kind: 'trust' },
+  vantage: { kind: 'vantage' },
+  other: { kind: 'other' },
+} as const;
+
+export const kindOf = (relativeKey: string): RecordKind => {
+  if (relativeKey.startsWith(servicesPrefix)) {
+    return { kind: 'service', key: intern(relativeKey.slice(servicesPrefix.length)) };
+  }
+  if (relativeKey === 'gateways' || relativeKey === 'trust' || relativeKey === 'vantage')
+    return fixedKinds[relativeKey];
+  return fixedKinds.other;
+};
+
+export interface AdmissionContext {
+  readonly trustDomain: string;
+  /** `namespace/account` under which gateways answer in every cluster of the set. */
+  readonly gatewayAccount: string;
+  /** This cluster's ranges as they are now, in which no peer may name an address. Undefined when the records are our own. */
+  ownRanges(): AddressRanges | undefined;
+}
+
+/** The checks of one member, compiled from its membership. */
+export class Admission {
+  readonly #member: Member;
+  readonly #grants: Grants;
+  readonly #ranges: AddressRanges;
+  readonly #context: AdmissionContext;
+
+  constructor(member: Member, context: AdmissionContext) {
+    const ranges = AddressRanges.parse(member.addressRanges);
+    if (!ranges.ok) throw ranges.error;
+    this.#member = member;
+    this.#grants = grantsOf(member);
+    this.#ranges = ranges.value;
+    this.#context = context;
+  }
+
+  service(key: ServiceKey, bytes: Uint8Array): Result<ServiceRecord> {
+    const namespace = key.slice(0, key.indexOf('/'));
+    if (!isDnsLabel(namespace))
+      return this.#refuse('record/malformed', `services/${key}`, 'is not the key of a service');
+    // Before the record is read: what is not granted costs nothing.
+    if (!this.#grants.namespace(namespace)) {
+      return this.#refuse('record/not-granted', `services/${key}`, `namespace ${namespace} is not granted to it`);
+    }
+    const record = this.#named(`services/${key}`, codec.service.decode(bytes));
+    if (!record.ok) return record;
+    const { namespace: ns, name, accounts } = record.value;
+    if (serviceKey(ns, name) !== key) {
+      return this.#refuse('record/malformed', `services/${key}`, `holds a record of ${ns}/${name}`);
+    }
+    if (accounts.length > 0 && !accounts.some((account) => this.#grants.account(account))) {
+      return this.#refuse('record/not-granted', `services/${key}`, `account ${accounts[0]} is not granted to it`);
+    }
+    return record;
+  }
+
+  /** Said of a record that names accounts its member may not use: those are left out of what readers accept. */
+  remark(record: ServiceRecord): IsthmusError | undefined {
+    if (record.accounts.every((account) => this.#grants.account(account))) return undefined;
+    const ungranted = record.accounts.filter((account) => !this.#grants.account(account));
+    const key = `services/${record.namespace}/${record.name}`;
+    const message = `${this.#member.name}, ${key}: accounts not granted to it are left out: ${ungranted.join(', ')}`;
+    return new IsthmusError('record/not-granted', message, { subject: { member: this.#member.name, key } });
+  }
+
+  gateways(bytes: Uint8Array): Result<GatewaysRecord> {
+    const record = this.#named('gateways', codec.gateways.decode(bytes));
+    if (!record.ok) return record;
+    const { account, gateways } = record.value;
+    if (account !== this.#context.gatewayAccount && !this.#grants.account(account)) {
+      return this.#refuse('record/not-granted', 'gateways', `account ${account} is not granted to it`);
+    }
+    for (const { id, address } of gateways) {
+      const problem = addressProblem(address, this.#ranges, this.#context.ownRanges());
+      if (problem !== undefined) {
+        return this.#refuse('record/address-refused', 'gateways', `address ${address} of gateway ${id} ${problem}`);
+      }
+    }
+    return record;
+  }
+
+  trust(bytes: Uint8Array): Result<TrustRecord> {
+    const record = this.#named('trust', codec.trust.decode(bytes));
+    if (!record.ok) return record;
+    const { trustDomain, roots } = record.value;
+    if (trustDomain !== this.#context.trustDomain) {
+      const why = `trust domain ${trustDomain}, ours is ${this.#context.trustDomain}: one cluster set has one`;
+      return this.#refuse('trust/invalid', 'trust', why);
+    }
+    const bundle = parseBundle(roots, `trust of ${this.#member.name}`);
+    return bundle.ok ? ok(record.value) : bundle;
+  }
+
+  vantage(bytes: Uint8Array): Result<VantageRecord> {
+    return this.#named('vantage', codec.vantage.decode(bytes));
+  }
+
+  /** The codec does not know whose record it read. */
+  #named<T>(key: string, result: Result<T>): Result<T> {
+    if (result.ok) return result;
+    const { code, message, hint } = result.error;
+    return {
+      ok: false,
+      error: new IsthmusError(code, `${this.#member.name}, ${key}: ${message}`, {
+        ...(hint === undefined ? {} : { hint }),
+        subject: { member: this.#member.name, key },
+        cause: result.error,
+      }),
+    };
+  }
+
+  #refuse(
+    code: 'record/malformed' | 'record/not-granted' | 'record/address-refused' | 'trust/invalid',
+    key: string,
+    why: string,
+  ): Result<never> {
+    const name = this.#member.name;
+    return fail(code, `${name}, ${key}: ${why}`, {
+      hint: 'the last good value, if any, stays in use',
+      subject: { member: name, key },
+    });
+  }
+}

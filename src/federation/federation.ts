@@ -1,0 +1,272 @@
+/**
+ * All members of the cluster set, as far as their own manifests and the authority's memberships carry.
+ *
+ * It is fed what a watch of the store says, in whatever pieces, and answers with what changed: services by key, members by
+ * name. It never asks the store for anything, so the same code runs in the simulation, and one store for all or a store for
+ * each member make no difference: a snapshot says which prefix it is of.
+ */
+import type { KeyObject } from 'node:crypto';
+import { fail, IsthmusError, type Result } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import { isDnsLabel, type ServiceKey } from '../core/names.ts';
+import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
+import { storeKeys } from '../records/keys.ts';
+import { AddressRanges } from '../trust/addresses.ts';
+import type { Times } from './head.ts';
+import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
+import { Memberships } from './memberships.ts';
+import { readSaved, type SavedMember, savedHeader, saveMember } from './saved.ts';
+import type { ManifestHead, MemberView } from './view.ts';
+
+export interface FederationOptions {
+  readonly clusterset: string;
+  /** Our own member name. */
+  readonly self: string;
+  /** The mesh's trust domain: one for the cluster set. */
+  readonly trustDomain: string;
+  /** The authority's Ed25519 public key. */
+  readonly authorityKey: KeyObject;
+  /** CIDRs of this cluster (pods, services, nodes) besides the ranges of our own membership: no peer may name an address in them. */
+  readonly ownRanges?: readonly string[];
+  /** Default `isthmus-system/isthmus-gateway`. */
+  readonly gatewayAccount?: string;
+}
+
+/** What changed in what may be used. */
+export interface FederationChange {
+  /** Keys of services that any member added, changed or withdrew. */
+  readonly services: ReadonlySet<ServiceKey>;
+  /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went. */
+  readonly members: ReadonlySet<string>;
+  /** Members whose manifest rose. */
+  readonly heads: ReadonlySet<string>;
+}
+
+interface Changes extends FederationChange {
+  readonly services: Set<ServiceKey>;
+  readonly members: Set<string>;
+  readonly heads: Set<string>;
+}
+
+/** Where a key belongs. */
+type Place = { readonly member: string; readonly rest: string } | { readonly membership: string } | undefined;
+
+export class Federation {
+  readonly #options: FederationOptions;
+  #memberships: Memberships;
+  readonly #logs = new Map<string, MemberLog>();
+  readonly #views = new Map<string, MemberView>();
+  readonly #membersPrefix: string;
+  readonly #publicPrefix: string;
+  readonly #root: string;
+  #ownRanges: AddressRanges;
+  #wallMs = 0;
+
+  /** Throws `trust/invalid` when `ownRanges` are none. */
+  constructor(options: FederationOptions) {
+    const keys = storeKeys(options.clusterset);
+    this.#options = options;
+    this.#root = keys.root;
+    this.#membersPrefix = keys.membersPrefix;
+    this.#publicPrefix = keys.publicPrefix;
+    this.#memberships = new Memberships(options);
+    this.#ownRanges = this.#compileOwnRanges();
+  }
+
+  /** Members in force, our own among them, by name. The map is live; a view is replaced when anything of it changes. */
+  get members(): ReadonlyMap<string, MemberView> {
+    return this.#views;
+  }
+
+  /** Problems that belong to no member in force: memberships refused or ended, records of unknown members. Bounded. */
+  get problems(): readonly IsthmusError[] {
+    const problems = this.#memberships.problems(this.#wallMs);
+    for (const name of this.#logs.keys()) {
+      if (this.#memberships.member(name) !== undefined) continue;
+      const message = `the store holds records of ${name}, of whom the authority says nothing: they are ignored`;
+      problems.push(new IsthmusError('member/unknown', message, { subject: { member: name } }));
+    }
+    return problems.slice(0, limits.membersMax);
+  }
+
+  /** The newest manifest head seen of a member, admitted or not. */
+  seen(member: string): ManifestHead | undefined {
+    return this.#logs.get(member)?.seen;
+  }
+
+  /** @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set. */
+  snapshot(snapshot: StoreSnapshot, times: Times, prefix: string = this.#root): FederationChange {
+    const memberships = new Map<string, Uint8Array>();
+    const records = new Map<string, Map<string, Uint8Array>>();
+    for (const [name] of this.#logs) {
+      if (`${this.#publicPrefix}${name}/`.startsWith(prefix)) records.set(name, new Map());
+    }
+    for (const { key, value } of snapshot.entries) {
+      const place = this.#placeOf(key);
+      if (place === undefined || !key.startsWith(prefix)) continue;
+      if ('membership' in place) memberships.set(place.membership, value);
+      else {
+        const of = records.get(place.member) ?? new Map<string, Uint8Array>();
+        of.set(place.rest, value);
+        records.set(place.member, of);
+      }
+    }
+    const changed = this.#membersPrefix.startsWith(prefix)
+      ? this.#memberships.replace(memberships, times.wallMs)
+      : this.#memberships.update(memberships, times.wallMs);
+    this.#enforce(changed, times);
+    for (const [name, entries] of records) {
+      if (entries.size === 0 && this.#memberships.member(name) === undefined) this.#logs.delete(name);
+      else this.#log(name)?.replace(entries, times.nowMs);
+    }
+    return this.#settle(new Set([...changed, ...records.keys()]), times);
+  }
+
+  /** Whole revisions, in order. */
+  events(events: readonly StoreEvent[], times: Times): FederationChange {
+    const memberships = new Map<string, Uint8Array | undefined>();
+    const batches = new Map<
+      string,
+      { changes: (StagedChange & { revision: bigint })[]; manifestAt: bigint | undefined }
+    >();
+    for (const event of events) {
+      const place = this.#placeOf(event.key);
+      if (place === undefined) continue;
+      const value = event.type === 'put' ? event.value : undefined;
+      if ('membership' in place) {
+        memberships.set(place.membership, value);
+        continue;
+      }
+      const batch = batches.get(place.member) ?? { changes: [], manifestAt: undefined };
+      batches.set(place.member, batch);
+      batch.changes.push({ key: place.rest, value, revision: event.modRevision });
+      if (place.rest === manifestKey) batch.manifestAt = event.modRevision;
+    }
+    const changed = this.#memberships.update(memberships, times.wallMs);
+    this.#enforce(changed, times);
+    for (const [name, { changes, manifestAt }] of batches) {
+      const beyond = manifestAt === undefined ? 0 : changes.findIndex(({ revision }) => revision > manifestAt);
+      this.#log(name)?.apply(changes, beyond < 0 ? changes.length : beyond, times.nowMs);
+    }
+    return this.#settle(new Set([...changed, ...batches.keys()]), times);
+  }
+
+  /** To be called about once a second: memberships start and end, standing problems age. */
+  tick(times: Times): FederationChange {
+    const changed = this.#memberships.retry(times.wallMs);
+    this.#enforce(changed, times);
+    for (const log of this.#logs.values()) log.tick(times.nowMs);
+    return this.#settle(new Set(this.#logs.keys()), times);
+  }
+
+  /** The last good state, in pieces that belong after each other. Nothing may change in between. */
+  *save(times: Times): Generator<Buffer> {
+    yield savedHeader(times.wallMs);
+    for (const [name, log] of this.#logs) {
+      const membership = this.#memberships.bytes(name);
+      if (membership !== undefined) yield saveMember({ name, membership, log: log.save() }, times.nowMs);
+    }
+  }
+
+  /**
+   * Into a new Federation, before anything of the store. What the store says afterwards is compared with it.
+   * Errors: `state/corrupt`; the Federation is then as new.
+   */
+  restore(bytes: Uint8Array, times: Times): Result<FederationChange> {
+    if (this.#logs.size > 0) throw new Error('restore: this federation has state already');
+    let saved: SavedMember[];
+    try {
+      saved = readSaved(bytes, times.nowMs, times.wallMs);
+    } catch (error) {
+      if (error instanceof IsthmusError) return { ok: false, error };
+      throw error;
+    }
+    const names: string[] = [];
+    for (const { name, membership, log } of saved) {
+      // Signed by another authority, or none any more: the authority was replaced, so its members are to be learnt anew.
+      if (!this.#memberships.restore(name, membership)) continue;
+      if (this.#log(name)?.restore(log) !== true) {
+        this.#logs.clear();
+        this.#memberships = new Memberships(this.#options);
+        return fail('state/corrupt', `saved federation state: the records of ${name} do not match its manifest`);
+      }
+      names.push(name);
+    }
+    this.#enforce(names, times);
+    return { ok: true, value: this.#settle(new Set(names), times) };
+  }
+
+  #placeOf(key: string): Place {
+    if (key.startsWith(this.#publicPrefix)) {
+      const slash = key.indexOf('/', this.#publicPrefix.length);
+      if (slash < 0 || slash === key.length - 1) return undefined;
+      const member = key.slice(this.#publicPrefix.length, slash);
+      return isDnsLabel(member) ? { member, rest: key.slice(slash + 1) } : undefined;
+    }
+    if (!key.startsWith(this.#membersPrefix)) return undefined;
+    const membership = key.slice(this.#membersPrefix.length);
+    return membership === '' || membership.includes('/') ? undefined : { membership };
+  }
+
+  /** Records of members that the authority has not named are staged, for a few names: the membership may come a moment later. */
+  #log(name: string): MemberLog | undefined {
+    const known = this.#logs.get(name);
+    if (known !== undefined) return known;
+    if (this.#memberships.member(name) === undefined) {
+      let unknown = 0;
+      for (const other of this.#logs.keys()) if (this.#memberships.member(other) === undefined) unknown++;
+      if (unknown >= limits.unknownMembersMax) return undefined;
+    }
+    const log = new MemberLog(name, this.#logOptions(name));
+    this.#logs.set(name, log);
+    return log;
+  }
+
+  #logOptions(name: string): MemberLogOptions {
+    const { clusterset, trustDomain, gatewayAccount = 'isthmus-system/isthmus-gateway' } = this.#options;
+    const ownRanges = () => (name === this.#options.self ? undefined : this.#ownRanges);
+    return { clusterset, trustDomain, gatewayAccount, ownRanges };
+  }
+
+  #compileOwnRanges(): AddressRanges {
+    const own = this.#memberships.member(this.#options.self)?.addressRanges ?? [];
+    const ranges = AddressRanges.parse([...(this.#options.ownRanges ?? []), ...own]);
+    if (!ranges.ok) throw ranges.error;
+    return ranges.value;
+  }
+
+  #enforce(names: readonly string[], times: Times): void {
+    const all = names.includes(this.#options.self);
+    if (all) this.#ownRanges = this.#compileOwnRanges();
+    for (const name of names) this.#log(name);
+    for (const log of this.#logs.values()) {
+      if (!all && !names.includes(log.name)) continue;
+      const open = this.#memberships.standing(log.name, times.wallMs) !== 'closed';
+      log.setMember(open ? this.#memberships.member(log.name) : undefined, times.nowMs, all);
+    }
+  }
+
+  /** Brings standing and views of the named members up to date, and says what changed. */
+  #settle(names: ReadonlySet<string>, times: Times): FederationChange {
+    this.#wallMs = times.wallMs;
+    const changes: Changes = { services: new Set(), members: new Set(), heads: new Set() };
+    for (const name of names) {
+      const log = this.#logs.get(name);
+      if (log === undefined) continue;
+      const standing = this.#memberships.standing(name, times.wallMs);
+      const member = this.#memberships.member(name);
+      if (member !== undefined && (standing === 'closed') !== (log.view === undefined)) {
+        log.setMember(standing === 'closed' ? undefined : member, times.nowMs, false);
+      }
+      log.setAdmitting(standing === 'open', times.nowMs);
+      const change = log.take();
+      for (const key of change.services) changes.services.add(key);
+      if (change.member) changes.members.add(name);
+      if (change.head) changes.heads.add(name);
+      const view = log.view;
+      if (view === undefined) this.#views.delete(name);
+      else this.#views.set(name, view);
+    }
+    return changes;
+  }
+}
