@@ -1,0 +1,142 @@
+/**
+ * The store's side of a controller: what the members published, as one `Federation` fed by one watch.
+ *
+ * Each change is handed on at once, in the turn of the event loop in which the store told it. Until the first snapshot, or a
+ * saved state, nothing is known, and `known` says so: a proxy must not be told that its remote services are gone by a
+ * controller that has not looked yet.
+ */
+import type { Clock, Timer } from '../core/clock.ts';
+import type { IsthmusError } from '../core/errors.ts';
+import type { Store, StoreWatch } from '../core/store.ts';
+import { Federation, type FederationChange, type FederationOptions } from '../federation/federation.ts';
+import type { Times } from '../federation/head.ts';
+import type { MemberView } from '../federation/view.ts';
+import type { Log } from '../ops/log.ts';
+import type { Metrics } from '../ops/metrics.ts';
+import { storeKeys } from '../records/keys.ts';
+
+export interface RecordsOptions {
+  readonly federation: FederationOptions;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly onChange: (change: FederationChange) => void;
+}
+
+const tickMs = 1_000;
+
+export class Records {
+  readonly #o: RecordsOptions;
+  readonly #federation: Federation;
+  #watch: StoreWatch | undefined;
+  #timer: Timer | undefined;
+  #known = false;
+  #fromDisk = false;
+  #ownHeadAtMs: number | undefined;
+  #ownSequence = -1n;
+  readonly #refused = new Map<string, number>();
+
+  constructor(options: RecordsOptions) {
+    this.#o = options;
+    this.#federation = new Federation(options.federation);
+  }
+
+  get members(): ReadonlyMap<string, MemberView> {
+    return this.#federation.members;
+  }
+  get problems(): readonly IsthmusError[] {
+    return this.#federation.problems;
+  }
+  get federation(): Federation {
+    return this.#federation;
+  }
+  /** Something may be said about other members: from the store or from disk. */
+  get known(): boolean {
+    return this.#known;
+  }
+  /** What is served came from disk and the store has not been heard since. */
+  get fromDisk(): boolean {
+    return this.#fromDisk;
+  }
+  /** Age of our own newest manifest as our own watch brought it back, ms; null when it never did. */
+  readBackMs(): number | null {
+    return this.#ownHeadAtMs === undefined ? null : this.#o.clock.monotonicMs() - this.#ownHeadAtMs;
+  }
+
+  times(): Times {
+    return { nowMs: this.#o.clock.monotonicMs(), wallMs: this.#o.clock.wallMs() };
+  }
+
+  restore(bytes: Uint8Array): void {
+    const restored = this.#federation.restore(bytes, this.times());
+    if (!restored.ok) {
+      this.#o.log('error', 'saved records refused', { error: restored.error });
+      return;
+    }
+    this.#known = true;
+    this.#fromDisk = true;
+    this.#tell(restored.value);
+  }
+
+  start(): void {
+    const { store, metrics, federation } = this.#o;
+    this.#watch = store.watch(storeKeys(federation.clusterset).root, {
+      snapshot: (snapshot, reason) => {
+        metrics.add('isthmus_store_snapshots_total', { reason });
+        this.#known = true;
+        this.#fromDisk = false;
+        this.#tell(this.#federation.snapshot(snapshot, this.times()));
+      },
+      events: (events) => {
+        metrics.add('isthmus_store_events_total', {}, events.length);
+        this.#tell(this.#federation.events(events, this.times()));
+      },
+      connected: (up, reason) => {
+        metrics.set('isthmus_store_connected', up ? 1 : 0);
+        this.#o.log(up ? 'info' : 'warn', up ? 'store connected' : 'store dark, serving what was last known', {
+          reason,
+        });
+      },
+    });
+    this.#tick();
+  }
+
+  close(): void {
+    this.#watch?.close();
+    this.#timer?.cancel();
+  }
+
+  #tick(): void {
+    this.#timer = this.#o.clock.after(tickMs, () => {
+      this.#tell(this.#federation.tick(this.times()));
+      this.#tick();
+    });
+  }
+
+  #tell(change: FederationChange): void {
+    const self = this.#o.federation.self;
+    if (change.heads.has(self)) {
+      const sequence = this.#federation.seen(self)?.sequence ?? -1n;
+      if (sequence !== this.#ownSequence) {
+        this.#ownSequence = sequence;
+        this.#ownHeadAtMs = this.#o.clock.monotonicMs();
+      }
+    }
+    if (change.heads.size > 0 || change.members.size > 0) this.#countRefused(change);
+    if (change.services.size + change.members.size + change.heads.size > 0) this.#o.onChange(change);
+  }
+
+  /** Refusals are told once each, when they first appear among a member's problems. */
+  #countRefused(change: FederationChange): void {
+    for (const name of new Set([...change.heads, ...change.members])) {
+      const problems = this.#federation.members.get(name)?.problems ?? [];
+      const before = this.#refused.get(name) ?? 0;
+      for (const problem of problems.slice(before)) {
+        this.#o.metrics.add('isthmus_record_refused_total', { peer: name, code: problem.code });
+        this.#o.log('warn', 'record refused', { peer: name, error: problem });
+      }
+      this.#refused.set(name, problems.length);
+    }
+  }
+}
