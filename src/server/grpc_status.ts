@@ -1,0 +1,30 @@
+/** Expected failures as gRPC statuses: the code says what the client should do, the text what is wrong and what to do. */
+import { status } from '@grpc/grpc-js';
+import { type ErrorCode, IsthmusError } from '../core/errors.ts';
+
+const codes: Partial<Record<ErrorCode, number>> = {
+  'auth/unauthenticated': status.UNAUTHENTICATED,
+  'auth/denied': status.PERMISSION_DENIED,
+  'csr/denied': status.PERMISSION_DENIED,
+  'csr/malformed': status.INVALID_ARGUMENT,
+  'csr/key': status.INVALID_ARGUMENT,
+  'csr/rate': status.RESOURCE_EXHAUSTED,
+  'xds/node-mismatch': status.PERMISSION_DENIED,
+  'xds/type-denied': status.PERMISSION_DENIED,
+  'xds/malformed': status.INVALID_ARGUMENT,
+  'xds/slow': status.ABORTED,
+  'xds/too-many': status.RESOURCE_EXHAUSTED,
+};
+
+export interface GrpcStatus {
+  readonly code: number;
+  readonly details: string;
+}
+
+/** Errors that are no IsthmusError are bugs: the client learns nothing of them. */
+export const grpcStatus = (error: unknown): GrpcStatus => {
+  if (!(error instanceof IsthmusError)) return { code: status.INTERNAL, details: 'internal error' };
+  const code = codes[error.code] ?? (error.retryable ? status.UNAVAILABLE : status.INTERNAL);
+  const hint = error.hint === undefined ? '' : ` (${error.hint})`;
+  return { code, details: `${error.code}: ${error.message}${hint}` };
+};
