@@ -31,7 +31,7 @@ export interface ElectionOptions {
   readonly name: string;
   /** Of this process, different for each: the pod's name and a random part. */
   readonly identity: string;
-  /** Default 4000; whole seconds, for the Lease stores no less. */
+  /** Default 4000. The Lease stores whole seconds, rounded up: rivals wait that long. */
   readonly ttlMs?: number;
   /** Default 1000. */
   readonly renewMs?: number;
@@ -76,9 +76,9 @@ export const startElection = (options: ElectionOptions): Election => {
   const { api, clock, log } = options;
   const ttlMs = options.ttlMs ?? 4_000;
   const renewMs = options.renewMs ?? 1_000;
-  if (ttlMs % 1_000 !== 0 || ttlMs < 1_000 || renewMs * 2 > (ttlMs * 2) / 3) {
+  if (ttlMs < 1_000 || renewMs * 3 > ttlMs) {
     throw new IsthmusError('config/invalid', `a lease of ${ttlMs} ms cannot be renewed every ${renewMs} ms`, {
-      hint: 'use whole seconds for the lease, and renew at least three times in it',
+      hint: 'renew at least three times in the lease, which lasts a second or more',
     });
   }
   const collection = `/apis/coordination.k8s.io/v1/namespaces/${options.namespace}/leases`;
@@ -141,7 +141,7 @@ export const startElection = (options: ElectionOptions): Election => {
     },
     spec: {
       holderIdentity: holder,
-      leaseDurationSeconds: holder === '' ? 1 : ttlMs / 1_000,
+      leaseDurationSeconds: holder === '' ? 1 : Math.ceil(ttlMs / 1_000),
       leaseTransitions: transitions,
       acquireTime,
       renewTime: microTime(clock.wallMs()),
