@@ -19,6 +19,7 @@ import { type BootstrapFile, checkedPaths, EnvoyProcess } from './envoy_process.
 import { HangDetector, hangTimes } from './hang.ts';
 import { type HealthReply, type HealthServer, serveHealth } from './health_server.ts';
 import type { GatewayLog } from './log.ts';
+import { allowMigration } from './migration.ts';
 import { canBindToLife } from './orphans.ts';
 
 /** What a bootstrap is made for. */
@@ -112,6 +113,7 @@ class Runner implements GatewayRunner {
     if (!canBindToLife()) {
       log('warn', 'setpriv is missing: envoys may outlive a killed runner until the next one starts');
     }
+    allowMigration(log);
     this.#health = await serveHealth(healthAddress, { readyz: () => this.#readyz(), livez: () => this.#livez() });
     this.#timer = clock.after(hangTimes.tickMs, () => this.#tick());
     // Not awaited: a gateway that waits for its controllers is alive, and says that it is not ready.
