@@ -52,7 +52,10 @@ export class Shelf {
   }
 }
 
-export const membershipOf = ({ member }: TestMember, key: KeyObject = authority.privateKey): Record<string, Uint8Array> => ({
+export const membershipOf = (
+  { member }: TestMember,
+  key: KeyObject = authority.privateKey,
+): Record<string, Uint8Array> => ({
   [keys.member(member.name)]: value(signMembership(member, key)),
 });
 
@@ -104,7 +107,14 @@ export class Author {
   }
 
   gateways(address: string, account = 'isthmus-system/isthmus-gateway'): Record<string, Uint8Array> {
-    const gateway = { $typeName: 'isthmus.v1.Gateway' as const, id: 'g0', address, federationPort: 15028, hbonePort: 15008, draining: false };
+    const gateway = {
+      $typeName: 'isthmus.v1.Gateway' as const,
+      id: 'g0',
+      address,
+      federationPort: 15028,
+      hbonePort: 15008,
+      draining: false,
+    };
     const record = { $typeName: 'isthmus.v1.GatewaysRecord' as const, gateways: [gateway], account, critical: [] };
     return { gateways: value(codec.gateways.encode(record)) };
   }
