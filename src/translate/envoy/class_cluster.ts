@@ -5,8 +5,8 @@
  * small resource. Members are part of the cluster: each has its own transport socket, with its own CA and exact name.
  *
  * Panic threshold 1, not 0: when a blip has ejected everybody, everybody is tried again instead of every call refused.
- * The cluster does not wait for its first health checks: a class is new exactly when a member has just died, whose check
- * would hold up the others; until checked, hosts count as unhealthy, and with all unhealthy all are tried.
+ * A new cluster is of no use before its first health checks: Envoy answers 503 for a cluster that it still warms, and the
+ * check of a dead member takes its whole timeout. So routes move to a new class only some time later (translation.ts).
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type { TrafficPolicy } from '../../federation/local.ts';
@@ -45,9 +45,8 @@ export const breakers = (connections: number | undefined): MessageInitShape<type
 });
 
 const healthCheck = (timers: PeerTimers): MessageInitShape<typeof HealthCheckSchema> => ({
-  interval: duration(1_000),
+  interval: duration(500),
   noTrafficInterval: duration(2_000),
-  unhealthyInterval: duration(1_000),
   timeout: duration(timers.healthTimeoutMs),
   unhealthyThreshold: 1,
   healthyThreshold: 2,
@@ -75,7 +74,6 @@ export const classCluster = (
     name,
     clusterDiscoveryType: { case: 'type', value: Cluster_DiscoveryType.EDS },
     edsClusterConfig: { edsConfig: fromAds() },
-    waitForWarmOnInit: false,
     connectTimeout: duration(timers.connectTimeoutMs),
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
     typedExtensionProtocolOptions: {

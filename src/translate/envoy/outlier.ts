@@ -3,12 +3,13 @@
  *
  * A class is shared by many services, so another gateway is ejected only for failures to *reach* it (local-origin
  * errors); the 503 of one service without pods must not take it from all the others. Envoy also counts a stream that the
- * other side resets as a failure to reach it, so the number in a row is above what one service's dying pod is likely to
- * cause and below what a lost connection does. A service with a traffic policy has a class of its own, where what the
- * user asked for is enforced.
+ * other side resets as a failure to reach it, and a pod that dies resets every tunnel it had. So the number in a row is
+ * above what a pod usually has, and ejection is short: the calls of a dead gateway are tried again elsewhere in any case,
+ * and its health check takes it out within a second and keeps it out. A service with a traffic policy has a class of its
+ * own, where what the user asked for is enforced.
  *
  * A passing health check does not bring back what was ejected: it says that the gateway answers, not that what failed works
- * again. Ejection is short instead; a gateway that stays away is kept out by its health check.
+ * again.
  */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { TrafficPolicy } from '../../federation/local.ts';
@@ -18,9 +19,9 @@ import { duration } from './encoded.ts';
 type OutlierInit = Extract<MessageInitShape<typeof OutlierDetectionSchema>, { $typeName?: never }>;
 
 export const outlierDefaults = {
-  consecutiveLocalOriginFailures: 10,
+  consecutiveLocalOriginFailures: 100,
   intervalMs: 500,
-  baseEjectionMs: 2_000,
+  baseEjectionMs: 1_000,
   maxEjectionMs: 30_000,
 } as const;
 

@@ -13,7 +13,7 @@ import { egressListener, federationListener, hboneListener } from './listeners.t
 import { localClusters, localEndpoints } from './local_service.ts';
 import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } from './routes.ts';
 import { memberSecret, ownSecrets } from './secrets.ts';
-import { timersFor, unmeasured } from './timers.ts';
+import { type PeerTimers, timersFor, unmeasured } from './timers.ts';
 
 /**
  * The class of a service that some other member serves; undefined when it has no path to other members. With a traffic
@@ -30,6 +30,10 @@ export const gatewayClass = (service: ServiceView, plan: ServicePlan | undefined
 export const isExported = (service: ServiceView): boolean =>
   service.local?.exported !== undefined && service.unsupported === undefined;
 
+/** Timers that suit the slowest member of a class. */
+export const classTimers = ({ tiers }: ServiceClass, roundTrips: ReadonlyMap<string, RoundTrip>): PeerTimers =>
+  timersFor(tiers.flat().map(({ member }) => roundTrips.get(member) ?? unmeasured));
+
 /** The cluster and the endpoints of one class. */
 export const classResources = (
   settings: GatewaySettings,
@@ -39,7 +43,7 @@ export const classResources = (
 ): Encoded[] => {
   const { name, tiers, policy } = serviceClass;
   const names = [...new Set(tiers.flat().map((cell) => cell.member))].filter((member) => members.has(member));
-  const timers = timersFor(names.map((member) => roundTrips.get(member) ?? unmeasured));
+  const timers = classTimers(serviceClass, roundTrips);
   return [classCluster(settings, name, names, timers, policy), classEndpoints(name, tiers, members)];
 };
 
