@@ -1,0 +1,161 @@
+/**
+ * The main job as a story in acts. One lab, two services that differ in one annotation: `checkout` is reached through the local
+ * gateway, `checkout-direct` straight from ztunnel to the remote gateway, as stock ambient does. Both meet the same faults
+ * at the same time, under the same load.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { controlWindow } from '../lab/control-window.ts';
+import type { ClusterHandle, FaultHandle, Lab, Load } from '../lab/lab.ts';
+import { outcome } from '../lab/outcome.ts';
+import type { Mode, Row } from './report.ts';
+
+const namespace = 'shop';
+const services: Record<Mode, string> = { gateway: 'checkout', direct: 'checkout-direct' };
+const modes: readonly Mode[] = ['gateway', 'direct'];
+
+/** New connections a second to each of the two services. */
+const perSecond = 50;
+const keep = 5;
+
+export interface StoryResult {
+  readonly rows: readonly Row[];
+  /** Proof that the two workloads knew each other: lines of the ztunnels' logs. */
+  readonly identities: readonly string[];
+  readonly status: string;
+  readonly trace: string;
+}
+
+const deployAll = async (lab: Lab): Promise<void> => {
+  await Promise.all(
+    lab.clusters.flatMap((cluster) =>
+      modes.map((mode) =>
+        cluster.deploy({
+          namespace,
+          name: services[mode],
+          serviceAccount: 'checkout',
+          replicas: 1,
+          exported: mode === 'gateway' ? 'export' : 'label',
+          ...(mode === 'direct' ? { annotations: { 'isthmus.dev/mode': 'direct' } } : {}),
+        }),
+      ),
+    ),
+  );
+  await lab.cluster('us-east').deploy({ namespace, name: 'client', replicas: 1, kind: 'client' });
+};
+
+/** Waits until every call is answered by that cluster alone, so that an act begins where the one before it ended. */
+const settled = async (lab: Lab, load: Load, answeredBy: string, withinMs: number): Promise<void> => {
+  const deadline = lab.now() + withinMs;
+  for (;;) {
+    const from = lab.now();
+    await sleep(1_000);
+    const seen = outcome(await load.calls(), { from, until: lab.now() - 100 });
+    const clusters = Object.keys(seen.answeredBy);
+    if (seen.failed === 0 && clusters.length === 1 && clusters[0] === answeredBy) return;
+    if (lab.now() > deadline)
+      throw new Error(
+        `after ${withinMs} ms calls are answered by ${clusters.join(', ') || 'nobody'} (${seen.failed} failed), not by ${answeredBy} alone`,
+      );
+  }
+};
+
+interface Stage {
+  readonly lab: Lab;
+  readonly loads: Record<Mode, Load>;
+  readonly rows: Row[];
+}
+
+/** Runs one act: does something, lets calls go on, and counts every call that started in the time. */
+const act = async (
+  stage: Stage,
+  title: string,
+  aim: Row['aim'],
+  forMs: number,
+  run: () => Promise<void>,
+): Promise<void> => {
+  const from = stage.lab.now();
+  await run();
+  await sleep(Math.max(0, forMs - (stage.lab.now() - from)));
+  const until = stage.lab.now();
+  // Calls of the last moments may still be under way: a stalled one must be counted with its stall, not left out.
+  await sleep(500);
+  for (const mode of modes) {
+    const seen = outcome(await stage.loads[mode].calls(), { from, until });
+    stage.rows.push({ act: title, mode, seen, aim: mode === 'gateway' ? aim : undefined });
+  }
+};
+
+const identityLines = async (cluster: ClusterHandle): Promise<string[]> => {
+  const pod = cluster
+    .pods(namespace)
+    .find((p) => p.name.startsWith('checkout-') && !p.name.startsWith('checkout-direct'));
+  if (pod === undefined) return [];
+  const log = await cluster.log(namespace, pod.name, 'ztunnel');
+  return log
+    .split('\n')
+    .filter((line) => /src\.identity|src_identity/.test(line) && line.includes('/sa/client'))
+    .slice(-1);
+};
+
+export const tellStory = async (lab: Lab): Promise<StoryResult> => {
+  const home = lab.cluster('us-east');
+  lab.note('workloads: checkout (gateway mode) and checkout-direct in every cluster, a client in us-east');
+  await deployAll(lab);
+  const start = (mode: Mode): Promise<Load> =>
+    home.load({
+      namespace,
+      client: 'client',
+      service: `${namespace}/${services[mode]}`,
+      perSecond,
+      keep,
+      timeoutMs: 15_000,
+    });
+  const loads = { gateway: await start('gateway'), direct: await start('direct') };
+  const stage: Stage = { lab, loads, rows: [] };
+  for (const mode of modes) await settled(lab, loads[mode], 'us-east', 30_000);
+
+  lab.note('control window: nothing is wrong, us-east answers its own client');
+  await controlWindow(lab, loads.gateway, { forMs: 4_000, answeredBy: 'us-east' });
+  const calm = { failed: 0, stallMs: 600 };
+  await act(stage, 'nothing', calm, 3_000, async () => {});
+
+  lab.note('the service in us-east is taken away');
+  await act(stage, 'service at home taken away', { failed: 1, stallMs: 600 }, 8_000, async () => {
+    await Promise.all(modes.map((mode) => home.scale(namespace, services[mode], 0)));
+  });
+  await settled(lab, loads.gateway, 'us-west', 20_000);
+  const identities = await identityLines(lab.cluster('us-west'));
+  const trace = await home.isthmus(['trace', `${namespace}/client`, `${namespace}/${services.gateway}`]);
+
+  lab.note('both controllers of us-east are killed');
+  const killed: FaultHandle[] = [];
+  await act(stage, 'us-east controllers killed', calm, 5_000, async () => {
+    const pods = home.pods('isthmus-system').filter((p) => p.name.startsWith('isthmus-controller'));
+    for (const { name } of pods) {
+      const place = { kind: 'pod', cluster: 'us-east', namespace: 'isthmus-system', name } as const;
+      killed.push(await lab.inject({ kind: 'kill', target: { place, process: 'controller' } }));
+    }
+  });
+
+  lab.note('us-west is cut off without a word; no controller of us-east is alive');
+  let cut: FaultHandle | undefined;
+  await act(stage, 'us-west silently cut off', { failed: 1, stallMs: 600 }, 15_000, async () => {
+    cut = await lab.inject({ kind: 'partition', from: { kind: 'cluster', cluster: 'us-west' } });
+  });
+
+  lab.note('us-west is back');
+  await act(stage, 'us-west back', { failed: 0, stallMs: 600 }, 10_000, async () => {
+    await cut?.lift();
+  });
+  await settled(lab, loads.gateway, 'us-west', 40_000);
+  lab.note('traffic is back in us-west; the controllers of us-east start again');
+  await Promise.all(killed.map((fault) => fault.lift()));
+  await act(stage, 'us-east controllers back', calm, 6_000, async () => {
+    await Promise.all(modes.map((mode) => home.scale(namespace, services[mode], 1)));
+  });
+  await settled(lab, loads.gateway, 'us-east', 30_000);
+  lab.note('the service is back at home');
+  const status = await home.isthmus(['status']);
+  await Promise.all(modes.map((mode) => loads[mode].stop()));
+  return { rows: stage.rows, identities, status: status.stdout || status.stderr, trace: trace.stdout || trace.stderr };
+};
