@@ -74,6 +74,13 @@ export const limits = {
   csrBytesMax: 8 * 1024,
   tokenBytesMax: 16 * 1024,
   certificateTtlMaxS: 86_400,
+  trustFileBytesMax: 256 * 1024,
+  signingInFlightMax: 4,
+  signingQueueLengthMax: 10_000,
+  signingWaitMaxMs: 8_000,
+  certificatesPerCallerBurst: 10,
+  certificatesPerCallerPerMinute: 6,
+  callersRememberedMax: 50_000,
   // Kubernetes
   kubeRequestTimeoutMs: 10_000,
   kubePageSize: 500,
