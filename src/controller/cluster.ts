@@ -1,0 +1,203 @@
+/**
+ * The Kubernetes side of a controller: what the cluster is, who writes, whom a token speaks for, and what stands on the
+ * exports. Also which pods are the local gateways, and whether they answer.
+ */
+import type { KubeConfig } from '@kubernetes/client-node';
+import type { Config } from '../config/controller.ts';
+import type { Clock, Rng } from '../core/clock.ts';
+import type { LocalChange, LocalCluster, Locality } from '../federation/local.ts';
+import type { View } from '../federation/view.ts';
+import { GatewayLiveness } from '../gateway/liveness.ts';
+import { type KubeApi, openKubeApi } from '../kube/api.ts';
+import { type ConditionsWriter, exportConditions, openConditions } from '../kube/conditions.ts';
+import { type Discovery, startDiscovery } from '../kube/discovery.ts';
+import { type Election, startElection } from '../kube/lease.ts';
+import { openTokenReviewer, type TokenReviewer } from '../kube/tokens.ts';
+import type { Log } from '../ops/log.ts';
+import { isGatewayPod } from '../translate/ztunnel/inputs.ts';
+
+export interface ClusterOptions {
+  readonly config: Config;
+  readonly kubeConfig: KubeConfig;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly log: Log;
+  /** Different for each process. */
+  readonly identity: string;
+  readonly savedTokens: Uint8Array | undefined;
+  readonly onChange: (change: LocalChange) => void;
+  readonly onGatewayHealth: (health: ReadonlyMap<string, boolean>) => void;
+  readonly onLead: (term: number) => void;
+  readonly onLost: () => void;
+  /** The token reviewer knows more than what is saved. */
+  readonly onTokens: () => void;
+}
+
+export interface GatewayPod {
+  readonly name: string;
+  readonly address: string;
+  readonly terminating: boolean;
+  readonly locality: Locality;
+}
+
+const tokenAudience = 'istio-ca';
+
+export class Cluster {
+  readonly api: KubeApi;
+  readonly tokens: TokenReviewer;
+  readonly liveness: GatewayLiveness;
+  readonly #o: ClusterOptions;
+  readonly #discovery: Discovery;
+  readonly #election: Election;
+  readonly #conditions: ConditionsWriter;
+  readonly #streams = new Map<string, number>();
+  /** From disk, until the API server was heard. */
+  #saved: LocalCluster | undefined;
+  #gateways = '';
+
+  constructor(options: ClusterOptions) {
+    this.#o = options;
+    const { config, kubeConfig, clock, rng, log } = options;
+    this.api = openKubeApi(kubeConfig, clock);
+    const { savedTokens: saved } = options;
+    this.tokens = openTokenReviewer({
+      api: this.api,
+      clock,
+      log,
+      audiences: [tokenAudience],
+      ...(saved === undefined ? {} : { saved }),
+      onChange: options.onTokens,
+    });
+    this.liveness = new GatewayLiveness({
+      clock,
+      rng,
+      log,
+      intervalMs: config.gateway.probeIntervalMs,
+      changed: options.onGatewayHealth,
+    });
+    this.#discovery = startDiscovery({
+      kubeConfig,
+      clock,
+      rng,
+      log,
+      defaultMode: config.serviceMode,
+      clusterDomain: config.clusterDomain,
+      onChange: (change) => {
+        this.#saved = undefined;
+        this.#followGateways();
+        options.onChange(change);
+      },
+      onProblem: (kind, error) => log('warn', 'a kind cannot be watched', { kind, error }),
+    });
+    this.#election = startElection({
+      api: this.api,
+      clock,
+      log,
+      namespace: config.namespace,
+      name: 'isthmus-writer',
+      identity: options.identity,
+      ttlMs: config.lease.ttlMs,
+      renewMs: config.lease.renewMs,
+      onLead: (term) => {
+        options.onLead(term);
+        this.#conditions.recheck();
+      },
+      onLost: options.onLost,
+    });
+    this.#conditions = openConditions({
+      api: this.api,
+      clock,
+      log,
+      exports: this.#discovery.exports,
+      isWriter: () => this.#election.leading(),
+      identity: options.identity,
+    });
+  }
+
+  get local(): LocalCluster {
+    return this.#saved ?? this.#discovery.cluster;
+  }
+  get leading(): boolean {
+    return this.#election.leading();
+  }
+  pending(): readonly string[] {
+    return this.#discovery.synced().pending;
+  }
+  staleMs(): Readonly<Record<string, number>> {
+    return this.#discovery.staleMs();
+  }
+
+  /** Serves what an earlier run saw, until the API server says otherwise. */
+  restore(local: LocalCluster): void {
+    if (this.pending().length === 0) return;
+    this.#saved = local;
+    this.#followGateways();
+  }
+
+  /** A gateway's discovery stream opened or ended at this replica. */
+  gatewayStreams(pod: string, change: 1 | -1): void {
+    const open = Math.max(0, (this.#streams.get(pod) ?? 0) + change);
+    this.#streams.set(pod, open);
+    this.liveness.streams(pod, open);
+  }
+
+  /** Brings the conditions of these services' exports up to date. */
+  report(services: Iterable<string>, view: View, published: (key: string) => boolean): void {
+    for (const key of services) {
+      if (!this.#discovery.exports.has(key)) this.#conditions.forget(key);
+      else {
+        const conflicts = view.services.get(key)?.conflicts ?? [];
+        const problem = this.local.problems.get(key);
+        this.#conditions.set(key, exportConditions({ problem, conflicts, published: published(key) }));
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#conditions.close();
+    this.liveness.close();
+    await this.#election.close();
+    this.#discovery.close();
+    this.tokens.close();
+    this.api.close();
+  }
+
+  /** Whether a pod is one of this cluster's gateways. */
+  isGateway(pod: string): boolean {
+    const found = this.local.pods.get(`${this.#o.config.namespace}/${pod}`);
+    return found !== undefined && isGatewayPod(found, this.#gatewayConfig());
+  }
+
+  gatewayPods(): GatewayPod[] {
+    const config = this.#gatewayConfig();
+    return [...this.local.pods.values()]
+      .filter((pod) => isGatewayPod(pod, config) && pod.addresses.length > 0)
+      .map((pod) => ({
+        name: pod.name,
+        address: pod.addresses[0]!,
+        terminating: pod.terminating,
+        locality: pod.locality,
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #gatewayConfig() {
+    const { config } = this.#o;
+    return {
+      clusterId: config.member,
+      network: config.network,
+      trustDomain: config.trustDomain,
+      clusterDomain: config.clusterDomain,
+      namespace: config.namespace,
+      gatewayService: config.gateway.service,
+    };
+  }
+
+  #followGateways(): void {
+    const pods = this.gatewayPods().map(({ name, address }) => ({ name, address }));
+    const shape = JSON.stringify(pods);
+    if (shape === this.#gateways) return;
+    this.#gateways = shape;
+    this.liveness.setPods(pods);
+  }
+}
