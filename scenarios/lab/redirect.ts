@@ -2,7 +2,7 @@
  * How a pod's traffic gets into its ztunnel, inside the pod's own network namespace.
  *
  * The real one is redirected by nftables as istio-cni does it: what the pod sends goes to :15001, what reaches it to :15006,
- * HBONE (:15008) as it is, and the proxy's own packets (mark 0x539) pass. The stand-in needs less: the whole service
+ * HBONE (:15008) as it is, and the proxy's own packets (mark 0x539, or its group) pass. The stand-in needs less: the whole service
  * range is made local, so that it can listen on virtual addresses themselves (see standin/outbound.ts).
  */
 import { execFile, spawn } from 'node:child_process';
@@ -21,6 +21,8 @@ export interface RedirectOptions {
 
 /** Mark on the real ztunnel's own packets: `PACKET_MARK=1337`. */
 export const packetMark = 1_337;
+/** Group to run the real ztunnel under: it marks what it proxies, but not its own calls to the control plane. */
+export const proxyGid = 1_337;
 const own = '0x539';
 /** Connections whose source address ztunnel kept on the way to the app. */
 const kept = '0x111';
@@ -41,6 +43,7 @@ table ip isthmus_redirect {
     type nat hook output priority -100; policy accept;
     meta mark & 0xfff == ${kept} accept
     meta mark & 0xfff == ${own} accept
+    meta skgid ${proxyGid} accept
     ip daddr 127.0.0.0/8 accept
     oifname "lo" accept
     ip protocol tcp redirect to :15001

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { packetMark, type RedirectOptions, redirectStandin, redirectZtunnel } from './redirect.ts';
+import { packetMark, proxyGid, type RedirectOptions, redirectStandin, redirectZtunnel } from './redirect.ts';
 
 export interface ZtunnelOptions extends RedirectOptions {
   readonly namespace: string;
@@ -32,6 +32,8 @@ export interface ZtunnelCommand {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Group to run it under; undefined: the caller's. */
+  readonly gid: number | undefined;
 }
 
 const standin = fileURLToPath(new URL('standin/main.ts', import.meta.url));
@@ -67,7 +69,13 @@ export const ztunnelCommand = (options: ZtunnelOptions, binary = ztunnelBinary()
     env.ALT_CA_HOSTNAME = options.serverName;
   }
   if (binary === undefined) {
-    return { kind: 'stand-in', command: process.execPath, args: [standin], env: { ...env, ...options.env } };
+    return {
+      kind: 'stand-in',
+      command: process.execPath,
+      args: [standin],
+      env: { ...env, ...options.env },
+      gid: undefined,
+    };
   }
   Object.assign(env, {
     PACKET_MARK: String(packetMark),
@@ -76,7 +84,7 @@ export const ztunnelCommand = (options: ZtunnelOptions, binary = ztunnelBinary()
     RUST_LOG: 'info',
     RUST_BACKTRACE: '1',
   });
-  return { kind: 'real', command: binary, args: ['proxy', 'ztunnel'], env: { ...env, ...options.env } };
+  return { kind: 'real', command: binary, args: ['proxy', 'ztunnel'], env: { ...env, ...options.env }, gid: proxyGid };
 };
 
 /** Sets up the capture of the pod's traffic. Both need the loopback device up; the real one a route to the service range. */
@@ -133,10 +141,11 @@ export const startZtunnel = async (
 ): Promise<Ztunnel> => {
   const binary = more.binary ?? ztunnelBinary();
   await redirect(options, binary);
-  const { kind, command, args, env } = ztunnelCommand(options, binary);
+  const { kind, command, args, env, gid } = ztunnelCommand(options, binary);
   const child: ChildProcess = spawn('ip', ['netns', 'exec', options.netns, command, ...args], {
     env: { ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(gid === undefined ? {} : { gid }),
   });
   const access: AccessEntry[] = [];
   const tail: string[] = [];

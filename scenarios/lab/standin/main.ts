@@ -52,7 +52,7 @@ const ads = new AdsClient(
   (typeUrl, updates, removed) => {
     if (typeUrl !== types.address) return state.applyPolicies(updates, removed);
     const rejected = state.applyAddresses(updates, removed);
-    self = state.workloadNamed(config.namespace, config.name, config.serviceAccount);
+    self = state.workloadNamed(config.namespace, config.name, config.serviceAccount, config.nodeName);
     if (self !== undefined) certificate.want(identityOfWorkload(self));
     outbound.reconcile();
     return rejected;

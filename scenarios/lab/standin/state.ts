@@ -139,8 +139,10 @@ export class MeshState {
     return undefined;
   }
 
-  workloadNamed(namespace: string, name: string, serviceAccount: string): Workload | undefined {
+  /** Our own workload. Like ztunnel, only on our own node, when that is known. */
+  workloadNamed(namespace: string, name: string, serviceAccount: string, node: string): Workload | undefined {
     for (const w of this.#workloads.values()) {
+      if (node !== '' && w.node !== node) continue;
       if (w.namespace === namespace && w.name === name && (w.serviceAccount || 'default') === serviceAccount) return w;
     }
     return undefined;

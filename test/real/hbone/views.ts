@@ -44,6 +44,7 @@ export const pod = (o: {
     trustDomain: 'cluster.local',
     network: o.network ?? 'one',
     clusterId: 'rig',
+    node: `node-${o.name}`,
     workloadName: o.name,
     canonicalName: o.name,
     addresses: o.address === undefined ? [] : [ipBytes(o.address)],

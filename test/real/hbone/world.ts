@@ -32,7 +32,8 @@ export class World {
   async open(): Promise<void> {
     this.dir = await mkdtemp(join(tmpdir(), 'zr-'));
     const hub = await this.#namespace('hub');
-    await ip('-n', hub, 'link', 'add', 'br0', 'type', 'bridge');
+    // A fixed address: by default a bridge takes the lowest of its ports', and changes it under its neighbours' feet.
+    await ip('-n', hub, 'link', 'add', 'br0', 'address', '02:00:00:77:00:01', 'type', 'bridge');
     await ip('-n', hub, 'link', 'set', 'br0', 'up');
   }
 

@@ -163,6 +163,9 @@ describe.each(kinds)('ztunnel: $kind', ({ binary }) => {
   afterAll(() => world.close());
 
   test('authenticates with the token, asks for its own identity alone, subscribes to both types', async () => {
+    await view('client', clientView());
+    // The real one asks at the first connection.
+    await call();
     const csr = await plane.find((line) => line.event === 'csr' && line.identity === clientId);
     expect(csr).toMatchObject({ names: 1, subject: '' });
     for (const type of ['Address', 'Authorization']) {
