@@ -5,9 +5,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll } from 'vitest';
 import { toolPath } from '../../../scenarios/lab/tools.ts';
+import { migrationSetting } from '../../../src/gateway/migration.ts';
 
-const freePort = async (): Promise<number> => {
+export const freePort = async (): Promise<number> => {
   const server = createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -15,6 +17,14 @@ const freePort = async (): Promise<number> => {
   server.close();
   await once(server, 'close');
   return port;
+};
+
+/** The runner changes a setting of the network namespace, which in these tests is the machine's: puts it back at the end. */
+export const keepMigrationSetting = (): void => {
+  const before = readFileSync(migrationSetting, 'utf8');
+  afterAll(() => {
+    if (readFileSync(migrationSetting, 'utf8') !== before) writeFileSync(migrationSetting, before);
+  });
 };
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -26,38 +26,53 @@ interface Pod {
   readonly name: string;
   readonly address: string;
   readonly link: string;
-  process: ChildProcess;
+  process: ChildProcess | undefined;
 }
 
-/** A pod in a network namespace of its own, so that it can vanish without a word. */
-const makePod = async (index: number): Promise<Pod> => {
+/** A pod in a network namespace of its own, so that it can vanish without a word. Noted in `pods` before anything is made. */
+const makePod = async (index: number, pods: Pod[]): Promise<void> => {
   const namespace = `${tag}-${index}`;
-  const link = `${tag}${index}`;
-  const address = `10.199.${process.pid % 250}.${index * 4 + 2}`;
+  const subnet = `10.199.${process.pid % 250}`;
+  const pod: Pod = {
+    name: `pod-${index}`,
+    address: `${subnet}.${index * 4 + 2}`,
+    link: `${tag}${index}`,
+    process: undefined,
+  };
+  pods.push(pod);
   ip('netns', 'add', namespace);
-  ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
-  ip('addr', 'add', `10.199.${process.pid % 250}.${index * 4 + 1}/30`, 'dev', link);
-  ip('link', 'set', link, 'up');
-  ip('-n', namespace, 'addr', 'add', `${address}/30`, 'dev', 'eth0');
+  ip('link', 'add', pod.link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
+  ip('addr', 'add', `${subnet}.${index * 4 + 1}/30`, 'dev', pod.link);
+  ip('link', 'set', pod.link, 'up');
+  ip('-n', namespace, 'addr', 'add', `${pod.address}/30`, 'dev', 'eth0');
   ip('-n', namespace, 'link', 'set', 'eth0', 'up');
-  const pod = { name: `pod-${index}`, address, link, process: undefined as unknown as ChildProcess };
   await run(pod, namespace);
-  return pod;
 };
 
 const run = async (pod: Pod, namespace: string): Promise<void> => {
   const script = join(import.meta.dirname, 'pod_main.ts');
   const args = ['netns', 'exec', namespace, process.execPath, script, pod.address, '15018', '15021'];
   pod.process = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(pod.process.stdout!, 'data');
+  await once(pod.process!.stdout!, 'data');
 };
 
 const remove = async (pod: Pod, index: number): Promise<void> => {
-  if (pod.process.exitCode === null && pod.process.signalCode === null) {
-    pod.process.kill('SIGKILL');
-    await once(pod.process, 'exit');
+  const child = pod.process;
+  if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
   }
-  ip('netns', 'del', `${tag}-${index}`);
+  // By itself the link would go with its namespace, but some time later.
+  for (const args of [
+    ['link', 'del', pod.link],
+    ['netns', 'del', `${tag}-${index}`],
+  ]) {
+    try {
+      ip(...args);
+    } catch {
+      // It was never made.
+    }
+  }
 };
 
 describe.runIf(canMakeNamespaces)('two gateway pods', () => {
@@ -68,7 +83,7 @@ describe.runIf(canMakeNamespaces)('two gateway pods', () => {
   beforeEach(async () => {
     pods = [];
     changes = [];
-    for (const index of [0, 1]) pods.push(await makePod(index));
+    for (const index of [0, 1]) await makePod(index, pods);
     liveness = new GatewayLiveness({
       clock,
       rng: Math.random,
@@ -79,7 +94,7 @@ describe.runIf(canMakeNamespaces)('two gateway pods', () => {
     await sleep(500);
   });
   afterEach(async () => {
-    liveness.close();
+    liveness?.close();
     for (const [index, pod] of pods.entries()) await remove(pod, index);
   });
 
@@ -101,7 +116,7 @@ describe.runIf(canMakeNamespaces)('two gateway pods', () => {
 
   it('one that is killed is noticed at once', async () => {
     const since = performance.now();
-    pods[0]!.process.kill('SIGKILL');
+    pods[0]!.process!.kill('SIGKILL');
     await unhealthyWithin(pods[0]!, since, 1_000);
     expect(liveness.health.get('pod-1')).toBe(true);
   });
@@ -116,14 +131,14 @@ describe.runIf(canMakeNamespaces)('two gateway pods', () => {
 
   it('one that announces its end is out at once, while it still takes connections', async () => {
     const since = performance.now();
-    pods[1]!.process.kill('SIGUSR2');
+    pods[1]!.process!.kill('SIGUSR2');
     await unhealthyWithin(pods[1]!, since, 1_000);
-    pods[1]!.process.kill('SIGUSR2');
+    pods[1]!.process!.kill('SIGUSR2');
     await until('healthy again', () => liveness.health.get('pod-1') === true);
   });
 
   it('are never both unhealthy', async () => {
-    for (const pod of pods) pod.process.kill('SIGKILL');
+    for (const pod of pods) pod.process!.kill('SIGKILL');
     await until('one is unhealthy', () => changes.length > 0);
     await sleep(1_500);
     for (const { health } of changes) expect(Object.values(health)).toContain(true);

@@ -1,20 +1,16 @@
 /** The runner against real Envoys: what a crash, a hang and a planned end cost those who call. */
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { afterEach, describe, expect, it } from 'vitest';
 import { migrationSetting } from '../../../src/gateway/migration.ts';
-import { type Call, call, GatewayRig, sleep, until } from './gateway_rig.ts';
+import { type Call, call, GatewayRig, keepMigrationSetting, sleep, until } from './gateway_rig.ts';
 
 let rig: GatewayRig | undefined;
 const start = async (drainMs?: number): Promise<GatewayRig> => {
   rig = await GatewayRig.start(drainMs);
   return rig;
 };
-// The runner changes it for the network namespace, which here is the machine's.
-const migration = readFileSync(migrationSetting, 'utf8');
-afterAll(() => {
-  if (readFileSync(migrationSetting, 'utf8') !== migration) writeFileSync(migrationSetting, migration);
-});
+keepMigrationSetting();
 afterEach(async () => {
   await rig?.close();
   rig = undefined;
