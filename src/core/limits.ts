@@ -96,6 +96,7 @@ export const limits = {
   tokenCacheMs: 60_000,
   // saved state
   stateBytesMax: 512 * 1024 * 1024,
+  stateSetAsideMax: 16,
 } as const;
 
 const holds = (condition: boolean, relation: string): void => {

@@ -33,9 +33,9 @@ export const isOversizedMessage = (error: unknown): boolean =>
   isServiceError(error) && error.code === status.RESOURCE_EXHAUSTED && /larger than max/i.test(error.details);
 
 const hints = {
-  tls: 'check that store.ca is the CA of etcd, that store.cert is signed by the CA etcd trusts, and that the endpoint name is in etcd’s certificate',
+  tls: 'check that store.caFile is the CA of etcd, that store.certFile is signed by the CA etcd trusts, and that the endpoint name is in etcd’s certificate',
   denied:
-    'the common name of store.cert must be the member’s etcd user; create it and its role with `isthmus init` and root credentials',
+    'the common name of store.certFile must be the member’s etcd user; create it and its role with `isthmus init` and root credentials',
   space: 'compact and defragment etcd, or raise --quota-backend-bytes; then `etcdctl alarm disarm`',
   large: 'etcd takes at most --max-request-bytes (1.5 MiB) in a request',
   down: 'check that etcd runs and that store.endpoints reach it; traffic keeps its last good state meanwhile',

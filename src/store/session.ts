@@ -98,7 +98,7 @@ export const parseEndpoint = (endpoint: string): { readonly url: string; readonl
 
 const tlsError = (error: unknown, endpoint: string): IsthmusError =>
   new IsthmusError('store/tls', `the certificates for etcd cannot be used: ${(error as Error).message}`, {
-    hint: 'store.ca, store.cert and store.key must be PEM, and the key must belong to the certificate',
+    hint: 'store.caFile, store.certFile and store.keyFile must be PEM, and the key must belong to the certificate',
     subject: { endpoint },
     cause: error,
   });
