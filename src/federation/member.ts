@@ -211,7 +211,6 @@ export class MemberLog {
     this.#admitted = saved.admitted;
     this.#seen = saved.seen;
     this.#freshAtMs = saved.freshAtMs;
-    this.#headDirty = true;
     return true;
   }
 

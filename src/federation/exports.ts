@@ -1,0 +1,258 @@
+/**
+ * What we publish: this cluster's exported services, gateways and roots as records, kept up to date by keys.
+ *
+ * Capacity crosses the border, not pods: how many are ready in which locality. So a pod that is replaced by another one changes no
+ * byte, and nothing is written. Equal input gives equal bytes on every replica and after every restart.
+ */
+import { IsthmusError, type Result } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import { type ServiceKey, serviceHostname } from '../core/names.ts';
+import type {
+  Capacity,
+  Gateway,
+  GatewaysRecord,
+  ServiceRecord,
+  TrustRecord,
+  VantageRecord,
+} from '../gen/isthmus/v1/records_pb.ts';
+import { codec } from '../records/codec.ts';
+import type { ExportProblem, LocalCluster, LocalEndpoint, Locality, LocalPod, LocalService } from './local.ts';
+
+/** Records to write, by key relative to our own prefix; undefined withdraws. */
+export type DesiredRecords = ReadonlyMap<string, Uint8Array | undefined>;
+
+export interface ExportedGateway {
+  /** A DNS name, unique in the cluster: the pod's. */
+  readonly id: string;
+  readonly address: string;
+  readonly federationPort: number;
+  readonly hbonePort: number;
+  readonly draining: boolean;
+  readonly locality: Locality | undefined;
+}
+
+const unknownLocality: Locality = { region: '', zone: '', subzone: '' };
+
+const localityKey = ({ region, zone, subzone }: Locality): string => `${region}/${zone}/${subzone}`;
+
+/** The rule by which our own gateways pick endpoints: a pod needs a ztunnel in front, and one not known yet is taken at its word. */
+const reachable = (pod: LocalPod | undefined): boolean => pod === undefined || (pod.hbone && !pod.hostNetwork);
+const isReady = (endpoint: LocalEndpoint, pod: LocalPod | undefined): boolean =>
+  endpoint.ready && (pod === undefined || pod.ready);
+
+const capacityOf = (
+  service: LocalService,
+  pods: LocalCluster['pods'],
+): { capacity: Capacity[]; accounts: string[] } => {
+  const byLocality = new Map<string, Capacity>();
+  const accounts = new Set<string>();
+  for (const endpoint of service.endpoints) {
+    const pod = endpoint.pod === undefined ? undefined : pods.get(endpoint.pod);
+    if (!reachable(pod)) continue;
+    const { region, zone, subzone } = pod?.locality ?? unknownLocality;
+    const key = localityKey({ region, zone, subzone });
+    const entry: Capacity = byLocality.get(key) ?? {
+      $typeName: 'isthmus.v1.Capacity',
+      locality: { $typeName: 'isthmus.v1.Locality', region, zone, subzone },
+      ready: 0,
+      total: 0,
+    };
+    entry.total++;
+    if (isReady(endpoint, pod)) entry.ready++;
+    byLocality.set(key, entry);
+    if (pod !== undefined) accounts.add(`${pod.namespace}/${pod.serviceAccount}`);
+  }
+  const sorted = [...byLocality].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, capacity]) => capacity);
+  return { capacity: sorted, accounts: [...accounts].sort() };
+};
+
+/** The record of an exported service. */
+export const serviceRecord = (
+  service: LocalService,
+  sinceMs: number,
+  pods: LocalCluster['pods'],
+  clusterDomain: string,
+): ServiceRecord => ({
+  $typeName: 'isthmus.v1.ServiceRecord',
+  namespace: service.namespace,
+  name: service.name,
+  hostname: serviceHostname(service.namespace, service.name, clusterDomain),
+  ports: service.ports.map(({ name, port, protocol }) => ({
+    $typeName: 'isthmus.v1.ServicePort',
+    name,
+    port,
+    protocol,
+  })),
+  ...capacityOf(service, pods),
+  exportedMs: BigInt(Math.max(0, Math.floor(sinceMs))),
+  headless: service.headless,
+  sessionAffinity: service.sessionAffinity,
+  mode: service.mode,
+  critical: [],
+});
+
+/** What a service can never be exported as, whatever it is asked for. */
+const fault = (service: LocalService): ExportProblem | undefined => {
+  const { key } = service;
+  if (service.type === 'ExternalName') {
+    return {
+      key,
+      code: 'service/external-name',
+      message: `${key} is of type ExternalName: it has no endpoints here to export`,
+    };
+  }
+  if (service.ports.length > 0) return undefined;
+  return { key, code: 'service/no-ports', message: `${key} has no ports; add spec.ports` };
+};
+
+export class Exports {
+  readonly #clusterDomain: string;
+  /** What readers are to have, by relative key. */
+  readonly #desired = new Map<string, Uint8Array>();
+  #changed = new Map<string, Uint8Array | undefined>();
+  readonly #problems = new Map<ServiceKey, ExportProblem>();
+  readonly #podsOf = new Map<ServiceKey, readonly string[]>();
+  readonly #servicesOf = new Map<string, Set<ServiceKey>>();
+
+  constructor(options: { readonly clusterDomain: string }) {
+    this.#clusterDomain = options.clusterDomain;
+  }
+
+  /** Everything that should stand in the store now, manifest excluded. */
+  get desired(): ReadonlyMap<string, Uint8Array> {
+    return this.#desired;
+  }
+  /** Why exports asked for are not there, or not as they are now. */
+  get problems(): ReadonlyMap<ServiceKey, ExportProblem> {
+    return this.#problems;
+  }
+
+  /** @param change - keys that may have changed; for the first call, all of them */
+  update(
+    local: LocalCluster,
+    change: { readonly services: Iterable<ServiceKey>; readonly pods: Iterable<string> },
+  ): void {
+    const keys = new Set(change.services);
+    for (const pod of change.pods) for (const key of this.#servicesOf.get(pod) ?? []) keys.add(key);
+    for (const key of keys) this.#service(key, local);
+  }
+
+  /** The order does not matter. Errors: `record/…`; what was published before then stays. */
+  setGateways(gateways: readonly ExportedGateway[], account: string): Result<void> {
+    const record: GatewaysRecord = {
+      $typeName: 'isthmus.v1.GatewaysRecord',
+      gateways: [...gateways].sort((a, b) => (a.id < b.id ? -1 : 1)).map(toGateway),
+      account,
+      critical: [],
+    };
+    return this.#set('gateways', codec.gateways.encode(record));
+  }
+
+  /** @param roots - DER certificates; the order does not matter */
+  setTrust(
+    trust: Pick<TrustRecord, 'trustDomain' | 'sequence' | 'refreshHintS'>,
+    roots: readonly Uint8Array[],
+  ): Result<void> {
+    const sorted = [...roots].sort(Buffer.compare);
+    const { trustDomain, sequence, refreshHintS } = trust;
+    return this.#set(
+      'trust',
+      codec.trust.encode({
+        $typeName: 'isthmus.v1.TrustRecord',
+        trustDomain,
+        sequence,
+        refreshHintS,
+        roots: sorted,
+        critical: [],
+      }),
+    );
+  }
+
+  setVantage(peers: VantageRecord['peers']): Result<void> {
+    const sorted = [...peers].sort((a, b) => (a.member < b.member ? -1 : 1));
+    return this.#set(
+      'vantage',
+      codec.vantage.encode({ $typeName: 'isthmus.v1.VantageRecord', peers: sorted, critical: [] }),
+    );
+  }
+
+  /** Changes since the last call. */
+  take(): DesiredRecords {
+    const changed = this.#changed;
+    this.#changed = new Map();
+    return changed;
+  }
+
+  #service(key: ServiceKey, local: LocalCluster): void {
+    const service = local.services.get(key);
+    const relative = `services/${key}`;
+    this.#problems.delete(key);
+    const problem = service?.exported === undefined ? undefined : fault(service);
+    if (service?.exported === undefined || problem !== undefined) {
+      this.#index(key, []);
+      if (problem !== undefined) this.#problems.set(key, problem);
+      this.#write(relative, undefined);
+      return;
+    }
+    this.#index(
+      key,
+      service.endpoints.flatMap(({ pod }) => (pod === undefined ? [] : [pod])),
+    );
+    const over = !this.#desired.has(relative) && this.#desired.size >= limits.recordsPerMemberMax;
+    const record = serviceRecord(service, service.exported.sinceMs, local.pods, this.#clusterDomain);
+    const written = over ? tooMany(key) : this.#set(relative, codec.service.encode(record));
+    if (!written.ok)
+      this.#problems.set(key, { key, code: written.error.code, message: `${key}: ${written.error.message}` });
+  }
+
+  #set(relative: string, bytes: Result<Uint8Array>): Result<void> {
+    if (!bytes.ok) return bytes;
+    this.#write(relative, bytes.value);
+    return { ok: true, value: undefined };
+  }
+
+  #write(relative: string, bytes: Uint8Array | undefined): void {
+    const before = this.#desired.get(relative);
+    if (before === undefined ? bytes === undefined : bytes !== undefined && Buffer.compare(before, bytes) === 0) return;
+    if (bytes === undefined) this.#desired.delete(relative);
+    else this.#desired.set(relative, bytes);
+    this.#changed.set(relative, bytes);
+  }
+
+  /** Remembers which pods a service's record speaks of. */
+  #index(key: ServiceKey, pods: readonly string[]): void {
+    for (const pod of this.#podsOf.get(key) ?? []) {
+      const services = this.#servicesOf.get(pod);
+      services?.delete(key);
+      if (services?.size === 0) this.#servicesOf.delete(pod);
+    }
+    if (pods.length === 0) this.#podsOf.delete(key);
+    else this.#podsOf.set(key, pods);
+    for (const pod of pods) {
+      const services = this.#servicesOf.get(pod);
+      if (services === undefined) this.#servicesOf.set(pod, new Set([key]));
+      else services.add(key);
+    }
+  }
+}
+
+const tooMany = (key: ServiceKey): Result<never> => ({
+  ok: false,
+  error: new IsthmusError(
+    'record/too-large',
+    `not exported: a member has at most ${limits.recordsPerMemberMax} records`,
+    {
+      subject: { service: key },
+    },
+  ),
+});
+
+const toGateway = ({ id, address, federationPort, hbonePort, draining, locality }: ExportedGateway): Gateway => ({
+  $typeName: 'isthmus.v1.Gateway',
+  id,
+  address,
+  federationPort,
+  hbonePort,
+  draining,
+  ...(locality === undefined ? {} : { locality: { $typeName: 'isthmus.v1.Locality' as const, ...locality } }),
+});
