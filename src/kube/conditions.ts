@@ -12,7 +12,7 @@ import type { ServiceKey } from '../core/names.ts';
 import type { ExportProblem } from '../federation/local.ts';
 import type { Conflict } from '../federation/view.ts';
 import type { KubeApi, Log } from './api.ts';
-import { statusOf } from './api.ts';
+import { statusOf } from './api_errors.ts';
 import type { Condition, ExportObject } from './objects.ts';
 
 export interface DesiredCondition {

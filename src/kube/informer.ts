@@ -11,9 +11,11 @@
 import type { Clock, Rng, Timer } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import type { KubeApi, KubeStream, Log } from './api.ts';
-import { statusOf } from './api.ts';
+import type { KubeApi, Log } from './api.ts';
+import { statusOf } from './api_errors.ts';
 import { isRecord, type Json, record, text } from './json.ts';
+import { createObjectCache, type ObjectCache } from './object_cache.ts';
+import { openWatch, type Watch } from './watch.ts';
 
 export interface InformerOptions<T> {
   readonly api: KubeApi;
@@ -26,7 +28,7 @@ export interface InformerOptions<T> {
   readonly paths: readonly string[];
   /** labelSelector and fieldSelector. */
   readonly query?: Readonly<Record<string, string>>;
-  /** Keeps what is needed of an object. Undefined leaves it out; throwing too, with a warning. */
+  /** Keeps what is needed of an object. Undefined leaves it out; throwing keeps what was known, with a warning. */
   project(object: Json): T | undefined;
   /** An object came, changed (`value`) or went (undefined). Errors thrown here are logged and change nothing. */
   onChange(key: string, value: T | undefined, previous: T | undefined): void;
@@ -45,321 +47,215 @@ export interface Informer<T> {
   close(): void;
 }
 
-type WatchEnd = 'ended' | 'expired' | 'broken';
-
-/** `namespace/name`, or the name alone for kinds without a namespace. */
-const keyOf = (metadata: Json): string => {
-  const namespace = text(metadata, 'namespace');
-  return namespace === '' ? text(metadata, 'name') : `${namespace}/${text(metadata, 'name')}`;
+/** One page of a list. */
+const readPage = async (
+  options: Pick<InformerOptions<unknown>, 'api' | 'kind' | 'query'>,
+  path: string,
+  next: string,
+): Promise<{ objects: readonly Json[]; version: string; next: string }> => {
+  const { api, kind } = options;
+  const query = { ...options.query, limit: String(limits.kubePageSize), ...(next === '' ? {} : { continue: next }) };
+  const page = await api.request({ method: 'GET', path, query });
+  const metadata = isRecord(page) ? record(page, 'metadata') : {};
+  const version = text(metadata, 'resourceVersion');
+  if (!isRecord(page) || !Array.isArray(page['items']) || version === '') {
+    throw new IsthmusError('kube/unavailable', `the list of ${kind} is not a list`, {
+      subject: { server: api.server, kind },
+    });
+  }
+  return { objects: page['items'].filter(isRecord), version, next: text(metadata, 'continue') };
 };
 
-export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
-  const { api, clock, rng, log, kind } = options;
-  const items = new Map<string, T>();
-  /** Versions of all objects of the selection, also of those that `project` leaves out. */
-  const versions = new Map<string, string>();
-  let synced = false;
-  let connected = false;
-  let closed = false;
-  let heardAt = clock.monotonicMs();
-  let listedAt = 0;
-  let path: string | undefined;
-  let resourceVersion: string | undefined;
-  let absences = 0;
-  let failures = 0;
-  let told = '';
-  let stream: KubeStream | undefined;
-  let wake: (() => void) | undefined;
-  let sleeping: Timer | undefined;
+class Supervisor<T> implements Informer<T> {
+  readonly #options: InformerOptions<T>;
+  readonly #cache: ObjectCache<T>;
+  #synced = false;
+  #closed = false;
+  #heardAt: number;
+  #listedAt = 0;
+  #path: string | undefined;
+  /** Where to watch from; undefined: continuity is lost, list first. */
+  #version: string | undefined;
+  /** How often in a row every path answered 404. */
+  #absences = 0;
+  /** Lists and watches in a row that came to nothing. */
+  #failures = 0;
+  #told = '';
+  #watch: Watch | undefined;
+  #sleep: { readonly timer: Timer; readonly wake: () => void } | undefined;
 
-  const heard = () => {
-    heardAt = clock.monotonicMs();
-  };
-  const jitter = (ms: number): number => ms * (0.8 + rng() * 0.4);
-  const sleep = (ms: number): Promise<void> =>
-    new Promise((resolve) => {
-      wake = resolve;
-      sleeping = clock.after(ms, resolve);
-    });
+  constructor(options: InformerOptions<T>) {
+    this.#options = options;
+    this.#cache = createObjectCache(options);
+    this.#heardAt = options.clock.monotonicMs();
+  }
 
-  const tell = (key: string, value: T | undefined, previous: T | undefined): void => {
-    try {
-      options.onChange(key, value, previous);
-    } catch (error) {
-      log('error', 'a handler of Kubernetes changes failed', { kind, object: key, error });
-    }
-  };
+  get items(): ReadonlyMap<string, T> {
+    return this.#cache.items;
+  }
+  get synced(): boolean {
+    return this.#synced;
+  }
+  get connected(): boolean {
+    return this.#watch?.connected ?? false;
+  }
+  staleMs(): number {
+    return this.#options.clock.monotonicMs() - this.#heardAt;
+  }
+  close(): void {
+    this.#closed = true;
+    this.#watch?.close();
+    this.#sleep?.timer.cancel();
+    this.#sleep?.wake();
+  }
 
-  const put = (object: Json): string | undefined => {
-    const metadata = record(object, 'metadata');
-    const key = keyOf(metadata);
-    if (key === '') return undefined;
-    const version = text(metadata, 'resourceVersion');
-    if (versions.get(key) === version && version !== '') return key;
-    versions.set(key, version);
-    let value: T | undefined;
-    try {
-      value = options.project(object);
-    } catch (error) {
-      log('warn', 'a Kubernetes object was left as it was: it is malformed', { kind, object: key, error });
-      return key;
-    }
-    const previous = items.get(key);
-    if (value === undefined) {
-      if (items.delete(key)) tell(key, undefined, previous);
-    } else {
-      items.set(key, value);
-      tell(key, value, previous);
-    }
-    return key;
-  };
-
-  const remove = (key: string): void => {
-    versions.delete(key);
-    const previous = items.get(key);
-    if (items.delete(key)) tell(key, undefined, previous);
-  };
-
-  const markSynced = (): void => {
-    if (synced) return;
-    synced = true;
-    options.onSynced?.();
-  };
-
-  /** All pages of one path, or an error: half a list is no list. */
-  const listPath = async (from: string): Promise<{ objects: Json[]; version: string }> => {
-    const objects: Json[] = [];
-    let next = '';
-    for (;;) {
-      const query = {
-        ...options.query,
-        limit: String(limits.kubePageSize),
-        ...(next === '' ? {} : { continue: next }),
-      };
-      const page = await api.request({ method: 'GET', path: from, query });
-      const metadata = isRecord(page) ? record(page, 'metadata') : {};
-      const version = text(metadata, 'resourceVersion');
-      if (!isRecord(page) || !Array.isArray(page.items) || version === '') {
-        throw new IsthmusError('kube/unavailable', `the list of ${kind} is not a list`, {
-          subject: { server: api.server, kind },
-        });
-      }
-      for (const item of page.items) if (isRecord(item)) objects.push(item);
-      next = text(metadata, 'continue');
-      if (next === '') return { objects, version };
-    }
-  };
-
-  /** False: no version of the kind exists. */
-  const relist = async (): Promise<boolean> => {
-    const order = path === undefined ? options.paths : [path, ...options.paths.filter((other) => other !== path)];
-    for (const candidate of order) {
+  async run(): Promise<void> {
+    while (!this.#closed) {
+      let waitMs: number;
       try {
-        const { objects, version } = await listPath(candidate);
-        if (closed) return true;
+        waitMs = await this.#round();
+      } catch (error) {
+        this.#failures++;
+        this.#version = undefined;
+        waitMs = this.#backoff();
+        this.#report(error);
+      }
+      if (!this.#closed && waitMs > 0) await this.#pause(waitMs);
+    }
+  }
+
+  /** Lists if it must, and watches until that ends. Returns how long to wait before the next round. */
+  async #round(): Promise<number> {
+    if (this.#version === undefined) {
+      if (!(await this.#list())) return this.#absent();
+      this.#told = '';
+      this.#options.log('debug', 'listed', { kind: this.#options.kind, objects: this.items.size });
+      this.#markSynced();
+    } else if (this.#options.clock.monotonicMs() - this.#listedAt > limits.kubeResyncMs) {
+      await this.#resync();
+    }
+    if (this.#closed || this.#path === undefined || this.#version === undefined) return 0;
+    await this.#follow(this.#path, this.#version);
+    this.#failures++;
+    // A version that the server cannot serve (a restored etcd) may look like any failure.
+    if (this.#failures >= 3) this.#version = undefined;
+    return this.#failures === 1 ? 0 : this.#backoff();
+  }
+
+  /** False: no version of the kind exists. Objects go only after the last page: half a list takes nothing away. */
+  async #list(): Promise<boolean> {
+    const { paths } = this.#options;
+    const last = this.#path;
+    const order = last === undefined ? paths : [last, ...paths.filter((other) => other !== last)];
+    for (const path of order) {
+      try {
         const present = new Set<string>();
-        for (const object of objects) {
-          const key = put(object);
-          if (key !== undefined) present.add(key);
+        let page = await readPage(this.#options, path, '');
+        for (;;) {
+          if (this.#closed) return true;
+          for (const object of page.objects) {
+            const key = this.#cache.put(object);
+            if (key !== undefined) present.add(key);
+          }
+          if (page.next === '') break;
+          page = await readPage(this.#options, path, page.next);
         }
-        for (const key of [...versions.keys()]) if (!present.has(key)) remove(key);
-        path = candidate;
-        resourceVersion = version;
-        listedAt = clock.monotonicMs();
+        this.#cache.keepOnly(present);
+        this.#path = path;
+        this.#version = page.version;
+        this.#listedAt = this.#heardAt = this.#options.clock.monotonicMs();
+        this.#absences = 0;
         return true;
       } catch (error) {
         if (statusOf(error) !== 404) throw error;
       }
     }
     return false;
-  };
-
-  const onLine = (line: string): WatchEnd | undefined => {
-    let event: unknown;
-    try {
-      event = JSON.parse(line);
-    } catch (error) {
-      log('warn', 'a watch sent malformed JSON; listing again', { kind, bytes: line.length, error });
-      return 'expired';
-    }
-    const object = isRecord(event) ? record(event, 'object') : {};
-    const metadata = record(object, 'metadata');
-    const version = text(metadata, 'resourceVersion');
-    switch (isRecord(event) ? event.type : undefined) {
-      case 'ADDED':
-      case 'MODIFIED':
-        put(object);
-        break;
-      case 'DELETED':
-        remove(keyOf(metadata));
-        break;
-      case 'BOOKMARK':
-        break;
-      case 'ERROR': {
-        if (object.code === 410) return 'expired';
-        log('warn', 'a watch reported an error', {
-          kind,
-          reason: text(object, 'reason'),
-          error: text(object, 'message'),
-        });
-        return 'broken';
-      }
-      default:
-        log('warn', 'a watch sent an unknown event; listing again', { kind });
-        return 'expired';
-    }
-    if (version !== '') resourceVersion = version;
-    return undefined;
-  };
-
-  const watch = (from: string): Promise<WatchEnd> =>
-    new Promise((resolve) => {
-      let silence: Timer | undefined;
-      const startedAt = clock.monotonicMs();
-      const finish = (end: WatchEnd, error?: IsthmusError): void => {
-        silence?.cancel();
-        stream?.close();
-        stream = undefined;
-        const lived = connected && clock.monotonicMs() - startedAt > 1_000;
-        connected = false;
-        if (lived) failures = 0;
-        if (error !== undefined) log(lived ? 'info' : 'debug', 'a watch was lost', { kind, error });
-        if (error?.code === 'kube/denied' || error?.code === 'kube/config') options.onProblem?.(error);
-        resolve(end);
-      };
-      let checkAt = 0;
-      const rearm = (): void => {
-        checkAt = clock.monotonicMs() + limits.kubeWatchSilenceMaxMs;
-        silence ??= clock.after(limits.kubeWatchSilenceMaxMs, expire);
-      };
-      const expire = (): void => {
-        silence = undefined;
-        const left = checkAt - clock.monotonicMs();
-        if (left > 0) silence = clock.after(left, expire);
-        else finish('broken', new IsthmusError('kube/unavailable', `the watch of ${kind} fell silent`));
-      };
-      wake = () => finish('ended');
-      stream = api.stream(
-        from,
-        {
-          ...options.query,
-          watch: 'true',
-          allowWatchBookmarks: 'true',
-          timeoutSeconds: String(Math.round(jitter(limits.kubeWatchTimeoutS))),
-          resourceVersion: resourceVersion ?? '',
-        },
-        {
-          open: () => {
-            connected = true;
-            heard();
-            rearm();
-          },
-          bytes: () => {
-            heard();
-            rearm();
-          },
-          line: (line) => {
-            const end = onLine(line);
-            if (end !== undefined) finish(end);
-          },
-          end: (error) => {
-            if (error === undefined) finish('ended');
-            else finish(statusOf(error) === 410 || statusOf(error) === 404 ? 'expired' : 'broken', error);
-          },
-        },
-      );
-    });
-
-  /** One round of the loop. Returns how long to wait before the next one. */
-  const round = async (): Promise<number> => {
-    if (resourceVersion === undefined) {
-      if (!(await relist())) return absent();
-      if (closed) return 0;
-      absences = 0;
-      heard();
-      told = '';
-      log('debug', 'listed', { kind, objects: items.size });
-      markSynced();
-    } else if (clock.monotonicMs() - listedAt > limits.kubeResyncMs) {
-      await resync();
-    }
-    if (path === undefined) return 0;
-    const end = await watch(path);
-    if (end === 'expired') resourceVersion = undefined;
-    failures++;
-    return failures === 1 ? 0 : backoff();
-  };
+  }
 
   /** The periodic check that no event was lost. If it fails, the watch goes on from where it was. */
-  const resync = async (): Promise<void> => {
-    listedAt = clock.monotonicMs();
+  async #resync(): Promise<void> {
+    this.#listedAt = this.#options.clock.monotonicMs();
     try {
-      if (!(await relist())) resourceVersion = undefined;
-      heard();
+      if (!(await this.#list())) this.#version = undefined;
     } catch (error) {
-      report(error);
+      this.#report(error);
     }
-  };
+  }
 
-  /** Once per cause: a dark API server would otherwise fill the log, kind by kind. */
-  const report = (error: unknown): void => {
-    const known = error instanceof IsthmusError ? error : undefined;
-    const cause = `${known?.code} ${statusOf(error)}`;
-    log(known === undefined ? 'error' : cause === told ? 'debug' : 'warn', 'a list failed; what is known is kept', {
-      kind,
-      error,
+  async #follow(path: string, from: string): Promise<void> {
+    const { api, clock, kind, log, query } = this.#options;
+    const startedAt = clock.monotonicMs();
+    this.#watch = openWatch({
+      api,
+      clock,
+      path,
+      from,
+      query: { ...query, timeoutSeconds: String(Math.round(this.#jitter(limits.kubeWatchTimeoutS))) },
+      heard: () => {
+        this.#heardAt = clock.monotonicMs();
+      },
+      put: (object) => void this.#cache.put(object),
+      remove: (object) => this.#cache.remove(object),
     });
-    told = cause;
-    if (known && !closed) options.onProblem?.(known);
-  };
-
-  const backoff = (): number => {
-    const most = Math.min(limits.kubeBackoffMaxMs, limits.kubeBackoffMinMs * 2 ** Math.min(failures, 10));
-    return most * (0.5 + rng() / 2);
-  };
+    const end = await this.#watch.ended;
+    const lived = this.#watch.connected && clock.monotonicMs() - startedAt > 1_000;
+    this.#version = end.lost ? undefined : this.#watch.version;
+    this.#watch = undefined;
+    if (lived) this.#failures = 0;
+    const { error } = end;
+    if (error === undefined || this.#closed) return;
+    log(lived ? 'info' : 'debug', 'a watch was lost', { kind, error });
+    if (error.code === 'kube/denied' || error.code === 'kube/config') this.#options.onProblem?.(error);
+  }
 
   /** A server that starts may answer 404 for a moment, so what we know goes only when the answer repeats itself. */
-  const absent = (): number => {
-    heard();
-    absences++;
-    failures = 0;
-    if (versions.size > 0 && absences < 3) return 1_000;
-    for (const key of [...versions.keys()]) remove(key);
-    path = undefined;
-    markSynced();
-    return jitter(limits.kubeAbsentPollMs);
-  };
+  #absent(): number {
+    this.#heardAt = this.#options.clock.monotonicMs();
+    this.#failures = 0;
+    if (!this.#cache.empty && ++this.#absences < 3) return 1_000;
+    this.#cache.keepOnly(new Set());
+    this.#path = undefined;
+    this.#markSynced();
+    return this.#jitter(limits.kubeAbsentPollMs);
+  }
 
-  const run = async (): Promise<void> => {
-    while (!closed) {
-      let waitMs: number;
-      try {
-        waitMs = await round();
-      } catch (error) {
-        failures++;
-        resourceVersion = undefined;
-        waitMs = backoff();
-        report(error);
-      }
-      if (!closed && waitMs > 0) await sleep(waitMs);
-    }
-  };
-  run().catch((error) => log('error', 'an informer ended', { kind, error }));
+  #markSynced(): void {
+    if (this.#synced || this.#closed) return;
+    this.#synced = true;
+    this.#options.onSynced?.();
+  }
 
-  return {
-    items,
-    get synced() {
-      return synced;
-    },
-    get connected() {
-      return connected;
-    },
-    staleMs: () => clock.monotonicMs() - heardAt,
-    close: () => {
-      closed = true;
-      sleeping?.cancel();
-      stream?.close();
-      wake?.();
-    },
-  };
+  /** Once per cause: a dark API server would otherwise fill the log, kind by kind. */
+  #report(error: unknown): void {
+    if (this.#closed) return;
+    const { kind, log } = this.#options;
+    const known = error instanceof IsthmusError ? error : undefined;
+    const cause = `${known?.code} ${statusOf(error)}`;
+    const level = known === undefined ? 'error' : cause === this.#told ? 'debug' : 'warn';
+    log(level, 'a list failed; what is known is kept', { kind, error });
+    this.#told = cause;
+    if (known) this.#options.onProblem?.(known);
+  }
+
+  #backoff(): number {
+    const most = Math.min(limits.kubeBackoffMaxMs, limits.kubeBackoffMinMs * 2 ** Math.min(this.#failures, 10));
+    return most * (0.5 + this.#options.rng() / 2);
+  }
+
+  #jitter(value: number): number {
+    return value * (0.8 + this.#options.rng() * 0.4);
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#sleep = { timer: this.#options.clock.after(ms, resolve), wake: resolve };
+    });
+  }
+}
+
+export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
+  const supervisor = new Supervisor(options);
+  supervisor.run().catch((error) => options.log('error', 'an informer ended', { kind: options.kind, error }));
+  return supervisor;
 };

@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
 import { parseAllDocuments } from 'yaml';
 import { IsthmusError } from '../core/errors.ts';
 import type { KubeApi } from './api.ts';
-import { statusOf } from './api.ts';
+import { statusOf } from './api_errors.ts';
 import { isRecord, type Json, record, text } from './json.ts';
 
 /** In the order in which they must exist. */

@@ -11,7 +11,7 @@
 import type { Clock, Timer } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import type { KubeApi, Log } from './api.ts';
-import { statusOf } from './api.ts';
+import { statusOf } from './api_errors.ts';
 import { count, isRecord, type Json, record, text } from './json.ts';
 
 export type LostReason =

@@ -7,7 +7,7 @@
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
 import type { KubeApi, Log } from './api.ts';
-import { statusOf } from './api.ts';
+import { statusOf } from './api_errors.ts';
 import { startInformer } from './informer.ts';
 import { isRecord, type Json, record, stringMap, text } from './json.ts';
 

@@ -140,7 +140,7 @@ describe('an informer', () => {
     expect(problems.length).toBeGreaterThan(5);
     expect(logs.filter((line) => line === 'warn a list failed; what is known is kept').length).toBe(1);
     state.brokenPage = -1;
-    state.list = [thing('a', 1), thing('b', 9), thing('d', 4), thing('e', 10)];
+    state.list = [thing('a', 1), thing('b', 9, 'new'), thing('d', 4), thing('e', 10)];
     await clock.advance(6_000);
     expect(seen.sort()).toEqual(['+ns/e', '-ns/c', '~ns/b']);
     expect(informer.staleMs()).toBeLessThan(6_000);
