@@ -1,7 +1,6 @@
 /** `isthmus gateway`: the process of a gateway pod. Gets its certificate from a controller and keeps two Envoys running. */
-import { readFileSync } from 'node:fs';
-import { requestCertificate } from '../ca/client.ts';
-import { gatewaySchema } from '../config/gateway.ts';
+import { fetchCertificate, type WorkloadCertificate } from '../ca/client.ts';
+import { type GatewayConfig, gatewaySchema } from '../config/gateway.ts';
 import { loadWith } from '../config/load.ts';
 import { runGateway } from '../gateway/runner.ts';
 import { realClock, realRng } from '../ops/clock.ts';
@@ -14,6 +13,30 @@ import { workloadId } from '../trust/spiffe.ts';
 const split = (address: string): { address: string; port: number } => {
   const at = address.lastIndexOf(':');
   return { address: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) };
+};
+
+/** Asks the controllers one after another: any of them can issue. */
+const obtain = async (config: GatewayConfig, identity: string): Promise<WorkloadCertificate> => {
+  let failure: unknown;
+  for (const address of config.certificates) {
+    try {
+      return await fetchCertificate({
+        address,
+        serverName: config.controllerName,
+        rootsFile: config.rootFile,
+        tokenFile: config.tokenFile,
+        identity,
+        ttlS: 0,
+        clock: realClock,
+        rng: realRng,
+        onCertificate: () => {},
+        onError: () => {},
+      });
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
 };
 
 export const gateway = async (options: { config?: string; set: string[] }): Promise<void> => {
@@ -40,14 +63,7 @@ export const gateway = async (options: { config?: string; set: string[] }): Prom
         files,
         directory,
       }),
-    certificate: () =>
-      requestCertificate({
-        addresses: config.certificates,
-        serverName: config.controllerName,
-        roots: readFileSync(config.rootFile, 'utf8'),
-        token: () => readFileSync(config.tokenFile, 'utf8').trim(),
-        identity,
-      }),
+    certificate: () => obtain(config, identity),
     clock: realClock,
     rng: realRng,
     log,
