@@ -132,6 +132,6 @@ export const watchSecret = (options: {
     get synced() {
       return synced;
     },
-    close: informer.close,
+    close: () => informer.close(),
   };
 };
