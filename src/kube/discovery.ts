@@ -88,7 +88,7 @@ export interface Discovery {
   readonly exports: ReadonlyMap<ServiceKey, ExportObject>;
   /** Kinds not yet listed once. Empty: the cluster is complete. */
   synced(): { readonly pending: readonly string[] };
-  /** Per kind: since the API server was last heard about it. Bookmarks come about once a minute. */
+  /** Per kind: since the API server was last heard about it. Up to `limits.kubeWatchSilenceMaxMs` (80 s) is normal. */
   staleMs(): Readonly<Record<string, number>>;
   close(): void;
 }

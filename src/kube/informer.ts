@@ -42,7 +42,10 @@ export interface Informer<T> {
   readonly synced: boolean;
   /** A watch is open. */
   readonly connected: boolean;
-  /** Since the API server was last heard about this kind. Up to about a minute is normal: bookmarks are that far apart. */
+  /**
+   * Since the API server was last heard about this kind. Up to `limits.kubeWatchSilenceMaxMs` is normal: bookmarks are a
+   * minute apart, and a kind that never changes gets none, only a new watch after that time.
+   */
   staleMs(): number;
   close(): void;
 }

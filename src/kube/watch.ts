@@ -86,7 +86,8 @@ export const openWatch = (options: WatchOptions): Watch => {
   const expire = (): void => {
     const leftMs = deadline - clock.monotonicMs();
     if (leftMs > 0) silence = clock.after(leftMs, expire);
-    else end({ lost: false, error: new IsthmusError('kube/unavailable', `the watch of ${options.path} fell silent`) });
+    // No error: an API server sends no bookmarks for a kind that has not changed since it started. Opening again asks it.
+    else end({ lost: false, error: undefined });
   };
   const heard = (): void => {
     options.heard();
