@@ -117,29 +117,44 @@ export class Connection {
   private race(): Promise<Session> {
     const waiting = this.order();
     const errors: IsthmusError[] = [];
+    const running = new Map<string, AbortController>();
     const { clock } = this.options;
     return new Promise((resolve, reject) => {
-      let running = 0;
       let won = false;
+      const win = (endpoint: string, session: Session): void => {
+        won = true;
+        let earlier = true;
+        for (const [other, attempt] of running) {
+          if (other === endpoint) {
+            earlier = false;
+            continue;
+          }
+          // One that began earlier and is still silent is dark, as far as the next choice is concerned.
+          if (earlier) this.failedAtMs.set(other, clock.monotonicMs());
+          attempt.abort();
+        }
+        resolve(session);
+      };
       const next = (): void => {
         const endpoint = waiting.shift();
         if (won || endpoint === undefined) return;
-        running += 1;
+        const attempt = new AbortController();
+        running.set(endpoint, attempt);
         const stagger = clock.after(limits.storeAttemptStaggerMs, next);
-        openSession(endpoint, this.options, limits.storeConnectTimeoutMs).then(
+        openSession(endpoint, this.options, limits.storeConnectTimeoutMs, attempt.signal).then(
           (session) => {
             stagger.cancel();
-            if (won) return session.end('another endpoint was faster');
-            won = true;
-            resolve(session);
+            if (won) session.end('another endpoint was faster');
+            else win(endpoint, session);
           },
           (error: IsthmusError) => {
             stagger.cancel();
-            running -= 1;
+            if (won) return;
+            running.delete(endpoint);
             errors.push(error);
             this.failedAtMs.set(endpoint, clock.monotonicMs());
             next();
-            if (running === 0 && !won) reject(summary(errors));
+            if (running.size === 0) reject(summary(errors));
           },
         );
       };

@@ -182,10 +182,18 @@ class GrpcSession implements Session {
   }
 }
 
-/** Connects and checks. Rejects with an `IsthmusError`; nothing stays open then. */
-export const openSession = async (endpoint: string, o: EtcdOptions, timeoutMs: number): Promise<Session> => {
+/** Connects and checks. Rejects with an `IsthmusError`, also when `signal` is aborted; nothing stays open then. */
+export const openSession = async (
+  endpoint: string,
+  o: EtcdOptions,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<Session> => {
   const { url, target } = parseEndpoint(endpoint);
   const session = new GrpcSession(url, newClient(url, target, o), o.clock);
+  // Closing the client fails its call too.
+  const abort = (): void => session.end('given up');
+  signal?.addEventListener('abort', abort, { once: true });
   try {
     const { version, clusterId } = await identify(session, url, o, timeoutMs);
     if (version === undefined || !isSafeVersion(version)) {
@@ -204,6 +212,8 @@ export const openSession = async (endpoint: string, o: EtcdOptions, timeoutMs: n
   } catch (error) {
     session.end('not usable');
     throw storeError(error, { what: 'connect', endpoint: url });
+  } finally {
+    signal?.removeEventListener('abort', abort);
   }
 };
 
