@@ -31,6 +31,9 @@ export const limits = {
   membershipGraceMs: 86_400_000,
   // store
   txnOpsMax: 120,
+  txnBytesMax: 1024 * 1024,
+  publishRetryMinMs: 200,
+  publishRetryMaxMs: 5_000,
   storeUnaryTimeoutMs: 5_000,
   watchSilenceMaxMs: 12_000,
   watchProgressIntervalMs: 4_000,
@@ -105,6 +108,11 @@ const holds = (condition: boolean, relation: string): void => {
 
 holds(limits.txnOpsMax < 128, 'txnOpsMax below the 128 operations that etcd allows in a transaction');
 holds(limits.recordBytesMax * 16 < 1.5 * 1024 * 1024, 'sixteen records fit into one etcd request');
+holds(limits.txnBytesMax < 1.4 * 1024 * 1024, 'a transaction fits into one etcd request');
+holds(
+  limits.recordBytesMax + 4 * limits.manifestBytesMax < limits.txnBytesMax,
+  'the largest record and its manifest fit into a transaction',
+);
 holds(
   limits.watchProgressIntervalMs * 3 <= limits.watchSilenceMaxMs,
   'three progress requests fit into the silence allowed',

@@ -1,0 +1,400 @@
+/**
+ * Writes this cluster's records, with one signed manifest a tick.
+ *
+ * A Lease says which replica should write; nothing here relies on it, for a lease can be held by a process that was stopped a minute
+ * ago. A writer's term begins by putting a manifest of a higher epoch with a comparison, and every later write compares that
+ * manifest. So two writers cannot both go on, and the loser learns it from its own next write.
+ *
+ * What should stand in the store is a map (`publish` changes it, on every replica); what is written is the difference to what
+ * stands there. After any doubt (a lost answer, a conflict, a store that went back) the store is listed again and the difference
+ * written; there is no other way of recovery that would have to be right as well.
+ */
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import type { Clock, Timer } from '../core/clock.ts';
+import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import type { CommitResult, Store, StoreEvent, StoreSnapshot, StoreWatch } from '../core/store.ts';
+import type { Manifest } from '../gen/isthmus/v1/records_pb.ts';
+import { storeKeys } from '../records/keys.ts';
+import { signManifest, verifyManifest } from '../records/manifest.ts';
+import { Publication } from './publication.ts';
+import { splitTick, type TickWrites, tickTxn } from './tick.ts';
+import { Witness } from './witness.ts';
+
+export interface PublisherOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly clusterset: string;
+  readonly member: string;
+  /** Our record key: Ed25519, private. */
+  readonly recordKey: KeyObject;
+  readonly heartbeatMs: number;
+  /** The highest epoch of ours known from elsewhere: saved on disk, echoed by peers. */
+  readonly epochFloor: () => bigint;
+  /** `fenced` ends the term: call `lead` again if this replica should still write. Others are for the log. */
+  readonly onEvent?: (event: PublisherEvent) => void;
+}
+
+export type PublisherEvent =
+  | { readonly kind: 'term'; readonly epoch: bigint; readonly reason: string }
+  | { readonly kind: 'fenced'; readonly error: IsthmusError }
+  | { readonly kind: 'failed'; readonly error: IsthmusError }
+  | { readonly kind: 'written'; readonly epoch: bigint; readonly sequence: bigint; readonly records: number };
+
+export type PublisherState = 'following' | 'starting' | 'leading' | 'fenced' | 'closed';
+
+interface Term {
+  readonly epoch: bigint;
+  sequence: bigint;
+  /** Of the manifest as this term last saw or wrote it: what every write compares. */
+  manifestRevision: bigint;
+  /** True once a manifest of this term stands in the store. */
+  claimed: boolean;
+}
+
+const max = (...values: bigint[]): bigint => values.reduce((a, b) => (a > b ? a : b));
+
+const asError = (error: unknown): IsthmusError => {
+  if (error instanceof IsthmusError) return error;
+  throw error;
+};
+
+export class Publisher {
+  readonly #o: PublisherOptions;
+  readonly #prefix: string;
+  readonly #manifestKey: string;
+  readonly #publicKey: KeyObject;
+  readonly #records: Publication;
+  readonly #watch: StoreWatch;
+
+  #state: PublisherState = 'following';
+  #term: Term | undefined;
+  /** Why the store must be listed before the next write. */
+  #relist: { readonly reason: string; readonly newTerm: boolean } | undefined;
+  #heartbeatDue = false;
+  #ending = false;
+  #running: Promise<void> | undefined;
+  #failures = 0;
+  #retry: Timer | undefined;
+  #heartbeat: Timer | undefined;
+  #clusterId: bigint | undefined;
+  #revision = 0n;
+  #lastError: IsthmusError | undefined;
+
+  readonly #witness: Witness;
+
+  constructor(options: PublisherOptions) {
+    const keys = storeKeys(options.clusterset);
+    this.#o = options;
+    this.#prefix = keys.memberPrefix(options.member);
+    this.#manifestKey = keys.manifest(options.member);
+    this.#records = new Publication(this.#prefix, this.#manifestKey);
+    this.#publicKey = createPublicKey(options.recordKey);
+    this.#witness = new Witness(() => options.clock.monotonicMs());
+    this.#watch = options.store.watch(this.#prefix, {
+      snapshot: (snapshot, reason) => this.#onSnapshot(snapshot, reason === 'restored'),
+      events: (events) => this.#onEvents(events),
+      connected: () => {},
+    });
+  }
+
+  get state(): PublisherState {
+    return this.#state;
+  }
+  /** The last failure, undefined since the last success. */
+  get lastError(): IsthmusError | undefined {
+    return this.#lastError;
+  }
+  /** How long ago our own watch last brought back a new manifest of our own, whichever replica wrote it. Undefined before the first. */
+  readBackAgeMs(): number | undefined {
+    return this.#witness.ageMs();
+  }
+  /** Nothing is waiting to be written. Always false when another replica writes. */
+  get settled(): boolean {
+    return this.#state === 'leading' && !this.#records.waiting && this.#running === undefined && !this.#relist;
+  }
+
+  /** What should stand in the store changed: keys relative to our prefix, undefined withdraws. Call it on every replica. */
+  publish(changes: ReadonlyMap<string, Uint8Array | undefined>): void {
+    this.#records.change(changes);
+    this.#wake();
+  }
+
+  /**
+   * Begins a term. Call it when this replica should write, and what was published so far is complete: whatever else stands under our
+   * prefix is deleted.
+   */
+  lead(): void {
+    if (this.#state !== 'following' && this.#state !== 'fenced') return;
+    this.#state = 'starting';
+    this.#relist = { reason: 'this replica was chosen to write', newTerm: true };
+    this.#failures = 0;
+    this.#wake();
+    this.#scheduleHeartbeat();
+  }
+
+  /** Stops writing, without a word: another replica writes now. */
+  resign(): void {
+    if (this.#state === 'closed') return;
+    this.#stop('following');
+  }
+
+  /** Says in a last manifest that this member shuts down, if this replica writes; resolves when it is written or failed once. */
+  async shutdown(): Promise<void> {
+    if (this.#state === 'leading') {
+      this.#ending = true;
+      this.#wake();
+      await this.#running;
+    }
+    this.close();
+  }
+
+  close(): void {
+    this.#stop('closed');
+    this.#watch.close();
+  }
+
+  #stop(state: PublisherState): void {
+    this.#state = state;
+    this.#term = undefined;
+    this.#relist = undefined;
+    this.#ending = false;
+    this.#retry?.cancel();
+    this.#retry = undefined;
+    this.#heartbeat?.cancel();
+    this.#heartbeat = undefined;
+  }
+
+  #scheduleHeartbeat(): void {
+    this.#heartbeat?.cancel();
+    this.#heartbeat = this.#o.clock.after(this.#o.heartbeatMs, () => {
+      this.#heartbeatDue = true;
+      this.#wake();
+      this.#scheduleHeartbeat();
+    });
+  }
+
+  #active(): boolean {
+    return this.#state === 'starting' || this.#state === 'leading';
+  }
+  #due(): boolean {
+    return this.#relist !== undefined || this.#records.waiting || this.#heartbeatDue || this.#ending;
+  }
+
+  #wake(): void {
+    if (!this.#active() || this.#running !== undefined || this.#retry !== undefined || !this.#due()) return;
+    this.#running = this.#run().finally(() => {
+      this.#running = undefined;
+      this.#wake();
+    });
+  }
+
+  /** Tick after tick while there is something to write: what comes meanwhile goes into the next one. */
+  async #run(): Promise<void> {
+    // Everything published in this turn of the event loop shares a tick.
+    await Promise.resolve();
+    while (this.#active() && this.#due()) {
+      const term = this.#term;
+      try {
+        if (this.#relist !== undefined || term === undefined) await this.#list();
+        else await this.#tick(term);
+      } catch (error) {
+        this.#fail(asError(error));
+        return;
+      }
+      this.#repair();
+    }
+    this.#failures = 0;
+  }
+
+  /** The outcome is unknown: list before the next write, after a while. */
+  #fail(error: IsthmusError): void {
+    this.#lastError = error;
+    this.#o.onEvent?.({ kind: 'failed', error });
+    if (!this.#active()) return;
+    this.#ending = false;
+    this.#relist ??= { reason: 'the outcome of a write is unknown', newTerm: this.#term === undefined };
+    const delayMs = Math.min(limits.publishRetryMaxMs, limits.publishRetryMinMs * 2 ** Math.min(this.#failures, 10));
+    this.#failures++;
+    this.#retry = this.#o.clock.after(delayMs, () => {
+      this.#retry = undefined;
+      this.#wake();
+    });
+  }
+
+  /** Learns what stands in the store, and what has to change. Begins a term where one is needed. */
+  async #list(): Promise<void> {
+    const why = this.#relist ?? { reason: 'first', newTerm: true };
+    const snapshot = await this.#o.store.list(this.#prefix);
+    if (!this.#active()) return;
+    // A reason that came up meanwhile may be newer than this list.
+    if (this.#relist === why) this.#relist = undefined;
+    const wentBack = this.#wentBack(snapshot.clusterId, snapshot.revision);
+    this.#witness.listed(snapshot.revision, wentBack);
+    const stored = snapshot.entries.find(({ key }) => key === this.#manifestKey);
+    const manifest = stored === undefined ? undefined : this.#verified(stored.value);
+    const term = this.#term;
+    const ours = stored !== undefined && this.#witness.isOurs(stored.value);
+    if (
+      term !== undefined &&
+      !wentBack &&
+      !why.newTerm &&
+      !ours &&
+      manifest !== undefined &&
+      manifest.epoch >= term.epoch
+    ) {
+      this.#fence(manifest);
+      return;
+    }
+    if (term === undefined || wentBack || why.newTerm || !ours) {
+      this.#beginTerm(
+        manifest,
+        stored?.modRevision ?? 0n,
+        wentBack ? 'the store went back or was replaced' : why.reason,
+      );
+    } else {
+      term.manifestRevision = stored.modRevision;
+      this.#witness.stands(stored.value);
+    }
+    this.#records.compare(snapshot.entries);
+  }
+
+  #beginTerm(manifest: Manifest | undefined, manifestRevision: bigint, reason: string): void {
+    const { clock, epochFloor } = this.#o;
+    const known = max(manifest?.epoch ?? 0n, this.#term?.epoch ?? 0n, this.#witness.epoch, epochFloor());
+    const epoch = max(known, BigInt(Math.floor(clock.wallMs()))) + 1n;
+    this.#term = { epoch, sequence: 0n, manifestRevision, claimed: false };
+    this.#heartbeatDue = true;
+    this.#o.onEvent?.({ kind: 'term', epoch, reason });
+  }
+
+  async #tick(term: Term): Promise<void> {
+    const ending = this.#ending;
+    const writes = this.#records.take();
+    this.#heartbeatDue = false;
+    const lists = splitTick(writes);
+    if (lists.length > 1 && !term.claimed) {
+      // Stop the other writer before the first record, not after the last.
+      if (!(await this.#commit(term, { puts: [], deletes: [] }, this.#manifest(term, false)))) return;
+    }
+    for (const [i, list] of lists.entries()) {
+      const last = i === lists.length - 1;
+      if (!(await this.#commit(term, list, last ? this.#manifest(term, ending) : undefined))) return;
+    }
+    if (this.#term !== term) return;
+    this.#state = 'leading';
+    this.#lastError = undefined;
+    if (ending) this.#ending = false;
+    this.#scheduleHeartbeat();
+    this.#o.onEvent?.({ kind: 'written', epoch: term.epoch, sequence: term.sequence, records: this.#records.count });
+  }
+
+  #manifest(term: Term, shuttingDown: boolean): Uint8Array {
+    term.sequence++;
+    const signed = signManifest(
+      {
+        $typeName: 'isthmus.v1.Manifest',
+        clusterset: this.#o.clusterset,
+        member: this.#o.member,
+        epoch: term.epoch,
+        sequence: term.sequence,
+        root: this.#records.root(),
+        count: this.#records.count,
+        wallMs: BigInt(Math.floor(this.#o.clock.wallMs())),
+        shuttingDown,
+        critical: [],
+      },
+      this.#o.recordKey,
+    );
+    if (!signed.ok) throw signed.error;
+    this.#witness.sending(signed.value);
+    return signed.value;
+  }
+
+  /** @returns whether the term goes on */
+  async #commit(term: Term, writes: TickWrites, manifest: Uint8Array | undefined): Promise<boolean> {
+    const result = await this.#o.store.commit(tickTxn(writes, this.#manifestKey, term.manifestRevision, manifest));
+    if (this.#term !== term) return false;
+    if (!result.ok) {
+      this.#conflict(term, result);
+      return false;
+    }
+    this.#witness.committed(result.revision);
+    if (manifest !== undefined) {
+      term.manifestRevision = result.revision;
+      term.claimed = true;
+      this.#witness.stands(manifest);
+    }
+    if (!this.#wentBack(result.clusterId, result.revision)) return true;
+    this.#relist = { reason: 'the store went back or was replaced', newTerm: true };
+    return false;
+  }
+
+  /** Somebody else wrote our manifest, or removed it, or the store is another one. */
+  #conflict(term: Term, result: Extract<CommitResult, { ok: false }>): void {
+    const stored = result.current.find(({ key }) => key === this.#manifestKey);
+    const manifest = stored === undefined ? undefined : this.#verified(stored.value);
+    const ours = stored !== undefined && this.#witness.isOurs(stored.value);
+    if (!ours && manifest !== undefined && manifest.epoch >= term.epoch) this.#fence(manifest);
+    else this.#relist = { reason: 'our manifest was changed or removed in the store', newTerm: !ours };
+  }
+
+  #fence(manifest: Manifest): void {
+    const epoch = this.#term?.epoch ?? 0n;
+    const error = new IsthmusError(
+      'store/fenced',
+      `another writer of ${this.#o.member} has epoch ${manifest.epoch}, this one had ${epoch}: it stops writing`,
+      { hint: 'normal when the other replica takes over', subject: { member: this.#o.member } },
+    );
+    this.#lastError = error;
+    this.#stop('fenced');
+    this.#o.onEvent?.({ kind: 'fenced', error });
+  }
+
+  /** A lower revision or another cluster id than before. */
+  #wentBack(clusterId: bigint, revision: bigint): boolean {
+    const back = (this.#clusterId !== undefined && clusterId !== this.#clusterId) || revision < this.#revision;
+    this.#clusterId = clusterId;
+    this.#revision = revision;
+    return back;
+  }
+
+  #verified(bytes: Uint8Array): Manifest | undefined {
+    const { clusterset, member } = this.#o;
+    const manifest = verifyManifest(bytes, { clusterset, member, key: this.#publicKey });
+    return manifest.ok ? manifest.value : undefined;
+  }
+
+  #onSnapshot(snapshot: StoreSnapshot, restored: boolean): void {
+    const manifest = snapshot.entries.find(({ key }) => key === this.#manifestKey);
+    if (manifest !== undefined) this.#readBack(manifest.value);
+    if (!this.#active() || this.#term === undefined) return;
+    // The list of a writer may have met the restored store before the watch did.
+    const behind = restored && !this.#witness.isStanding(manifest?.value);
+    if (behind) this.#relist = { reason: 'the store went back or was replaced', newTerm: true };
+    // A watch that was cut may have missed what others did to our records.
+    else this.#relist ??= { reason: 'the watch began anew', newTerm: false };
+    this.#wake();
+  }
+
+  #onEvents(events: readonly StoreEvent[]): void {
+    for (const event of events) {
+      if (event.key === this.#manifestKey && event.type === 'put') this.#readBack(event.value);
+      if (this.#term !== undefined) this.#witness.suspect(event.modRevision);
+    }
+    if (this.#running !== undefined) return;
+    this.#repair();
+    this.#wake();
+  }
+
+  /** What somebody else wrote under our prefix is put right. */
+  #repair(): void {
+    if (!this.#witness.foreign() || this.#term === undefined) return;
+    this.#relist ??= { reason: 'our records were changed in the store by somebody else', newTerm: false };
+  }
+
+  #readBack(bytes: Uint8Array): void {
+    const manifest = this.#verified(bytes);
+    if (manifest !== undefined) this.#witness.readBack(manifest);
+  }
+}
