@@ -42,6 +42,9 @@ const rootsFile = 'controller-roots.json';
 const v3 = { resource_api_version: 'V3' };
 const tls = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
 
+/** A connection carries up to 100 tunnels, and an idle tunnel costs some 20 KB. */
+const connections = { all: 50_000, federation: 10_000, hbone: 20_000 } as const;
+
 /**
  * Guards that are not in any resource. `premature_reset`: Envoy closes a connection when half of some number of its
  * streams were reset before an answer, 250 of 500 by default. In a silent cut callers give up exactly so, and the
@@ -49,6 +52,9 @@ const tls = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
  * resets a peer may send at all is bounded on the listener.
  */
 const runtime = {
+  // The federation listener's share of the connections: other clusters cannot take the ones of our own callers.
+  'envoy.resource_limits.listener.federation.connection_limit': connections.federation,
+  'envoy.resource_limits.listener.hbone.connection_limit': connections.hbone,
   'overload.premature_reset_total_stream_count': 100_000,
   'overload.premature_reset_min_stream_lifetime_seconds': 1,
 };
@@ -139,6 +145,18 @@ export const bootstrapFiles = (input: BootstrapInput): BootstrapFile[] => [
       static_resources: { clusters: [controllers(input)] },
       // Hundreds of clusters of which few are used at any time: their counters exist once they count something.
       deferred_stat_options: { enable_deferred_creation_stats: true },
+      overload_manager: {
+        resource_monitors: [
+          {
+            name: 'envoy.resource_monitors.global_downstream_max_connections',
+            typed_config: {
+              '@type':
+                'type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig',
+              max_active_downstream_connections: connections.all,
+            },
+          },
+        ],
+      },
       layered_runtime: { layers: [{ name: 'isthmus', static_layer: runtime }] },
     },
   },
