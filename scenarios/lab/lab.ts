@@ -186,6 +186,8 @@ export interface Lab {
 
 export interface LabOptions {
   readonly clusters: readonly ClusterSpec[];
+  /** Install Isthmus into the clusters. Default true; without it there are clusters and an etcd, and nobody joined. */
+  readonly isthmus?: boolean;
   /** Gateway pods of each cluster. Default 2. */
   readonly gateways?: number;
   /** Controllers of each cluster. Default 2. */

@@ -55,7 +55,10 @@ export class ApiClient {
     contentType = 'application/json',
   ): Promise<T> {
     const payload = body === undefined ? undefined : JSON.stringify(body);
-    const headers = { accept: 'application/json', ...(payload === undefined ? {} : { 'content-type': contentType }) };
+    const headers = {
+      accept: 'application/json',
+      ...(payload === undefined ? {} : { 'content-type': contentType, 'content-length': Buffer.byteLength(payload) }),
+    };
     const options: RequestOptions = { method, path, headers, agent: this.#agent, host: 'kubernetes', timeout: 15_000 };
     const { status, text } = await new Promise<{ status: number; text: string }>((resolve, reject) => {
       const call = request(options, (response) => {

@@ -23,9 +23,11 @@ export const ask = (
   { method = 'GET', body = '', timeoutMs = 1_000 }: { method?: string; body?: string; timeoutMs?: number } = {},
 ): Promise<HttpAnswer> =>
   new Promise((resolve, reject) => {
-    const headers = body === '' ? {} : { 'content-length': Buffer.byteLength(body) };
+    const headers: Record<string, string | number> = { connection: 'close' };
+    if (body !== '') headers['content-length'] = Buffer.byteLength(body);
     const call = request(
-      { method, path, headers, host: address, port, agent: false, createConnection: () => dial(portal, address, port) },
+      // No `agent`, not even false: with one, node makes the connection itself, and from the host's network.
+      { method, path, headers, host: address, port, createConnection: () => dial(portal, address, port) },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));

@@ -173,9 +173,9 @@ export class FederationEtcd {
   }
 
   /** Starts a member again, after it was killed, over the data it left. */
-  restart(cluster: string): void {
+  async restart(cluster: string): Promise<void> {
     const member = this.member(cluster);
-    if (member.process.exit === undefined) return;
+    if (!(await member.process.endsWithin(1_000))) return;
     member.process = new LabProcess(
       { namespace: member.namespace, name: 'etcd', argv: member.argv },
       `${this.#run.dir}/logs`,

@@ -21,7 +21,11 @@ export const apiserverPort = 6443;
 export const issuer = 'https://kubernetes.default.svc.cluster.local';
 
 export interface ControlPlane {
+  /** The process that runs now. */
   readonly process: LabProcess;
+  /** Starts it again after it was killed, and waits until it answers. */
+  restart(): Promise<void>;
+  ready(): Promise<void>;
   readonly namespace: string;
   readonly client: ApiClient;
   readonly ca: string;
@@ -98,7 +102,7 @@ export async function startApiServer(
   run: Run,
   network: Network,
   cluster: { readonly name: string; readonly addresses: ClusterAddresses },
-): Promise<ControlPlane & { ready(): Promise<void> }> {
+): Promise<ControlPlane> {
   const { name, addresses } = cluster;
   const dir = join(run.dir, 'kube', name);
   const [attached, authority] = await Promise.all([
@@ -137,17 +141,24 @@ export async function startApiServer(
     ...[`--runtime-config=${apiGroups.map((group) => `${group}=false`).join(',')}`, '--watch-cache-sizes='],
     ...['--v=1'],
   ];
-  const process = new LabProcess(
-    { namespace: attached.namespace, name: 'kube-apiserver', argv, env: { GOGC: '200' } },
-    `${run.dir}/logs`,
-  );
+  const spec = { namespace: attached.namespace, name: 'kube-apiserver', argv, env: { GOGC: '200' } };
+  const launch = () => new LabProcess(spec, `${run.dir}/logs`);
   const client = new ApiClient({ socketPath: socketOf(run, name), ca: authority.cert, client: admin });
+  let current = launch();
+  const ready = () => untilReady(current, async () => (await client.get<string>('/readyz')) === 'ok', 60_000);
   return {
-    process,
+    get process() {
+      return current;
+    },
+    restart: async () => {
+      if (!(await current.endsWithin(1_000))) return;
+      current = launch();
+      await ready();
+    },
+    ready,
     namespace: attached.namespace,
     client,
     ca: authority.cert,
     kubeconfigFile: files.kubeconfig,
-    ready: () => untilReady(process, async () => (await client.get<string>('/readyz')) === 'ok', 60_000),
   };
 }

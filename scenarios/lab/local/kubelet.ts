@@ -63,6 +63,7 @@ export class Kubelet {
   readonly #timers = new Set<NodeJS.Timeout>();
   #syncing: Promise<void> | undefined;
   #again = false;
+  #made = 0;
   #closed = false;
 
   constructor(options: KubeletOptions) {
@@ -116,7 +117,8 @@ export class Kubelet {
       ready: false,
       terminating: false,
     };
-    const dir = join(this.#options.dir, `${spec.namespace}_${spec.name}`);
+    // Short: paths of unix sockets end at 107 bytes.
+    const dir = join(this.#options.dir, `${++this.#made}`);
     await mkdir(dir, { recursive: true });
     const pod: RunningPod = { state, attached, dir };
     this.#pods.set(podKey(spec.namespace, spec.name), pod);

@@ -13,8 +13,8 @@ export interface ProcessSpec {
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Gives the process an IPC channel (node programs only). */
-  readonly ipc?: boolean;
+  /** Its stdin and stdout are pipes to us instead; only stderr goes to the log. */
+  readonly talk?: boolean;
 }
 
 export interface Exit {
@@ -40,7 +40,7 @@ export class LabProcess {
       detached: true,
       cwd: spec.cwd ?? '/',
       env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', ...spec.env },
-      stdio: spec.ipc ? ['ignore', log, log, 'ipc'] : ['ignore', log, log],
+      stdio: spec.talk ? ['pipe', 'pipe', log] : ['ignore', log, log],
     });
     closeSync(log);
     this.exited = new Promise((resolve) => {
@@ -66,6 +66,11 @@ export class LabProcess {
   /** Signals the process if it still runs. */
   signal(signal: NodeJS.Signals): void {
     if (this.#exit === undefined && this.child.pid !== undefined) this.child.kill(signal);
+  }
+
+  /** Whether it has ended, or does so soon: one that was just killed takes a moment. */
+  async endsWithin(ms: number): Promise<boolean> {
+    return (await Promise.race([this.exited.then(() => true), sleep(ms, false)])) === true;
   }
 
   /** Asks it to end, and kills it when it has not after `graceMs`. */
