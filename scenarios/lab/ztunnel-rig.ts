@@ -32,8 +32,6 @@ export interface ZtunnelCommand {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** Group to run it under; undefined: the caller's. */
-  readonly gid: number | undefined;
 }
 
 const standin = fileURLToPath(new URL('standin/main.ts', import.meta.url));
@@ -74,7 +72,6 @@ export const ztunnelCommand = (options: ZtunnelOptions, binary = ztunnelBinary()
       command: process.execPath,
       args: [standin],
       env: { ...env, ...options.env },
-      gid: undefined,
     };
   }
   Object.assign(env, {
@@ -84,7 +81,10 @@ export const ztunnelCommand = (options: ZtunnelOptions, binary = ztunnelBinary()
     RUST_LOG: 'info',
     RUST_BACKTRACE: '1',
   });
-  return { kind: 'real', command: binary, args: ['proxy', 'ztunnel'], env: { ...env, ...options.env }, gid: proxyGid };
+  // Its own group, for its calls to the control plane carry no mark. It stays root: it binds others' source addresses.
+  const group = ['--regid', String(proxyGid), '--clear-groups', '--'];
+  const args = [...group, binary, 'proxy', 'ztunnel'];
+  return { kind: 'real', command: 'setpriv', args, env: { ...env, ...options.env } };
 };
 
 /** Sets up the capture of the pod's traffic. Both need the loopback device up; the real one a route to the service range. */
@@ -141,11 +141,10 @@ export const startZtunnel = async (
 ): Promise<Ztunnel> => {
   const binary = more.binary ?? ztunnelBinary();
   await redirect(options, binary);
-  const { kind, command, args, env, gid } = ztunnelCommand(options, binary);
+  const { kind, command, args, env } = ztunnelCommand(options, binary);
   const child: ChildProcess = spawn('ip', ['netns', 'exec', options.netns, command, ...args], {
     env: { ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    ...(gid === undefined ? {} : { gid }),
   });
   const access: AccessEntry[] = [];
   const tail: string[] = [];

@@ -113,6 +113,8 @@ export const dial = (options: {
     socket.once('connect', () => {
       timer.cancel();
       socket.off('error', failed);
+      // Whoever gets it sees 'close'; an error before they look must not end the process.
+      socket.on('error', () => {});
       resolve(socket);
     });
     const failed = (cause: NodeJS.ErrnoException): void => {
@@ -196,6 +198,9 @@ const overTls = async (
     maxSessionMemory: 256,
   });
   session.setLocalWindowSize(4 * windowBytes);
+  session.once('remoteSettings', () => greeted.add(session));
+  // Both HTTP/2 streams and dialled sockets stay half-open; a session whose peer has hung up is over.
+  tls.once('end', () => session.destroy());
   session.on('error', (cause: NodeJS.ErrnoException) => sessionErrors.set(session, cause));
   return { session, identity, hop: options.hop, address, clock: options.clock, tcpMs, tlsMs };
 };
@@ -215,6 +220,9 @@ export const nest = (stream: Duplex, address: string, options: HopOptions): Prom
 /** Why a session ended, kept for the streams that end with it. */
 const sessionErrors = new WeakMap<ClientHttp2Session, NodeJS.ErrnoException>();
 
+/** Sessions whose peer has said a word of HTTP/2: before that, hanging up is its way to refuse our certificate. */
+const greeted = new WeakSet<ClientHttp2Session>();
+
 /** Why a stream or its session ended before the answer came. */
 const failure = (connection: HboneConnection, cause: NodeJS.ErrnoException | undefined, code: number): IsthmusError => {
   const { hop, address } = connection;
@@ -222,6 +230,10 @@ const failure = (connection: HboneConnection, cause: NodeJS.ErrnoException | und
   const socketCause = cause?.code?.startsWith('ERR_SSL_') ? cause : undefined;
   if (socketCause !== undefined)
     return pathError('path/tls', hop, address, `the peer refused our certificate: ${socketCause.message}`, cause);
+  if (!greeted.has(connection.session) && connection.session.destroyed) {
+    const message = 'the peer hung up right after the TLS handshake; it may have refused our certificate';
+    return pathError('path/tls', hop, address, message, cause);
+  }
   const why = code === 0 ? (cause?.message ?? 'connection closed') : (resetNames.get(code) ?? `code ${code}`);
   return pathError('path/reset', hop, address, `the stream was reset before the answer (${why})`, cause);
 };

@@ -80,8 +80,10 @@ export class HbonePool {
   }
 
   async #checkout(slot: Slot, connect: () => Promise<HboneConnection>): Promise<Pooled> {
-    const usable = slot.current !== undefined && !slot.current.connection.session.closed;
-    const pooled = usable ? (slot.current as Pooled) : this.#adopt(await connect());
+    const before = slot.current;
+    // A session that is told to go away is closed; one whose socket broke is destroyed, and not always both.
+    const usable = before !== undefined && !before.connection.session.closed && !before.connection.session.destroyed;
+    const pooled = usable ? before : this.#adopt(await connect());
     slot.current = pooled;
     pooled.streams += 1;
     const most = pooled.connection.session.remoteSettings?.maxConcurrentStreams ?? this.#options.streamsMax;

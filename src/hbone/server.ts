@@ -66,14 +66,13 @@ class Listener {
       ALPNProtocols: ['h2'],
       requestCert: true,
       rejectUnauthorized: true,
-      allowHalfOpen: true,
       noDelay: true,
       handshakeTimeout: options.handshakeTimeoutMs ?? 10_000,
     });
     this.#server.maxConnections = options.maxConnections ?? 10_000;
     this.#server.prependListener('connection', (socket: Socket) => this.#accepted(socket));
     this.#server.on('secureConnection', (tls) => this.#secured(tls));
-    this.#server.on('tlsClientError', (error, tls) => options.refused?.(remoteOf(tls), error));
+    this.#server.on('tlsClientError', (error, tls) => options.refused?.(remoteOf(tls), refusalOf(tls, error)));
   }
 
   /** Runs before TLS starts on the socket, so that a rotated certificate serves from the next connection on. */
@@ -179,6 +178,12 @@ const pem = (c: Credentials): SecureContextOptions => ({
   minVersion: 'TLSv1.3',
   ecdhCurve: 'X25519:P-256',
 });
+
+/** Node says `socket hang up` for a client certificate that it rejected itself; the reason is on the socket. */
+const refusalOf = (tls: TLSSocket, error: Error): Error => {
+  const why: unknown = tls.authorizationError;
+  return why ? new Error(`the client's certificate was refused: ${String(why)}`, { cause: error }) : error;
+};
 
 /** `::ffff:10.0.0.1` → `10.0.0.1`. */
 const plain = (address: string | undefined): string => (address ?? '').replace(/^::ffff:/, '');
