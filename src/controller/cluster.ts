@@ -134,11 +134,14 @@ export class Cluster {
     this.#followGateways();
   }
 
-  /** A gateway's discovery stream opened or ended at this replica. */
-  gatewayStreams(pod: string, change: 1 | -1): void {
-    const open = Math.max(0, (this.#streams.get(pod) ?? 0) + change);
-    this.#streams.set(pod, open);
-    this.liveness.streams(pod, open);
+  /** How many discovery streams each gateway pod holds at this replica. */
+  gatewayStreams(streams: ReadonlyMap<string, number>): void {
+    for (const pod of new Set([...this.#streams.keys(), ...streams.keys()])) {
+      const open = streams.get(pod) ?? 0;
+      if (this.#streams.get(pod) === open) continue;
+      this.#streams.set(pod, open);
+      this.liveness.streams(pod, open);
+    }
   }
 
   /** Brings the conditions of these services' exports up to date. */

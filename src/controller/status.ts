@@ -5,6 +5,7 @@ import type { Plan } from '../failover/plan.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { LocalCluster } from '../federation/local.ts';
 import type { MemberView, ServiceView, View } from '../federation/view.ts';
+import type { PeerRoundTrip } from '../probe/rtt.ts';
 
 export interface StatusInput {
   readonly identity: {
@@ -21,6 +22,8 @@ export interface StatusInput {
   readonly saved: StatusReport['saved'];
   readonly kubernetes: StatusReport['kubernetes'];
   readonly gatewayHealth: ReadonlyMap<string, boolean>;
+  /** As this replica measures them. */
+  readonly roundTrips: ReadonlyMap<string, PeerRoundTrip>;
   readonly local: LocalCluster;
   readonly view: View;
   readonly plan: Plan;
@@ -43,8 +46,7 @@ const controlState = (view: MemberView, input: StatusInput): PeerReport['control
 };
 
 const peerReport = (view: MemberView, input: StatusInput): PeerReport => {
-  const own = input.view.members.get(input.view.self);
-  const seen = own?.vantage?.peers.find((p) => p.member === view.member.name);
+  const seen = input.roundTrips.get(view.member.name);
   let ready = 0;
   let total = 0;
   for (const record of view.services.values()) {
@@ -64,7 +66,7 @@ const peerReport = (view: MemberView, input: StatusInput): PeerReport => {
     },
     data: {
       state: seen === undefined ? 'unknown' : seen.reachable ? 'reachable' : 'unreachable',
-      rttMs: seen === undefined ? null : seen.rttMs,
+      rttMs: seen?.estimate?.srttMs ?? null,
       gateways: view.gateways?.gateways.length ?? 0,
     },
     services: view.services.size,

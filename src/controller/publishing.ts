@@ -1,0 +1,191 @@
+/**
+ * What this member publishes: its exports, gateways, roots and what it sees of the others. Every replica works it out; the one
+ * that leads writes it.
+ */
+import type { KeyObject } from 'node:crypto';
+import type { Authority } from '../ca/authority.ts';
+import type { Config } from '../config/controller.ts';
+import type { Clock, Rng } from '../core/clock.ts';
+import type { IsthmusError } from '../core/errors.ts';
+import type { Store } from '../core/store.ts';
+import { Exports } from '../federation/exports.ts';
+import type { LocalChange, LocalCluster } from '../federation/local.ts';
+import type { MemberView } from '../federation/view.ts';
+import type { Log } from '../ops/log.ts';
+import type { Metrics } from '../ops/metrics.ts';
+import { type PeerRoundTrip, RttProber } from '../probe/rtt.ts';
+import { Publisher, type PublisherEvent } from '../store/publisher.ts';
+import type { GatewayPod } from './cluster.ts';
+
+export interface PublishingOptions {
+  readonly config: Config;
+  readonly store: Store;
+  readonly recordKey: KeyObject;
+  readonly authority: Authority;
+  readonly epochFloor: () => bigint;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** A term was lost to another writer although the lease was ours. */
+  readonly onFenced: () => void;
+}
+
+const federationPort = 15_028;
+const hbonePort = 15_008;
+const refreshHintS = 300;
+
+export class Publishing {
+  readonly exports: Exports;
+  readonly #o: PublishingOptions;
+  readonly #publisher: Publisher;
+  readonly #rtt: RttProber;
+  /** The local cluster is known: before that, leading would withdraw everything. */
+  #complete = false;
+  #wantsToLead = false;
+  #peers = '';
+  #gateways = '';
+
+  constructor(options: PublishingOptions) {
+    this.#o = options;
+    const { config, store, clock, rng, authority } = options;
+    this.exports = new Exports({ clusterDomain: config.clusterDomain });
+    this.#publisher = new Publisher({
+      store,
+      clock,
+      clusterset: config.clusterset,
+      member: config.member,
+      recordKey: options.recordKey,
+      heartbeatMs: config.publish.heartbeatMs,
+      epochFloor: options.epochFloor,
+      onEvent: (event) => this.#told(event),
+    });
+    this.#rtt = new RttProber({ clock, rng, changed: (known) => this.#setVantage(known) });
+    const sequence = BigInt(Math.floor(authority.notBeforeMs));
+    const trust = { trustDomain: config.trustDomain, sequence, refreshHintS };
+    this.#must(
+      'trust',
+      this.exports.setTrust(
+        trust,
+        authority.roots.map((root) => new Uint8Array(root.raw)),
+      ),
+    );
+  }
+
+  get leading(): boolean {
+    return this.#publisher.state === 'leading';
+  }
+  get lastError(): IsthmusError | undefined {
+    return this.#publisher.lastError;
+  }
+  readBackMs(): number | null {
+    return this.#publisher.readBackAgeMs() ?? null;
+  }
+  roundTrips(): ReadonlyMap<string, PeerRoundTrip> {
+    return this.#rtt.known;
+  }
+  isPublished(key: string): boolean {
+    return this.leading && this.#publisher.settled && this.exports.desired.has(`services/${key}`);
+  }
+
+  local(
+    cluster: LocalCluster,
+    change: LocalChange,
+    gateways: readonly GatewayPod[],
+    draining: (pod: string) => boolean,
+  ): void {
+    const first = !this.#complete;
+    this.#complete = true;
+    const services = first ? cluster.services.keys() : change.services;
+    this.exports.update(cluster, { services, pods: change.pods });
+    this.#setGateways(gateways, draining);
+    this.#flush();
+    if (this.#wantsToLead) this.#publisher.lead();
+  }
+
+  /** The members' gateways are what round trips are measured to. */
+  members(members: ReadonlyMap<string, MemberView>): void {
+    const peers = new Map<string, { address: string; port: number }[]>();
+    for (const [name, view] of members) {
+      if (name === this.#o.config.member) continue;
+      const gateways = view.gateways?.gateways ?? [];
+      if (gateways.length > 0)
+        peers.set(
+          name,
+          gateways.map((g) => ({ address: g.address, port: g.federationPort })),
+        );
+    }
+    const shape = JSON.stringify([...peers]);
+    if (shape === this.#peers) return;
+    this.#peers = shape;
+    this.#rtt.setPeers(peers);
+  }
+
+  lead(): void {
+    this.#wantsToLead = true;
+    if (this.#complete) this.#publisher.lead();
+  }
+  follow(): void {
+    this.#wantsToLead = false;
+    this.#publisher.resign();
+  }
+  close(): void {
+    this.#rtt.close();
+    this.#publisher.close();
+  }
+
+  #setGateways(pods: readonly GatewayPod[], draining: (pod: string) => boolean): void {
+    const { config } = this.#o;
+    const gateways = pods.map((pod) => ({
+      id: pod.name,
+      address: pod.address,
+      federationPort,
+      hbonePort,
+      draining: pod.terminating || draining(pod.name),
+      locality: pod.locality,
+    }));
+    const shape = JSON.stringify(gateways);
+    if (shape === this.#gateways) return;
+    this.#gateways = shape;
+    this.#must('gateways', this.exports.setGateways(gateways, `${config.namespace}/${config.gateway.serviceAccount}`));
+  }
+
+  #setVantage(known: ReadonlyMap<string, PeerRoundTrip>): void {
+    const peers = [...known].flatMap(([member, trip]) =>
+      trip.published === undefined
+        ? []
+        : [
+            {
+              $typeName: 'isthmus.v1.PeerVantage' as const,
+              member,
+              rttMs: trip.published.rttMs,
+              rttVarMs: trip.published.varMs,
+              reachable: trip.reachable,
+            },
+          ],
+    );
+    this.#must('vantage', this.exports.setVantage(peers));
+    this.#flush();
+  }
+
+  #flush(): void {
+    const changes = this.exports.take();
+    if (changes.size > 0) this.#publisher.publish(changes);
+    this.#o.metrics.set('isthmus_publish_records', this.exports.desired.size);
+  }
+
+  #must(what: string, result: { readonly ok: true } | { readonly ok: false; readonly error: IsthmusError }): void {
+    if (!result.ok) this.#o.log('error', 'own record refused', { what, error: result.error });
+  }
+
+  #told(event: PublisherEvent): void {
+    const { log, metrics } = this.#o;
+    if (event.kind === 'written') metrics.add('isthmus_publish_total', { result: 'ok' });
+    else if (event.kind === 'term') log('info', 'writing begins', { epoch: event.epoch, reason: event.reason });
+    else {
+      metrics.add('isthmus_publish_total', { result: event.error.code });
+      log('warn', event.kind === 'fenced' ? 'fenced by another writer' : 'records not written', { error: event.error });
+      if (event.kind === 'fenced') this.#o.onFenced();
+    }
+  }
+}

@@ -1,0 +1,372 @@
+/**
+ * A controller, put together: the only place where adapters meet. Everything that decides is elsewhere; here it is said who tells
+ * whom, in which order things start, and what waits for what.
+ *
+ * Start: the saved state first, so that proxies are served within a second however dark the world is; then the API server and the
+ * store, each in its own time. Proxies are let in once the local cluster is known and something may be said of the others.
+ */
+import { randomBytes } from 'node:crypto';
+import type { KubeConfig } from '@kubernetes/client-node';
+import { loadAuthority } from '../ca/authority.ts';
+import { parseFederationCa } from '../ca/federation.ts';
+import { pemOf } from '../ca/pem.ts';
+import type { Config } from '../config/controller.ts';
+import type { Clock, Rng } from '../core/clock.ts';
+import { IsthmusError } from '../core/errors.ts';
+import type { StatusReport } from '../core/report.ts';
+import { Planner } from '../failover/planner.ts';
+import { type HttpListener, healthRoute, json, listenHttp, type Route } from '../ops/http.ts';
+import type { Log } from '../ops/log.ts';
+import type { Metrics } from '../ops/metrics.ts';
+import { connectStore } from '../store/etcd.ts';
+import { openSavedState } from '../store/saved.ts';
+import { defaultBinding } from '../translate/envoy/input.ts';
+import { untranslatable } from '../translate/ztunnel/policies.ts';
+import { version } from '../version.ts';
+import { CertificateKeeper, type GatewayCertificates } from './certificates.ts';
+import { Cluster } from './cluster.ts';
+import type { Credentials } from './credentials.ts';
+import { Engine } from './engine.ts';
+import { gauge } from './gauges.ts';
+import { Publishing } from './publishing.ts';
+import { Records } from './records.ts';
+import { tradedRoots } from './roots.ts';
+import { Serving } from './serving.ts';
+import { packLocal, packSecrets, StateKeeper, unpackLocal, unpackSecrets } from './state.ts';
+import { buildStatus } from './status.ts';
+import { runTrace } from './tracing.ts';
+
+export interface ControllerOptions {
+  readonly config: Config;
+  readonly credentials: Credentials;
+  readonly kubeConfig: KubeConfig;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** The controller cannot go on: it must not serve. */
+  readonly onFatal: (error: IsthmusError) => void;
+}
+
+export interface Controller {
+  status(): StatusReport;
+  close(): Promise<void>;
+}
+
+/** Without a saved state and with the store dark: proxies are let in after this long, with the local cluster alone. */
+const firstSnapshotMs = 20_000;
+const gaugesMs = 1_000;
+const closeGraceMs = 2_000;
+
+export const startController = async (o: ControllerOptions): Promise<Controller> => {
+  const { config, credentials, clock, rng, log, metrics } = o;
+  const startedMs = clock.monotonicMs();
+  const authority = loadAuthority(config.mesh.cacertsDir, clock.wallMs());
+  const federationCa = parseFederationCa(
+    credentials.federation.certPem,
+    credentials.federation.keyPem,
+    'federation CA',
+  );
+  const disk = await openSavedState({ dir: config.state.dir, clock, log });
+  const [savedRecords, savedCluster, savedTokens, savedGateways] = await Promise.all(
+    (['records', 'cluster', 'tokens', 'gateways'] as const).map((part) => disk.load(part)),
+  );
+  let certificates: GatewayCertificates | undefined;
+  let serving: Serving | undefined;
+  let opening = false;
+
+  const planner = new Planner({
+    self: config.member,
+    clusterDomain: config.clusterDomain,
+    policy: { order: config.failover.order },
+  });
+  const engine: Engine = new Engine({
+    self: config.member,
+    planner,
+    ztunnel: {
+      clusterId: config.member,
+      network: config.network,
+      trustDomain: config.trustDomain,
+      clusterDomain: config.clusterDomain,
+      namespace: config.namespace,
+      gatewayService: config.gateway.service,
+    },
+    gateway: { trustDomain: config.trustDomain, binding: defaultBinding },
+    schedule: (run) => setImmediate(run),
+    local: () => cluster.local,
+    members: () => records.members,
+    onResources: () => {
+      serving?.changed();
+      state.touch('cluster');
+    },
+    onPlanned: (services) => {
+      cluster.report(services, planner.view, (key) => publishing.isPublished(key));
+      offerSecrets();
+      void openToProxies();
+    },
+    onSeconds: (seconds) => metrics.observe('isthmus_translate_seconds', seconds),
+    nowMs: () => clock.monotonicMs(),
+  });
+
+  const store = connectStore({
+    endpoints: config.store.endpoints,
+    ...credentials.store,
+    clock,
+    allowUnsafeVersion: config.store.allowUnsafeVersion,
+    log,
+  });
+  const records: Records = new Records({
+    federation: {
+      clusterset: config.clusterset,
+      self: config.member,
+      trustDomain: config.trustDomain,
+      authorityKey: credentials.authorityKey,
+      gatewayAccount: `${config.namespace}/${config.gateway.serviceAccount}`,
+    },
+    store,
+    clock,
+    log,
+    metrics,
+    onChange: (change) => {
+      if (change.services.size + change.members.size > 0) engine.markRecords(change.services, change.members);
+      if (change.members.size > 0) publishing.members(records.members);
+      state.touch('records');
+    },
+  });
+  const publishing: Publishing = new Publishing({
+    config,
+    store,
+    recordKey: credentials.recordKey,
+    authority,
+    epochFloor: () => records.federation.seen(config.member)?.epoch ?? 0n,
+    clock,
+    rng,
+    log,
+    metrics,
+    // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
+    onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && publishing.lead()),
+  });
+  const cluster: Cluster = new Cluster({
+    config,
+    kubeConfig: o.kubeConfig,
+    clock,
+    rng,
+    log,
+    identity: `${config.replica}-${randomBytes(4).toString('hex')}`,
+    savedTokens: savedTokens?.payload,
+    onChange: (change) => {
+      if (change.policies || !engine.started) refuseUntranslatable();
+      engine.markLocal(change);
+      publishing.local(
+        cluster.local,
+        change,
+        cluster.gatewayPods(),
+        (pod) => cluster.liveness.health.get(pod) === false,
+      );
+      state.touch('cluster');
+    },
+    onGatewayHealth: (health) => engine.setGatewayHealth(new Map(health)),
+    onLead: (term) => {
+      log('info', 'this replica writes', { term });
+      metrics.set('isthmus_writer', 1);
+      publishing.lead();
+      keeper.check();
+    },
+    onLost: () => {
+      metrics.set('isthmus_writer', 0);
+      publishing.follow();
+    },
+    onTokens: () => state.touch('tokens'),
+  });
+  const state: StateKeeper = new StateKeeper({
+    disk,
+    clock,
+    log,
+    intervalMs: config.state.saveIntervalMs,
+    sources: {
+      records: () => (records.known ? Buffer.concat([...records.federation.save(records.times())]) : undefined),
+      cluster: () => (cluster.pending().length === 0 ? packLocal(cluster.local) : undefined),
+      tokens: () => cluster.tokens.snapshot(),
+      gateways: () => (engine.secrets === undefined ? undefined : packSecrets(engine.secrets)),
+    },
+  });
+  const keeper: CertificateKeeper = new CertificateKeeper({
+    config,
+    api: cluster.api,
+    authority: () => authority,
+    federationCa,
+    isWriter: () => cluster.leading,
+    clock,
+    rng,
+    log,
+    onCertificates: (found) => {
+      certificates = found;
+      offerSecrets();
+    },
+  });
+
+  /** Gives the engine certificates and roots when one of them changed. */
+  function offerSecrets(): void {
+    const known = certificates ?? engine.secrets;
+    if (known === undefined) return;
+    const meshRoots = authority.roots.map(pemOf).join('');
+    const traded =
+      meshRoots +
+      tradedRoots(planner.view)
+        .map(pemOf)
+        .filter((pem) => !meshRoots.includes(pem))
+        .join('');
+    const next = { mesh: known.mesh, federation: known.federation, meshRoots, tradedRoots: traded };
+    if (JSON.stringify(next) === JSON.stringify(engine.secrets)) return;
+    engine.setSecrets(next);
+    state.touch('gateways');
+  }
+
+  function refuseUntranslatable(): void {
+    const error = untranslatable(cluster.local.policies);
+    if (error === undefined) return;
+    // At the start nothing is served yet; later, what is served stays: taking it away would end traffic, not protect it.
+    if (serving === undefined) o.onFatal(error);
+    else log('error', 'a policy cannot be translated and is not enforced', { error });
+  }
+
+  async function openToProxies(): Promise<void> {
+    const waited = clock.monotonicMs() - startedMs >= firstSnapshotMs;
+    if (opening || !engine.started || !(records.known || waited)) return;
+    if (untranslatable(cluster.local.policies) !== undefined) return;
+    opening = true;
+    const next = new Serving({
+      config,
+      authority,
+      engine,
+      authenticate: (token) => cluster.tokens.review(token),
+      isGatewayPod: (pod) => cluster.isGateway(pod),
+      local: () => cluster.local,
+      moreRoots: () => tradedRoots(planner.view),
+      onGatewayStreams: (streams) => cluster.gatewayStreams(streams),
+      clock,
+      rng,
+      log,
+      metrics,
+    });
+    try {
+      await next.start();
+      serving = next;
+      log('info', 'proxies are served', { fromDisk: records.fromDisk });
+    } catch (error) {
+      if (!(error instanceof IsthmusError)) throw error;
+      o.onFatal(error);
+    }
+  }
+
+  const status = (): StatusReport => {
+    const seen = store.status();
+    const readBack = publishing.readBackMs() ?? records.readBackMs();
+    return buildStatus({
+      identity: { clusterset: config.clusterset, member: config.member, replica: config.replica, version },
+      nowMs: clock.monotonicMs(),
+      silenceMs: config.publish.silenceMs,
+      writer: publishing.leading,
+      store: {
+        connected: seen.connected,
+        endpoint: seen.endpoint ?? '',
+        version: seen.version ?? '',
+        revision: String(seen.revision),
+        reason: seen.reason,
+        readBackSeconds: readBack === null ? null : readBack / 1000,
+      },
+      saved: { ageSeconds: savedAge(), servingFromDisk: records.fromDisk },
+      kubernetes: { staleSeconds: Math.max(0, ...Object.values(cluster.staleMs())) / 1000, pending: cluster.pending() },
+      gatewayHealth: engine.gatewayHealth,
+      roundTrips: publishing.roundTrips(),
+      local: cluster.local,
+      view: planner.view,
+      plan: planner.plan,
+      proxies: serving?.proxies() ?? [],
+      problems: [
+        ...records.problems,
+        ...disk.problems(),
+        ...(publishing.lastError === undefined ? [] : [publishing.lastError]),
+      ],
+    });
+  };
+  const savedAge = (): number | null => {
+    const own = state.ageSeconds();
+    if (own !== null) return own;
+    return savedRecords === undefined ? null : Math.max(0, (clock.wallMs() - savedRecords.savedWallMs) / 1000);
+  };
+
+  const admin: Route = (path, query) => {
+    if (path === '/v1/status') return json(status());
+    if (path !== '/v1/trace') return undefined;
+    const request = {
+      from: query.get('from') ?? '',
+      service: query.get('service') ?? '',
+      timeoutMs: Math.min(60_000, Number(query.get('timeoutMs') ?? 10_000) || 10_000),
+    };
+    const { view, plan } = planner;
+    const input = {
+      config,
+      authority,
+      moreRoots: tradedRoots(view),
+      local: cluster.local,
+      view,
+      plan,
+      gateways: cluster.gatewayPods(),
+      clock,
+    };
+    return runTrace(request, input).then((report) => json(report));
+  };
+  const pendingKinds = (): string | undefined =>
+    engine.started ? undefined : cluster.pending().join(', ') || 'first view';
+  const readiness = {
+    tasks: new Map([
+      ['kubernetes', pendingKinds],
+      ['records', () => (records.known || serving !== undefined ? undefined : 'neither the store nor a saved state')],
+      [
+        'membership',
+        () =>
+          records.members.has(config.member) ? undefined : `the store has no valid membership of ${config.member}`,
+      ],
+      ['certificates', () => (engine.secrets === undefined ? 'gateway certificates not issued yet' : undefined)],
+      ['discovery', () => (serving?.listening === true ? undefined : 'not listening')],
+    ]),
+  };
+  const listeners: HttpListener[] = await Promise.all([
+    listenHttp(config.listen.adminAddress, admin),
+    listenHttp(config.listen.healthAddress, healthRoute(readiness)),
+    listenHttp(config.listen.metricsAddress, async (path) =>
+      path === '/metrics' ? { status: 200, type: metrics.contentType, body: await metrics.text() } : undefined,
+    ),
+  ]);
+
+  if (savedRecords !== undefined) records.restore(savedRecords.payload);
+  if (savedGateways !== undefined) engine.setSecrets(unpackSecrets(savedGateways.payload));
+  const savedLocal = savedCluster === undefined ? undefined : unpackLocal(savedCluster.payload);
+  if (savedLocal !== undefined && records.known) {
+    cluster.restore(savedLocal);
+    log('info', 'serving from the last good state', { ageSeconds: savedAge() });
+    engine.markLocal({ services: new Set(), pods: new Set(), policies: false });
+  }
+  records.start();
+  const timer = setInterval(() => {
+    gauge(metrics, status(), engine.tables);
+    void openToProxies();
+  }, gaugesMs);
+
+  return {
+    status,
+    close: async () => {
+      clearInterval(timer);
+      publishing.follow();
+      await serving?.close(closeGraceMs);
+      await cluster.close();
+      publishing.close();
+      keeper.close();
+      await state.close();
+      records.close();
+      await store.close();
+      await Promise.all(listeners.map((l) => l.close()));
+    },
+  };
+};
