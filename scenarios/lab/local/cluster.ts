@@ -86,6 +86,11 @@ export class LocalCluster implements ClusterHandle {
     this.#templates.set(`${namespace}/${name}`, template);
   }
 
+  /** `scale` without a word in the timeline. */
+  async start(namespace: string, name: string, replicas: number): Promise<void> {
+    await this.#fit(namespace, name, replicas);
+  }
+
   async scale(namespace: string, name: string, replicas: number): Promise<void> {
     this.parts.note(`${this.name}: scale ${namespace}/${name} to ${replicas}`);
     await this.#fit(namespace, name, replicas);

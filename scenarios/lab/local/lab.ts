@@ -302,8 +302,8 @@ export class LocalLab implements Lab, Injectable {
     cluster.define(systemNamespace, 'isthmus-controller', controllerTemplate(cluster.context));
     cluster.define(systemNamespace, 'isthmus-gateway', gatewayTemplate(cluster.context));
     const { controllers = 2, gateways = 2 } = this.#options;
-    await timed(`${name}: controllers`, () => cluster.scale(systemNamespace, 'isthmus-controller', controllers));
-    await timed(`${name}: gateways`, () => cluster.scale(systemNamespace, 'isthmus-gateway', gateways));
+    await timed(`${name}: controllers`, () => cluster.start(systemNamespace, 'isthmus-controller', controllers));
+    await timed(`${name}: gateways`, () => cluster.start(systemNamespace, 'isthmus-gateway', gateways));
   }
 
   /** The Service in front of the controllers. Returns its address. */
