@@ -8,7 +8,7 @@
  * verify a signature of a 16k RSA key.
  */
 import 'reflect-metadata';
-import { webcrypto as webCrypto, type webcrypto } from 'node:crypto';
+import { createPublicKey, verify } from 'node:crypto';
 import { Pkcs10CertificateRequest, SubjectAlternativeNameExtension } from '@peculiar/x509';
 import { type ErrorCode, IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
@@ -35,26 +35,55 @@ const extensionRequest = '1.2.840.113549.1.9.14';
 const subjectAlternativeName = '2.5.29.17';
 const uriText = /^[\x21-\x7e]+$/;
 
-const derOf = (text: string): Uint8Array<ArrayBuffer> => {
+const derOf = (text: string): Buffer => {
   if (text.length > limits.csrBytesMax) {
     throw refuse('csr/malformed', `${text.length} bytes, ${limits.csrBytesMax} allowed`, 'use a P-256 key');
   }
   const match = pem.exec(text);
   if (match === null) throw refuse('csr/malformed', 'not one PEM block of type CERTIFICATE REQUEST');
-  const der = Buffer.from(match[1]!, 'base64');
-  if (!isOneSequence(der)) throw refuse('csr/malformed', 'not one DER sequence');
-  return new Uint8Array(der);
+  return Buffer.from(match[1]!, 'base64');
 };
 
-/** One SEQUENCE with a definite, minimal length that ends where the bytes end. */
-const isOneSequence = (der: Buffer): boolean => {
-  if (der.length < 2 || der[0] !== 0x30) return false;
-  const first = der[1]!;
-  if (first < 0x80) return der.length === 2 + first;
-  const count = first - 0x80;
-  if (count < 1 || count > 2 || der.length < 2 + count) return false;
-  const length = der.readUIntBE(2, count);
-  return length >= (count === 1 ? 0x80 : 0x100) && der.length === 2 + count + length;
+/** The element at `at`: tag, and where its content begins and ends. Definite, minimal lengths below 64 KiB only. */
+const elementAt = (
+  der: Buffer,
+  at: number,
+): { readonly tag: number; readonly start: number; readonly end: number } | undefined => {
+  const tag = der[at];
+  const first = der[at + 1];
+  if (tag === undefined || first === undefined) return undefined;
+  const count = first < 0x80 ? 0 : first - 0x80;
+  if (count > 2 || (first >= 0x80 && count === 0) || at + 2 + count > der.length) return undefined;
+  const length = count === 0 ? first : der.readUIntBE(at + 2, count);
+  const minimal = count === 0 || length >= (count === 1 ? 0x80 : 0x100);
+  const start = at + 2 + count;
+  return minimal && start + length <= der.length ? { tag, start, end: start + length } : undefined;
+};
+
+interface Envelope {
+  readonly signed: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+/**
+ * One SEQUENCE that ends where the bytes end, of: what is signed, the algorithm, and a bit string. The general parser is more
+ * lenient than that, and two encodings of one request are one too many.
+ */
+const envelopeOf = (der: Buffer): Envelope | undefined => {
+  const whole = elementAt(der, 0);
+  if (whole?.tag !== 0x30 || whole.end !== der.length) return undefined;
+  const signed = elementAt(der, whole.start);
+  const algorithm = signed && elementAt(der, signed.end);
+  const signature = algorithm && elementAt(der, algorithm.end);
+  if (signed?.tag !== 0x30 || algorithm?.tag !== 0x30 || signature?.tag !== 0x03) return undefined;
+  if (signature.end !== der.length || der[signature.start] !== 0) return undefined;
+  return { signed: der.subarray(whole.start, signed.end), signature: der.subarray(signature.start + 1) };
+};
+
+/** By OpenSSL, which also refuses a point that is not on the curve. */
+const isProven = ({ signed, signature }: Envelope, publicKey: Uint8Array): boolean => {
+  const key = createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' });
+  return verify('sha256', signed, { key, dsaEncoding: 'der' }, signature);
 };
 
 const parse = (der: Uint8Array<ArrayBuffer>): Pkcs10CertificateRequest => {
@@ -70,6 +99,7 @@ const publicKeyOf = (request: Pkcs10CertificateRequest): Uint8Array<ArrayBuffer>
   if (spki.length !== p256Length || !p256Prefix.equals(spki.subarray(0, p256Prefix.length))) {
     throw refuse('csr/key', 'its key is not an uncompressed P-256 key', 'generate an ECDSA P-256 key');
   }
+  // Absent parameters are part of the algorithm (RFC 5758): anything else after the name makes it another one.
   const { name, hash } = request.signatureAlgorithm as { name: string; hash?: { name: string } };
   if (name !== 'ECDSA' || hash?.name !== 'SHA-256') throw refuse('csr/key', 'not signed by ECDSA with SHA-256');
   return spki;
@@ -103,19 +133,18 @@ const uriOf = (request: Pkcs10CertificateRequest): string | undefined => {
 };
 
 /** @throws IsthmusError `csr/malformed` (unreadable, oversize), `csr/key`, or `csr/denied` (asks for what it may not have). */
-export const readRequest = async (text: string): Promise<CheckedRequest> => {
-  const request = parse(derOf(text));
-  let publicKey: Uint8Array<ArrayBuffer>;
-  let uri: string | undefined;
-  let proven: boolean;
+export const readRequest = (text: string): CheckedRequest => {
+  const der = derOf(text);
+  const envelope = envelopeOf(der);
+  if (envelope === undefined) throw refuse('csr/malformed', 'not a PKCS#10 request in DER');
+  const request = parse(new Uint8Array(der));
   try {
-    publicKey = publicKeyOf(request);
-    uri = uriOf(request);
-    proven = await request.verify(webCrypto as webcrypto.Crypto);
+    const publicKey = publicKeyOf(request);
+    const uri = uriOf(request);
+    if (!isProven(envelope, publicKey)) throw refuse('csr/malformed', 'its signature is not by its own key');
+    return { publicKey, uri };
   } catch (error) {
     if (error instanceof IsthmusError) throw error;
     throw refuse('csr/malformed', 'its parts cannot be read', undefined, error);
   }
-  if (!proven) throw refuse('csr/malformed', 'its signature is not by its own key');
-  return { publicKey, uri };
 };

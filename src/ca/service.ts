@@ -91,7 +91,7 @@ export const createCertificateService = (options: CertificateServiceOptions): Ce
     const identity = grantedIdentity(options, call.impersonatedIdentity, caller);
     const place = caller.pod?.uid ?? caller.node ?? `${caller.namespace}/${caller.serviceAccount}`;
     return admission.run(`${identity} from ${place}`, async () => {
-      const request = await readRequest(call.csr);
+      const request = readRequest(call.csr);
       if (request.uri !== undefined && request.uri !== identity) {
         throw new IsthmusError(
           'csr/denied',
