@@ -165,8 +165,8 @@ export class Serving {
         const pod = nodeId.split('~')[0]!;
         if (of === 'gateway') pods.set(pod, (pods.get(pod) ?? 0) + 1);
       }
-      for (const of of ['ztunnel', 'gateway'] as const)
-        this.#o.metrics.set('isthmus_xds_streams', roles[of], { role: of });
+      for (const each of ['ztunnel', 'gateway'] as const)
+        this.#o.metrics.set('isthmus_xds_streams', roles[each], { role: each });
       this.#o.onGatewayStreams(pods);
     });
   }
