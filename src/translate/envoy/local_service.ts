@@ -18,6 +18,7 @@ import { breakers } from './class_cluster.ts';
 import { duration, type Encoded, encode, fromAds, typeUrls } from './encoded.ts';
 import { podOutlier } from './outlier.ts';
 import { localClusterName } from './resource_names.ts';
+import { tunnelPorts } from './tunnel_ports.ts';
 
 /** Within one cluster a connection takes milliseconds; a pod that needs longer is gone or overrun. */
 const connectTimeoutMs = 250;
@@ -47,7 +48,7 @@ const localCluster = (name: string): Encoded =>
 
 /** Clusters of an exported service. They change with its ports alone. */
 export const localClusters = (service: LocalService): Encoded[] =>
-  service.ports.map(({ port }) => localCluster(localClusterName(service.key, port)));
+  tunnelPorts(service.ports).map((port) => localCluster(localClusterName(service.key, port)));
 
 /**
  * Whether this endpoint can take a tunnel for `port`: it is ready, serves the port, and has a ztunnel in front. A pod that
@@ -65,7 +66,7 @@ export const localEndpoints = (
   pods: ReadonlyMap<string, LocalPod>,
   podPort: number,
 ): Encoded[] =>
-  service.ports.map(({ port }) => {
+  tunnelPorts(service.ports).map((port) => {
     const name = localClusterName(service.key, port);
     const addresses = new Set(
       service.endpoints.filter((endpoint) => takes(endpoint, port, pods)).map((endpoint) => endpoint.address),

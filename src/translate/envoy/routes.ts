@@ -23,6 +23,7 @@ import { PreviousPrioritiesConfigSchema } from '../../gen/envoy/extensions/retry
 import { duration, type Encoded, extension, typeUrls } from './encoded.ts';
 import { answerMark, firstHop } from './hops.ts';
 import { localClusterName, routeNames } from './resource_names.ts';
+import { tunnelPorts } from './tunnel_ports.ts';
 
 type RetryInit = MessageInitShape<typeof RetryPolicySchema>;
 
@@ -105,11 +106,11 @@ export const egressHost = (hostname: string, port: number, className: string): E
 
 /** All ports of a service. */
 export const egressHosts = (service: ServiceView, className: string): EncodedHost[] =>
-  service.ports.map(({ port }) => egressHost(service.hostname, port, className));
+  tunnelPorts(service.ports).map((port) => egressHost(service.hostname, port, className));
 
 /** The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. */
 export const localHosts = (service: ServiceView): EncodedHost[] =>
-  (service.local?.ports ?? []).map(({ port }) =>
+  tunnelPorts(service.local?.ports ?? []).map((port) =>
     virtualHost(
       `${service.hostname}:${port}`,
       create(RouteActionSchema, {

@@ -74,6 +74,24 @@ describe('routes to local services', () => {
     expect(clusters.filter((name) => name.startsWith('local/'))).toEqual(['local/shop/cart/80', 'local/shop/cart/443']);
   });
 
+  it('lead to TCP ports, each once, also when UDP has the same number', () => {
+    const input = world({ members, services: [{ key: 'shop/dns', ports: [53, 54], pods: [], tiers: [['us-west']] }] });
+    const view = input.services.get('shop/dns')!;
+    const ports = [
+      { name: 'dns-udp', port: 53, protocol: 'UDP' },
+      { name: 'dns-tcp', port: 53, protocol: 'TCP' },
+      { name: 'again', port: 53, protocol: 'kubernetes.io/h2c' },
+      { name: 'quic', port: 443, protocol: 'UDP' },
+    ];
+    const dns = { ...view, ports, local: { ...view.local!, ports } };
+    const resources = gatewayResources({ ...input, services: new Map([['shop/dns', dns]]) });
+    for (const name of ['egress', 'federation', 'hbone']) {
+      expect(hostsOf(resources, name)).toEqual(['dns.shop.svc.cluster.local:53']);
+    }
+    const named = resources.map(({ typeUrl, name }) => `${typeUrl} ${name}`);
+    expect(new Set(named).size).toBe(named.length);
+  });
+
   it('and nowhere for a service without a data path', () => {
     const input = world({ members, services: [{ key: 'shop/cart', pods: [], tiers: [['us-west']] }] });
     const headless = new IsthmusError('service/headless', 'shop/cart is headless');
