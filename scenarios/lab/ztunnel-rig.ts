@@ -37,11 +37,11 @@ export interface ZtunnelCommand {
 const standin = fileURLToPath(new URL('standin/main.ts', import.meta.url));
 const inherited = ['PATH', 'HOME', 'LANG', 'LD_LIBRARY_PATH'] as const;
 
-/** The binary of the user's real ztunnel, if there is one. */
-export const ztunnelBinary = (): string | undefined => process.env.ISTHMUS_ZTUNNEL || undefined;
+/** The binary of the user's real ztunnel; null: the stand-in. Not undefined, which would mean "the default" again. */
+export const ztunnelBinary = (): string | null => process.env.ISTHMUS_ZTUNNEL || null;
 
 /** What to run inside the pod's network namespace. */
-export const ztunnelCommand = (options: ZtunnelOptions, binary = ztunnelBinary()): ZtunnelCommand => {
+export const ztunnelCommand = (options: ZtunnelOptions, binary: string | null = ztunnelBinary()): ZtunnelCommand => {
   const env: Record<string, string> = {};
   for (const name of inherited) {
     const value = process.env[name];
@@ -66,7 +66,7 @@ export const ztunnelCommand = (options: ZtunnelOptions, binary = ztunnelBinary()
     env.ALT_XDS_HOSTNAME = options.serverName;
     env.ALT_CA_HOSTNAME = options.serverName;
   }
-  if (binary === undefined) {
+  if (binary === null) {
     return {
       kind: 'stand-in',
       command: process.execPath,
@@ -88,8 +88,8 @@ export const ztunnelCommand = (options: ZtunnelOptions, binary = ztunnelBinary()
 };
 
 /** Sets up the capture of the pod's traffic. Both need the loopback device up; the real one a route to the service range. */
-export const redirect = (options: RedirectOptions, binary = ztunnelBinary()): Promise<void> =>
-  binary === undefined ? redirectStandin(options) : redirectZtunnel(options);
+export const redirect = (options: RedirectOptions, binary: string | null = ztunnelBinary()): Promise<void> =>
+  binary === null ? redirectStandin(options) : redirectZtunnel(options);
 
 export interface AccessEntry {
   readonly direction: 'inbound' | 'outbound';
@@ -137,9 +137,9 @@ const tailLines = 30;
 /** Captures the pod's traffic and starts a ztunnel in its namespace. */
 export const startZtunnel = async (
   options: ZtunnelOptions,
-  more: { readonly binary?: string; readonly onLine?: (line: string) => void } = {},
+  more: { readonly binary?: string | null; readonly onLine?: (line: string) => void } = {},
 ): Promise<Ztunnel> => {
-  const binary = more.binary ?? ztunnelBinary();
+  const binary = more.binary === undefined ? ztunnelBinary() : more.binary;
   await redirect(options, binary);
   const { kind, command, args, env } = ztunnelCommand(options, binary);
   const child: ChildProcess = spawn('ip', ['netns', 'exec', options.netns, command, ...args], {

@@ -11,8 +11,8 @@ import { hostOf, identity, type Named, pod, service } from './views.ts';
 import { type Talker, World } from './world.ts';
 
 const file = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-const kinds = [{ kind: 'stand-in', binary: undefined as string | undefined }];
-if (ztunnelBinary() !== undefined) kinds.push({ kind: 'real', binary: ztunnelBinary() });
+const kinds = [{ kind: 'stand-in', binary: null as string | null }];
+if (ztunnelBinary() !== null) kinds.push({ kind: 'real', binary: ztunnelBinary() });
 
 const control = '10.77.0.1';
 const vip = '10.96.0.10';
@@ -24,7 +24,7 @@ const nearId = identity('shop', 'near');
 const farId = identity('shop', 'far');
 const gatewayId = identity('sys', 'gateway');
 
-describe.each(kinds)('ztunnel: $kind', ({ binary }) => {
+describe.each(kinds)('ztunnel: $kind', ({ kind, binary }) => {
   const world = new World();
   let plane: Talker;
   let apps: Record<'near' | 'far', Talker>;
@@ -126,11 +126,12 @@ describe.each(kinds)('ztunnel: $kind', ({ binary }) => {
           serverName: 'plane.test',
         },
         {
-          ...(binary === undefined ? {} : { binary }),
+          binary,
           ...(process.env.RIG_LOG ? { onLine: (line: string) => process.stderr.write(`${name}: ${line}\n`) } : {}),
         },
       );
       world.onClose(() => proxy.stop());
+      expect(proxy.kind).toBe(kind);
       proxies[name as keyof typeof addresses] = proxy;
     }
     await Promise.all(Object.values(proxies).map((proxy) => proxy.ready(20_000)));
