@@ -5,10 +5,10 @@
  * refused alone: its last good value stays in use, or there is none, and the member's other records are not touched.
  */
 import { fail, IsthmusError, ok, type Result } from '../core/errors.ts';
-import { isDnsLabel, type ServiceKey, serviceKey } from '../core/names.ts';
+import type { ServiceKey } from '../core/names.ts';
 import type { GatewaysRecord, ServiceRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
 import { codec } from '../records/codec.ts';
-import { intern } from '../records/wire.ts';
+import { intern, shown } from '../records/wire.ts';
 import { AddressRanges, addressProblem } from '../trust/addresses.ts';
 import { parseBundle } from '../trust/bundle.ts';
 import { type Grants, grantsOf } from '../trust/grants.ts';
@@ -62,16 +62,19 @@ export class Admission {
 
   service(key: ServiceKey, bytes: Uint8Array): Result<ServiceRecord> {
     const namespace = key.slice(0, key.indexOf('/'));
-    if (!isDnsLabel(namespace))
-      return this.#refuse('record/malformed', `services/${key}`, 'is not the key of a service');
     // Before the record is read: what is not granted costs nothing.
     if (!this.#grants.namespace(namespace)) {
-      return this.#refuse('record/not-granted', `services/${key}`, `namespace ${namespace} is not granted to it`);
+      return this.#refuse(
+        'record/not-granted',
+        `services/${key}`,
+        `namespace ${shown(namespace)} is not granted to it`,
+      );
     }
     const record = this.#named(`services/${key}`, codec.service.decode(bytes));
     if (!record.ok) return record;
     const { namespace: ns, name, accounts } = record.value;
-    if (serviceKey(ns, name) !== key) {
+    const same = key.length === ns.length + 1 + name.length && key.startsWith(ns) && key.endsWith(name);
+    if (!same || key[ns.length] !== '/') {
       return this.#refuse('record/malformed', `services/${key}`, `holds a record of ${ns}/${name}`);
     }
     if (accounts.length > 0 && !accounts.some((account) => this.#grants.account(account))) {

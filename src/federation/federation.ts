@@ -6,7 +6,7 @@
  * each member make no difference: a snapshot says which prefix it is of.
  */
 import type { KeyObject } from 'node:crypto';
-import { fail, IsthmusError, type Result } from '../core/errors.ts';
+import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { isDnsLabel, type ServiceKey } from '../core/names.ts';
 import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
@@ -15,7 +15,7 @@ import { AddressRanges } from '../trust/addresses.ts';
 import type { Times } from './head.ts';
 import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
 import { Memberships } from './memberships.ts';
-import { readSaved, type SavedMember, savedHeader, saveMember } from './saved.ts';
+import { readSaved, savedHeader, saveMember } from './saved.ts';
 import type { ManifestHead, MemberView } from './view.ts';
 
 export interface FederationOptions {
@@ -174,23 +174,24 @@ export class Federation {
    */
   restore(bytes: Uint8Array, times: Times): Result<FederationChange> {
     if (this.#logs.size > 0) throw new Error('restore: this federation has state already');
-    let saved: SavedMember[];
-    try {
-      saved = readSaved(bytes, times.nowMs, times.wallMs);
-    } catch (error) {
-      if (error instanceof IsthmusError) return { ok: false, error };
-      throw error;
-    }
     const names: string[] = [];
-    for (const { name, membership, log } of saved) {
-      // Signed by another authority, or none any more: the authority was replaced, so its members are to be learnt anew.
-      if (!this.#memberships.restore(name, membership)) continue;
-      if (this.#log(name)?.restore(log) !== true) {
-        this.#logs.clear();
-        this.#memberships = new Memberships(this.#options);
-        return fail('state/corrupt', `saved federation state: the records of ${name} do not match its manifest`);
+    try {
+      for (const { name, membership, log } of readSaved(bytes, times.nowMs, times.wallMs)) {
+        // Signed by another authority: the authority was replaced, so its members are to be learnt anew.
+        if (!this.#memberships.restore(name, membership)) continue;
+        if (this.#log(name)?.restore(log) !== true) {
+          throw new IsthmusError(
+            'state/corrupt',
+            `saved federation state: the records of ${name} do not match its manifest`,
+          );
+        }
+        names.push(name);
       }
-      names.push(name);
+    } catch (error) {
+      if (!(error instanceof IsthmusError)) throw error;
+      this.#logs.clear();
+      this.#memberships = new Memberships(this.#options);
+      return { ok: false, error };
     }
     this.#enforce(names, times);
     return { ok: true, value: this.#settle(new Set(names), times) };

@@ -155,15 +155,14 @@ const readRecord = (reader: Reader, kind: number): SavedRecord => {
 };
 
 /**
- * Reads what the functions above wrote, one after the other.
+ * Reads what the functions above wrote, one member at a time: all of them at once would double the memory of the start.
  * @throws IsthmusError `state/corrupt`
  */
-export const readSaved = (bytes: Uint8Array, nowMs: number, wallMs: number): SavedMember[] => {
+export function* readSaved(bytes: Uint8Array, nowMs: number, wallMs: number): Generator<SavedMember> {
   const reader = new Reader(bytes);
   if (!reader.raw(Math.min(magic.length, bytes.length)).equals(magic)) throw corrupt('not of this format or version');
   // Time in which the process was down counts, unless the wall clock says it was negative.
   const downMs = Math.max(0, wallMs - reader.f64());
-  const members: SavedMember[] = [];
   while (!reader.atEnd) {
     const name = reader.packed();
     const membership = new Uint8Array(reader.bytes());
@@ -174,7 +173,6 @@ export const readSaved = (bytes: Uint8Array, nowMs: number, wallMs: number): Sav
     const records: SavedRecord[] = [];
     for (let kind = reader.u8(); kind !== 0; kind = reader.u8()) records.push(readRecord(reader, kind));
     const freshAtMs = ageMs < 0 ? undefined : nowMs - ageMs - downMs;
-    members.push({ name, membership, log: { admitted, seen, freshAtMs, records } });
+    yield { name, membership, log: { admitted, seen, freshAtMs, records } };
   }
-  return members;
-};
+}

@@ -51,11 +51,21 @@ export const wantCount = (field: string, count: number, max: number): void => {
   if (count > max) throw malformed(`${field}: more than ${max} entries`);
 };
 
+const twice = (field: string, value: string | number): Error =>
+  malformed(`${field}: ${typeof value === 'string' ? shown(value) : value} appears twice`);
+
 export const wantDistinct = (field: string, values: readonly (string | number)[]): void => {
-  if (values.length < 2) return;
+  // Most lists are short, and a set costs more than to compare each with each.
+  if (values.length <= 8) {
+    for (let i = 1; i < values.length; i++) {
+      const value = values[i]!;
+      for (let j = 0; j < i; j++) if (values[j] === value) throw twice(field, value);
+    }
+    return;
+  }
   const seen = new Set<string | number>();
   for (const value of values) {
-    if (seen.has(value)) throw malformed(`${field}: ${typeof value === 'string' ? shown(value) : value} appears twice`);
+    if (seen.has(value)) throw twice(field, value);
     seen.add(value);
   }
 };

@@ -199,7 +199,7 @@ describe('a record that oversteps', () => {
     feed(shelf.write(west.tick({ ...kube, ...serviceBytes('cart') })));
     expect(services()).toEqual(['shop/cart', 'shop/checkout']);
     expect(codes()).toEqual(['record/not-granted']);
-    expect(view().problems[0]?.message).toContain('namespace default is not granted');
+    expect(view().problems[0]?.message).toContain('namespace "default" is not granted');
     feed(shelf.write(west.tick({ 'services/default/kubernetes': undefined })));
     expect(codes()).toEqual([]);
   });
@@ -242,8 +242,20 @@ describe('a record that oversteps', () => {
   });
 
   it('is refused when it holds the record of another service', () => {
-    feed(shelf.write(west.tick({ 'services/shop/pay': Object.values(serviceBytes('cart'))[0] })));
+    const cart = Object.values(serviceBytes('cart'))[0];
+    feed(shelf.write(west.tick({ 'services/shop/pay': cart })));
     expect([services(), codes()]).toEqual([['shop/checkout'], ['record/malformed']]);
+    const everything = membershipOf({
+      ...westIdentity,
+      member: { ...westIdentity.member, sequence: 2n, namespaces: ['*'] },
+    });
+    feed(
+      shelf.write({
+        ...everything,
+        ...west.tick({ 'services/shop_cart': cart, 'services/shop/cart/': cart, 'services/': cart }),
+      }),
+    );
+    expect([services(), codes()]).toEqual([['shop/checkout'], Array(4).fill('record/malformed')]);
   });
 
   it('stays out of the list of problems beyond a bound', () => {
