@@ -1,7 +1,9 @@
 /** What running gateways answer: who may come in, what a CONNECT must look like, and which hop says no. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Gateway } from './gateway.ts';
 import type { CallerTls } from './load.ts';
-import { type Gateway, Rig, until } from './rig.ts';
+import { until } from './processes.ts';
+import { Rig } from './rig.ts';
 import { authorityOf, sites } from './three.ts';
 
 const pods = [{ name: 'west-checkout', address: '127.0.2.101' }];

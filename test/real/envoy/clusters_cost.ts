@@ -4,7 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { typeUrls } from '../../../src/translate/envoy/encoded.ts';
-import { Rig, sleep } from './rig.ts';
+import { sleep } from './processes.ts';
+import { Rig } from './rig.ts';
 
 const count = Number(process.argv[2] ?? 1_000);
 const shape = process.argv[3] ?? 'class';

@@ -1,6 +1,7 @@
 /** Another gateway dies, hangs, or falls silent under 100 new connections a second. What callers see of it. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Gateway, sleep, until } from './rig.ts';
+import type { Gateway } from './gateway.ts';
+import { sleep, until } from './processes.ts';
 import { line, startCallers, startThree, type Three } from './three.ts';
 
 describe('a fault of the gateway that serves', () => {

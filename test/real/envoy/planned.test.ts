@@ -1,6 +1,6 @@
 /** A gateway that goes on purpose, and the local gateway's two Envoys on one port. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { sleep, until } from './rig.ts';
+import { sleep, until } from './processes.ts';
 import { line, startCallers, startThree, type Three } from './three.ts';
 
 describe('an end that is planned, and one that is not', () => {

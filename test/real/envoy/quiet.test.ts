@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import { type Encoded, typeUrls } from '../../../src/translate/envoy/encoded.ts';
-import { sleep } from './rig.ts';
+import { sleep } from './processes.ts';
 import { calling, line, sites, startCallers, startThree, type Three } from './three.ts';
 
 /** The resources as they would be with Envoy's own limits on RST_STREAM. */

@@ -3,14 +3,9 @@
  * us-west (127.0.2.1), C for eu-central (127.0.3.1), pods beside them. Everything it started goes with it, also when a
  * test fails or the process is killed.
  */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { mkdtemp, readFile } from 'node:fs/promises';
-import { request } from 'node:http';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { toolPath } from '../../../scenarios/lab/tools.ts';
 import { type BootstrapFile, bootstrapFiles } from '../../../src/translate/envoy/bootstrap.ts';
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
@@ -20,150 +15,11 @@ import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
 import type { Member } from '../../../src/trust/membership.ts';
 import { member, memberView, type ServiceSpec, world } from '../../unit/translate-envoy/fixture.ts';
 import { newTestCa, type TestCa } from '../pki.ts';
-import type { Operations } from './agent.ts';
+import { Gateway } from './gateway.ts';
 import type { CallerTls } from './load.ts';
+import { type Agent, inside, newDirectory, newNamespace, startAgent, sweep, until } from './processes.ts';
 
-const run = promisify(execFile);
-const namespace = `envt-${process.pid}`;
 const adsPort = 15013;
-
-const children = new Set<ChildProcess>();
-const dirs = new Set<string>();
-let made = false;
-
-/** Also the way out when a test process is interrupted, so nothing here may wait. */
-const sweep = (): void => {
-  for (const child of children) child.kill('SIGKILL');
-  children.clear();
-  if (made) {
-    try {
-      execFileSync('ip', ['netns', 'del', namespace], { stdio: 'ignore' });
-    } catch {
-      // Gone already.
-    }
-  }
-  made = false;
-  for (const dir of dirs) rmSync(dir, { recursive: true, force: true });
-  dirs.clear();
-};
-process.once('exit', sweep);
-
-export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-export const until = async (what: string, check: () => Promise<boolean>, timeoutMs = 15_000): Promise<void> => {
-  const end = performance.now() + timeoutMs;
-  for (;;) {
-    if (await check().catch(() => false)) return;
-    if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await sleep(50);
-  }
-};
-
-const inside = (file: string, args: readonly string[], options: object): ChildProcess => {
-  const child = spawn('ip', ['netns', 'exec', namespace, file, ...args], options);
-  children.add(child);
-  child.once('exit', () => children.delete(child));
-  return child;
-};
-
-type Agent = {
-  [K in keyof Operations]: (...args: Parameters<Operations[K]>) => Promise<Awaited<ReturnType<Operations[K]>>>;
-};
-
-const startAgent = async (): Promise<Agent> => {
-  const child = inside(process.execPath, [join(import.meta.dirname, 'agent.ts')], {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    serialization: 'advanced',
-  });
-  const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
-  let next = 0;
-  const ready = new Promise<void>((resolve) => {
-    child.on('message', ({ id, value, error }: { id: number; value?: unknown; error?: string }) => {
-      if (id === -1) return resolve();
-      const call = waiting.get(id);
-      waiting.delete(id);
-      if (error === undefined) call?.resolve(value);
-      else call?.reject(new Error(error));
-    });
-  });
-  child.once('exit', () => {
-    for (const { reject } of waiting.values()) reject(new Error('the agent ended'));
-  });
-  await ready;
-  return new Proxy({} as Agent, {
-    get: (_, name) => {
-      // Not a promise itself.
-      if (name === 'then') return undefined;
-      return (...args: unknown[]) =>
-        new Promise((resolve, reject) => {
-          const id = next++;
-          waiting.set(id, { resolve, reject });
-          child.send({ id, name, args });
-        });
-    },
-  });
-};
-
-/** One running Envoy. */
-export class Gateway {
-  readonly name: string;
-  readonly #child: ChildProcess;
-  readonly #dir: string;
-
-  constructor(name: string, child: ChildProcess, dir: string) {
-    this.name = name;
-    this.#child = child;
-    this.#dir = dir;
-  }
-
-  get pid(): number {
-    return this.#child.pid!;
-  }
-
-  /** One of the admin interface's pages. */
-  admin(path: string, method = 'GET'): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const asked = request({ socketPath: join(this.#dir, 'admin.sock'), path, method, timeout: 3_000 }, (answer) => {
-        let text = '';
-        answer.setEncoding('utf8').on('data', (part) => {
-          text += part;
-        });
-        answer.on('end', () => (answer.statusCode === 200 ? resolve(text) : reject(new Error(text))));
-      });
-      asked
-        .on('timeout', () => asked.destroy(new Error('timeout')))
-        .on('error', reject)
-        .end();
-    });
-  }
-
-  /** Counters and gauges whose name matches, those at zero included. */
-  async stats(filter: RegExp): Promise<Record<string, number>> {
-    const text = await this.admin('/stats?format=text');
-    const lines = text.split('\n').flatMap((line) => {
-      const at = line.lastIndexOf(': ');
-      const name = line.slice(0, at);
-      return at > 0 && filter.test(name) ? [[name, Number(line.slice(at + 2))] as const] : [];
-    });
-    return Object.fromEntries(lines);
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
-  }
-
-  async log(): Promise<string> {
-    return readFile(join(this.#dir, 'envoy.log'), 'utf8').catch(() => '');
-  }
-
-  async stop(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
-    this.#child.kill('SIGCONT');
-    this.#child.kill('SIGKILL');
-    await gone;
-  }
-}
 
 export interface ClusterSpec {
   readonly name: string;
@@ -191,9 +47,12 @@ export class Rig {
   readonly world: Agent;
   /** Callers, in a process of their own. */
   readonly callers: Agent;
+  /** Where Envoys run, unless told otherwise. */
+  readonly namespace: string;
   readonly #running: Gateway[] = [];
 
   constructor(parts: {
+    namespace: string;
     dir: string;
     issuers: Issuers;
     members: Member[];
@@ -201,6 +60,7 @@ export class Rig {
     world: Agent;
     callers: Agent;
   }) {
+    this.namespace = parts.namespace;
     this.dir = parts.dir;
     this.issuers = parts.issuers;
     this.#members = parts.members;
@@ -210,11 +70,8 @@ export class Rig {
   }
 
   static async start(memberNames = ['us-east', 'us-west', 'eu-central']): Promise<Rig> {
-    const dir = await mkdtemp(join(tmpdir(), 'isthmus-envoy-'));
-    dirs.add(dir);
-    await run('ip', ['netns', 'add', namespace]);
-    made = true;
-    await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
+    const dir = await newDirectory();
+    const namespace = await newNamespace('east');
     const issuers: Issuers = { mesh: await newTestCa('mesh'), federation: new Map() };
     const members: Member[] = [];
     for (const name of memberNames) {
@@ -222,13 +79,17 @@ export class Rig {
       issuers.federation.set(name, ca);
       members.push(member(name, { federationCa: new X509Certificate(ca.cert).raw }));
     }
-    const [world, callers, envoy] = await Promise.all([startAgent(), startAgent(), toolPath('envoy')]);
+    const [world, callers, envoy] = await Promise.all([
+      startAgent(namespace),
+      startAgent(namespace),
+      toolPath('envoy'),
+    ]);
     const controller = await issuers.mesh.issue({
       commonName: 'controller',
       uris: [identity('isthmus-system/isthmus-controller')],
     });
-    await world.adsListen(`127.0.0.1:${adsPort}`, { ca: issuers.mesh.cert, ...controller });
-    return new Rig({ dir, issuers, members, envoy, world, callers });
+    await world.adsListen(`0.0.0.0:${adsPort}`, { ca: issuers.mesh.cert, ...controller });
+    return new Rig({ namespace, dir, issuers, members, envoy, world, callers });
   }
 
   /** Certificates for a member's gateways; `federation` may come from another member's CA, to be refused. */
@@ -283,6 +144,10 @@ export class Rig {
     name: string,
     id = 'gw-1',
     change: (files: BootstrapFile[]) => BootstrapFile[] = (same) => same,
+    at: { readonly namespace: string; readonly controller: string } = {
+      namespace: this.namespace,
+      controller: '127.0.0.1',
+    },
   ): Promise<Gateway> {
     const dir = join(this.dir, `${name}-${id}-${this.#running.length}`);
     mkdirSync(dir);
@@ -295,7 +160,7 @@ export class Rig {
       nodeId: name,
       cluster: name,
       admin: { pipe: path('admin.sock') },
-      controllers: [{ address: '127.0.0.1', port: adsPort }],
+      controllers: [{ address: at.controller, port: adsPort }],
       controllerIdentity: identity('isthmus-system/isthmus-controller'),
       files: { certificate: path('cert.pem'), key: path('key.pem'), roots: path('roots.pem') },
       directory: dir,
@@ -303,6 +168,7 @@ export class Rig {
     for (const file of change(files)) writeFileSync(path(file.name), JSON.stringify(file.json));
     const level = process.env.ISTHMUS_TEST_ENVOY_LOG ?? 'warning';
     const child = inside(
+      at.namespace,
       this.#envoy,
       [
         '-c',
@@ -362,7 +228,7 @@ export class Rig {
 
   async nft(text: string): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      const child = inside('nft', ['-f', '-'], { stdio: ['pipe', 'ignore', 'inherit'] });
+      const child = inside(this.namespace, 'nft', ['-f', '-'], { stdio: ['pipe', 'ignore', 'inherit'] });
       child.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`nft: ${code}`))));
       child.stdin?.end(text);
     });

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
 import { type GatewayDelta, GatewayTranslation } from '../../../src/translate/envoy/translation.ts';
 import type { ServiceSpec } from '../../unit/translate-envoy/fixture.ts';
-import { type Rig, sleep, until } from './rig.ts';
+import { sleep, until } from './processes.ts';
+import type { Rig } from './rig.ts';
 import { calling, line, podOf, serving, sites, startCallers, startThree, type Three } from './three.ts';
 
 const services = ['checkout', 'cart', 'picky', 'bounded'];

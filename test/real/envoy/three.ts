@@ -1,9 +1,10 @@
 /** The usual stage: us-east calls, us-west serves first, eu-central second; a pod in each for every service. */
 
 import type { ServiceSpec } from '../../unit/translate-envoy/fixture.ts';
+import type { Gateway } from './gateway.ts';
 import type { LoadResult, LoadSpec } from './load.ts';
-import type { Gateway, Rig } from './rig.ts';
-import { Rig as RealRig, sleep } from './rig.ts';
+import { sleep } from './processes.ts';
+import { Rig } from './rig.ts';
 
 export const sites = {
   'us-east': { name: 'us-east', address: '127.0.1.1' },
@@ -33,7 +34,7 @@ export const calling = (services: readonly string[]): ServiceSpec[] =>
   services.map((service) => ({ key: `shop/${service}`, tiers: [['us-west'], ['eu-central']] }));
 
 export const startThree = async (services: readonly string[]): Promise<Three> => {
-  const rig = await RealRig.start();
+  const rig = await Rig.start();
   try {
     for (const site of ['west', 'central'] as const) {
       for (const [index, service] of services.entries()) {
