@@ -108,7 +108,7 @@ export const parseAccess = (line: string): AccessEntry | undefined => {
   if (!/\baccess\b/.test(line) || !/connection (complete|failed)/.test(line)) return undefined;
   const values = new Map<string, string>();
   for (const [, key, quoted, bare] of line.replace(colours, '').matchAll(/([\w.]+)=(?:"((?:[^"\\]|\\.)*)"|(\S+))/g)) {
-    values.set(key as string, quoted ?? bare ?? '');
+    values.set(key as string, quoted?.replace(/\\(.)/g, '$1') ?? bare ?? '');
   }
   const get = (key: string): string => values.get(key) ?? '';
   return {

@@ -124,12 +124,19 @@ export class Pods {
     await this.#options.kubelet.settled();
   }
 
-  /** Ends a pod: out of the endpoints, SIGTERM, then out of the API. */
+  /**
+   * Ends a pod as planned: out of the endpoints, a moment for everybody to hear of it (what a preStop hook is for), SIGTERM, then
+   * out of the API. Its ztunnel ends last: on a node it would outlive the pod.
+   */
   async stop(live: LivePod): Promise<void> {
     const { namespace, name } = live.pod.state;
     live.ending = true;
     await this.#options.kubelet.terminate(namespace, name);
-    await Promise.all([...live.processes.values()].map((process) => process.stop(live.template.graceMs)));
+    await sleep(live.template.preStopMs);
+    const end = (process: LabProcess) => process.stop(live.template.graceMs);
+    const processes = [...live.processes.values()];
+    await Promise.all(processes.filter((process) => process.name !== 'ztunnel').map(end));
+    await Promise.all(processes.filter((process) => process.name === 'ztunnel').map(end));
     await this.#remove(live);
   }
 

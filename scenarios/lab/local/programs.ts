@@ -31,6 +31,8 @@ export interface PodTemplate {
   readonly files: (pod: RunningPod) => Readonly<Record<string, string>>;
   readonly programs: (pod: RunningPod) => readonly Program[];
   readonly probes: readonly Probe[];
+  /** Between leaving the endpoints and SIGTERM, ms. */
+  readonly preStopMs: number;
   /** How long SIGTERM may take, ms. */
   readonly graceMs: number;
 }
@@ -128,6 +130,7 @@ export const workloadTemplate = (context: PodContext, workload: Workload): PodTe
       { port: 15_021, path: '/healthz/ready' },
       ...(server ? [{ port: appPort, path: '/-/ready', anyStatus: true }] : []),
     ],
+    preStopMs: server ? 1_000 : 0,
     graceMs: 1_000,
   };
 };
@@ -188,6 +191,7 @@ export const controllerTemplate = (context: PodContext): PodTemplate => ({
     },
   ],
   probes: [{ port: controllerPorts.health, path: '/readyz' }],
+  preStopMs: 0,
   graceMs: 5_000,
 });
 
@@ -231,5 +235,7 @@ export const gatewayTemplate = (context: PodContext): PodTemplate => ({
     },
   ],
   probes: [{ port: 15_021, path: '/readyz' }],
+  // Its own drain announces the end.
+  preStopMs: 0,
   graceMs: 15_000,
 });

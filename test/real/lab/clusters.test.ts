@@ -22,6 +22,7 @@ const plain: PodTemplate = {
     return [{ name: 'app', argv: [process.execPath, serverProgram, ...flags], env: {} }];
   },
   probes: [{ port: 8_080, path: '/', anyStatus: true }],
+  preStopMs: 100,
   graceMs: 1_000,
 };
 
