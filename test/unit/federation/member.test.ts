@@ -150,6 +150,14 @@ describe('whoever controls the store', () => {
     expect([ready(), codes(), view().head]).toEqual([21, [], { epoch: 101n, sequence: 1n }]);
   });
 
+  it('cannot bring back an earlier term, however far its sequence went', () => {
+    const before = new Author(westIdentity);
+    before.epoch = 99n;
+    before.sequence = 1_000n;
+    feed(shelf.write(before.tick(serviceBytes('checkout', capacity(50)))));
+    expect([ready(), codes(), view().head?.epoch]).toEqual([2, ['manifest/stale'], 100n]);
+  });
+
   it('cannot use another key, or the key of another member', async () => {
     const forged = Object.values(serviceBytes('checkout', capacity(50)))[0]!;
     for (const key of [generateKeyPairSync('ed25519').privateKey, eastIdentity.recordKey]) {

@@ -203,6 +203,23 @@ describe('epochs', () => {
     ]);
   });
 
+  it('fence a writer whose watch is dead at its very next write', async () => {
+    const deaf: Store = Object.assign(Object.create(store(3)) as Store, { watch: () => ({ close: () => {} }) });
+    const first = writer(1, { store: deaf });
+    first.publisher.publish(records('a'));
+    first.publisher.lead();
+    await clock.advance(50);
+    const second = writer(2);
+    second.publisher.publish(records('a'));
+    second.publisher.lead();
+    await clock.advance(50);
+    const head = view()!.head!;
+    first.publisher.publish(records('late'));
+    await clock.advance(10);
+    expect([first.publisher.state, stored()]).toEqual(['fenced', ['manifest', 'services/shop/a']]);
+    expect(view()!.head).toEqual(head);
+  });
+
   it('of two writers that begin at once with many records, let one finish', async () => {
     const many = records(...Array.from({ length: 300 }, (_, i) => `s${i}`));
     const writers = [writer(1), writer(2)];
