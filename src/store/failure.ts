@@ -69,6 +69,7 @@ const unavailable = (text: string, { what, endpoint }: Attempt, cause: unknown):
 /** grpc-js wraps the reason of a failed connection in its own words, OpenSSL adds addresses and grpc-js the time. */
 const plain = (text: string): string =>
   text
+    .replace(/^Deadline exceeded after ([\d.]+)s.*$/, (_, seconds) => `no answer in ${Math.round(seconds)} s`)
     .replace(/^No connection established\. Last error: (Error: )?/, '')
     .replace(/\.? *Resolution note: *$/, '')
     .replace(/ *\(\d{4}-\d\d-\d\dT[\d:.]+Z\)/, '')

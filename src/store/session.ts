@@ -20,6 +20,7 @@ import { limits } from '../core/limits.ts';
 import { Maintenance, Watch, type WatchRequest, type WatchResponse } from '../gen/etcdserverpb/rpc_pb.ts';
 import { isServiceError, storeError } from './failure.ts';
 import { callUnary, openStream } from './rpc.ts';
+import { OwnedCredentials } from './sockets.ts';
 import { askVersion, isSafeVersion, unsafeVersionError } from './version.ts';
 
 export type StoreLog = (
@@ -103,9 +104,9 @@ const tlsError = (error: unknown, endpoint: string): IsthmusError =>
     cause: error,
   });
 
-const newClient = (endpoint: string, target: string, o: EtcdOptions): Client => {
+const newCredentials = (endpoint: string, o: EtcdOptions): OwnedCredentials => {
   try {
-    return new Client(target, credentials.createSsl(o.ca, o.key, o.cert), channelOptions);
+    return new OwnedCredentials(credentials.createSsl(o.ca, o.key, o.cert));
   } catch (error) {
     throw tlsError(error, endpoint);
   }
@@ -119,12 +120,14 @@ class GrpcSession implements Session {
   endReason = '';
   heardAtMs: number;
   private readonly client: Client;
+  private readonly tls: OwnedCredentials;
   private readonly clock: Clock;
   private readonly listeners: ((reason: string) => void)[] = [];
 
-  constructor(endpoint: string, client: Client, clock: Clock) {
+  constructor(endpoint: string, target: string, tls: OwnedCredentials, clock: Clock) {
     this.endpoint = endpoint;
-    this.client = client;
+    this.client = new Client(target, tls, channelOptions);
+    this.tls = tls;
     this.clock = clock;
     this.heardAtMs = clock.monotonicMs();
   }
@@ -162,6 +165,7 @@ class GrpcSession implements Session {
     this.open = false;
     this.endReason = reason;
     this.client.close();
+    this.tls.destroy();
     for (const listener of this.listeners) listener(reason);
   }
 
@@ -190,8 +194,7 @@ export const openSession = async (
   signal?: AbortSignal,
 ): Promise<Session> => {
   const { url, target } = parseEndpoint(endpoint);
-  const session = new GrpcSession(url, newClient(url, target, o), o.clock);
-  // Closing the client fails its call too.
+  const session = new GrpcSession(url, target, newCredentials(url, o), o.clock);
   const abort = (): void => session.end('given up');
   signal?.addEventListener('abort', abort, { once: true });
   try {

@@ -246,7 +246,7 @@ class WatchStream {
       const now = this.o.clock.monotonicMs();
       if (now - this.heardAtMs >= limits.watchSilenceMaxMs) {
         // Ends this stream too, and every other on the connection.
-        this.session.end(`no answer for ${Math.round(now - this.heardAtMs)} ms`);
+        this.session.end(`no answer in ${Math.round((now - this.heardAtMs) / 1_000)} s`);
         return;
       }
       if (this.created && now - this.askedAtMs >= limits.watchProgressIntervalMs) {

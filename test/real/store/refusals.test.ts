@@ -1,5 +1,5 @@
 /** What a user can get wrong between a controller and etcd: each gives one clear error, and nothing unchecked is believed. */
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { IsthmusError } from '../../../src/core/errors.ts';
 import { realClock } from '../../../src/ops/clock.ts';
@@ -240,5 +240,31 @@ describe('what is no etcd', () => {
       // A connection that never comes about ends with its deadline (grpc-node #2785).
       expect(performance.now() - start).toBeLessThan(10_000);
     }
+  });
+
+  it('leaves no connection behind on a port that stays silent', async () => {
+    const ca = await newTestCa();
+    const tls = { ca: ca.cert, ...(await ca.issue({ commonName: 'alpha' })) };
+    const openSockets = new Set<Socket>();
+    let accepted = 0;
+    const server = createServer((socket) => {
+      accepted += 1;
+      openSockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => openSockets.delete(socket));
+      socket.resume();
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    undo.push(async () => {
+      server.close();
+    });
+    const endpoints = [`https://127.0.0.1:${(server.address() as { port: number }).port}`];
+    const store = storeOf({ endpoints, ...tls, clock: realClock, log: () => {} });
+    for (let i = 0; i < 2; i++) {
+      expect((await failureOf(store.check())).message).toContain('no answer in 4 s');
+      await pause(300);
+    }
+    expect(accepted).toBe(2);
+    expect(openSockets.size).toBe(0);
   });
 });
