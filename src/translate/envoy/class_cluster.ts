@@ -48,7 +48,9 @@ const healthCheck = (timers: PeerTimers): MessageInitShape<typeof HealthCheckSch
   interval: duration(500),
   noTrafficInterval: duration(2_000),
   timeout: duration(timers.healthTimeoutMs),
-  unhealthyThreshold: 1,
+  // Twice: on a long lossy line one check may well be late, and this verdict moves everything. A gateway that says 503 to
+  // its check (it is about to go) is left at once all the same.
+  unhealthyThreshold: 2,
   healthyThreshold: 2,
   healthChecker: {
     case: 'httpHealthCheck',
@@ -85,6 +87,8 @@ export const classCluster = (
       }),
     },
     circuitBreakers: breakers(policy?.maxConnections),
+    // The next connection is opened when one is two thirds full: on a long line its handshake would hold up calls.
+    preconnectPolicy: { perUpstreamPreconnectRatio: 1.5 },
     healthChecks: [healthCheck(timers)],
     // A gateway that is withdrawn is withdrawn, however healthy.
     ignoreHealthOnHostRemoval: true,

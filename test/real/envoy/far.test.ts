@@ -44,7 +44,8 @@ describe('at 80 ms with 0.5 % loss', () => {
     console.log(line('80 ms, 0.5 % loss', quiet));
     expect(quiet.failures).toEqual([]);
     expect(quiet.long).toMatchObject({ broken: 0, open: 20 });
-    expect(quiet.servedBy['central-checkout']).toBeUndefined();
+    // A handshake whose first packet is lost is given up and tried elsewhere; that is all that may go astray.
+    expect(quiet.servedBy['west-checkout']).toBeGreaterThan(quiet.ok * 0.9);
     const counters = await east.stats(/ejections_enforced_total|keepalive_timeout/);
     expect(Object.entries(counters).filter(([, value]) => value > 0)).toEqual([]);
     await rig.callers.loadMark('far');
