@@ -35,6 +35,7 @@ const say = (line: Record<string, unknown>): void => {
 type Held = Map<string, { version: string; bytes: Uint8Array }>;
 const views = new Map<string, Held>();
 const pushes = new Set<() => void>();
+const streams = new Set<() => void>();
 let nonce = 0;
 
 const pki = await createPki('rig');
@@ -73,6 +74,10 @@ const ads: Ads = (call) => {
     respond(types.address, changed, removed);
   };
   pushes.add(push);
+  const drop = (): void => {
+    call.end();
+  };
+  streams.add(drop);
   call.on('data', (request: DeltaDiscoveryRequest) => {
     if (request.node !== undefined) pod = request.node.id.split('~')[2]?.split('.')[0] ?? '';
     if (request.responseNonce !== '') {
@@ -98,6 +103,7 @@ const ads: Ads = (call) => {
   });
   const over = (): void => {
     pushes.delete(push);
+    streams.delete(drop);
     call.end();
   };
   call.on('end', over);
@@ -199,6 +205,7 @@ createInterface({ input: process.stdin })
   .on('line', (line) => {
     const message = JSON.parse(line) as { cmd: string; pod: string; resources: [string, string][] };
     if (message.cmd === 'gateway') void gateway(message as unknown as Parameters<typeof gateway>[0]);
+    if (message.cmd === 'drop') for (const drop of streams) drop();
     if (message.cmd !== 'view') return;
     const held: Held = new Map();
     for (const [name, base64] of message.resources) {

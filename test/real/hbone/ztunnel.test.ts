@@ -271,6 +271,17 @@ describe.each(kinds)('ztunnel: $kind', ({ kind, binary }) => {
     expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/far' });
   });
 
+  test('a dropped stream is taken up again with what is held, and calls go on meanwhile', async () => {
+    await view('client', clientView());
+    const from = plane.lines.length;
+    plane.send({ cmd: 'drop' });
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/near' });
+    const again = await plane.find((l) => l.event === 'subscribe' && l.pod === 'client' && l.type === 'Address', from);
+    expect(again.held).toBe(clientView().length);
+    await view('client', clientView({ nearHealthy: false }));
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/far' });
+  });
+
   test('about 100 tunnels share one connection to the gateway, and 200 new ones a second are carried', async () => {
     await view('client', clientView({ nearHealthy: false }));
     apps.far.send({ delayMs: 1_500 });
