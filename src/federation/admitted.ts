@@ -30,7 +30,9 @@ interface Problem {
 /** What changed in what may be used. */
 export interface RecordsChange {
   readonly services: ReadonlySet<ServiceKey>;
+  /** Gateways, trust or vantage. */
   readonly other: boolean;
+  readonly gateways: boolean;
 }
 
 export class AdmittedRecords {
@@ -46,6 +48,7 @@ export class AdmittedRecords {
   #admission: Admission | undefined;
   #dirty = new Set<ServiceKey>();
   #otherDirty = false;
+  #gatewaysDirty = false;
 
   /** By relative key; for the saved state. */
   get covered(): ReadonlyMap<string, Packed> {
@@ -113,12 +116,14 @@ export class AdmittedRecords {
   touchAll(): void {
     for (const key of this.services.keys()) this.#dirty.add(key);
     this.#otherDirty = true;
+    this.#gatewaysDirty = true;
   }
 
   take(): RecordsChange {
-    const change = { services: this.#dirty, other: this.#otherDirty };
+    const change = { services: this.#dirty, other: this.#otherDirty, gateways: this.#gatewaysDirty };
     this.#dirty = new Set();
     this.#otherDirty = false;
+    this.#gatewaysDirty = false;
     return change;
   }
 
@@ -150,8 +155,10 @@ export class AdmittedRecords {
   }
 
   #setOther(record: GatewaysRecord | TrustRecord | VantageRecord): void {
-    if (record.$typeName === 'isthmus.v1.GatewaysRecord') this.gateways = record;
-    else if (record.$typeName === 'isthmus.v1.TrustRecord') this.trust = record;
+    if (record.$typeName === 'isthmus.v1.GatewaysRecord') {
+      this.gateways = record;
+      this.#gatewaysDirty = true;
+    } else if (record.$typeName === 'isthmus.v1.TrustRecord') this.trust = record;
     else this.vantage = record;
     this.#otherDirty = true;
   }
@@ -163,6 +170,7 @@ export class AdmittedRecords {
     } else if (what.kind !== 'other') {
       this[what.kind] = undefined;
       this.#otherDirty = true;
+      if (what.kind === 'gateways') this.#gatewaysDirty = true;
     }
   }
 }

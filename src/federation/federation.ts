@@ -38,6 +38,8 @@ export interface FederationChange {
   readonly services: ReadonlySet<ServiceKey>;
   /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went. */
   readonly members: ReadonlySet<string>;
+  /** Those of them whose membership or gateways changed: what the order of cells depends on. */
+  readonly topology: ReadonlySet<string>;
   /** Members whose manifest rose. */
   readonly heads: ReadonlySet<string>;
 }
@@ -45,6 +47,7 @@ export interface FederationChange {
 interface Changes extends FederationChange {
   readonly services: Set<ServiceKey>;
   readonly members: Set<string>;
+  readonly topology: Set<string>;
   readonly heads: Set<string>;
 }
 
@@ -250,7 +253,7 @@ export class Federation {
   /** Brings standing and views of the named members up to date, and says what changed. */
   #settle(names: ReadonlySet<string>, times: Times): FederationChange {
     this.#wallMs = times.wallMs;
-    const changes: Changes = { services: new Set(), members: new Set(), heads: new Set() };
+    const changes: Changes = { services: new Set(), members: new Set(), topology: new Set(), heads: new Set() };
     for (const name of names) {
       const log = this.#logs.get(name);
       if (log === undefined) continue;
@@ -263,6 +266,7 @@ export class Federation {
       const change = log.take();
       for (const key of change.services) changes.services.add(key);
       if (change.member) changes.members.add(name);
+      if (change.topology) changes.topology.add(name);
       if (change.head) changes.heads.add(name);
       const view = log.view;
       if (view === undefined) this.#views.delete(name);

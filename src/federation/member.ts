@@ -28,6 +28,8 @@ export interface MemberChange {
   readonly services: ReadonlySet<ServiceKey>;
   /** Membership, gateways, trust, vantage, or that it shuts down. */
   readonly member: boolean;
+  /** Membership or gateways: what the order of cells depends on. */
+  readonly topology: boolean;
   /** Its head rose: the control plane behind it is alive. */
   readonly head: boolean;
 }
@@ -82,6 +84,7 @@ export class MemberLog {
   #uncoveredSinceMs: number | undefined;
   #nowMs = 0;
   #memberDirty = false;
+  #topologyDirty = false;
   #headDirty = false;
 
   constructor(name: string, options: MemberLogOptions) {
@@ -130,7 +133,7 @@ export class MemberLog {
   setMember(member: Member | undefined, nowMs: number, anew = false): void {
     const before = this.#member;
     this.#member = member;
-    this.#memberDirty = true;
+    this.#topologyDirty = true;
     if (before === undefined || member === undefined) this.#records.touchAll();
     if (member === undefined) return;
     const key = publicKeyOf(member.recordKey);
@@ -184,8 +187,11 @@ export class MemberLog {
   /** What changed since the last call. */
   take(): MemberChange {
     const records = this.#records.take();
-    const change = { services: records.services, member: records.other || this.#memberDirty, head: this.#headDirty };
+    const topology = records.gateways || this.#topologyDirty;
+    const member = records.other || topology || this.#memberDirty;
+    const change = { services: records.services, member, topology, head: this.#headDirty };
     this.#memberDirty = false;
+    this.#topologyDirty = false;
     this.#headDirty = false;
     return change;
   }

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../../src/core/limits.ts';
 import type { StoreEvent } from '../../../src/core/store.ts';
 import type { Federation, FederationChange } from '../../../src/federation/federation.ts';
+import { codec } from '../../../src/records/codec.ts';
 import { testMember } from '../trust/certificates.ts';
 import { Author, federation, keys, membershipOf, Shelf, serviceBytes, times } from './author.ts';
 
@@ -73,7 +74,15 @@ describe('a member that publishes', () => {
   it('says itself that it shuts down', () => {
     feed(shelf.write(west.tick(serviceBytes())));
     const change = feed(shelf.write(west.manifest({ shuttingDown: true })));
-    expect([view().shuttingDown, [...change.members]]).toEqual([true, ['us-west']]);
+    expect([view().shuttingDown, [...change.members], change.topology.size]).toEqual([true, ['us-west'], 0]);
+  });
+
+  it('tells apart what the order of cells depends on', () => {
+    const change = feed(shelf.write(west.tick(west.gateways('10.2.0.5'))));
+    expect([...change.topology]).toEqual(['us-west']);
+    const vantage = codec.vantage.encode({ $typeName: 'isthmus.v1.VantageRecord', peers: [], critical: [] });
+    const measured = feed(shelf.write(west.tick({ vantage: vantage.ok ? vantage.value : undefined })));
+    expect([[...measured.members], measured.topology.size, view().vantage?.peers]).toEqual([['us-west'], 0, []]);
   });
 });
 
