@@ -1,0 +1,92 @@
+/** The whole lab, small: two clusters joined by our own commands, one controller and one gateway each, a service that moves. */
+import { readdirSync } from 'node:fs';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Load, threeClusters } from '../../../scenarios/lab/lab.ts';
+import { LocalLab } from '../../../scenarios/lab/local/lab.ts';
+import { clusterOf } from '../../../scenarios/lab/outcome.ts';
+import { parseAccess } from '../../../scenarios/lab/ztunnel-rig.ts';
+
+const namespace = 'shop';
+let lab: LocalLab;
+let load: Load;
+
+/** Who answered the last ten calls. */
+const answering = async () => {
+  const last = (await load.calls()).slice(-10);
+  return last.length < 10
+    ? 'too few'
+    : [...new Set(last.map((call) => (call.ok ? clusterOf(call.answeredBy) : call.error)))].join();
+};
+
+beforeAll(async () => {
+  const clusters = threeClusters.slice(0, 2);
+  lab = await LocalLab.start({ clusters, controllers: 1, gateways: 1, report: console.log });
+  await Promise.all(
+    lab.clusters.map((cluster) => cluster.deploy({ namespace, name: 'checkout', replicas: 1, exported: 'export' })),
+  );
+  await lab.cluster('us-east').deploy({ namespace, name: 'client', replicas: 1, kind: 'client' });
+  load = await lab.cluster('us-east').load({ namespace, client: 'client', service: 'shop/checkout', perSecond: 10 });
+});
+
+afterAll(async () => {
+  const { prefix } = lab.run;
+  await lab.down();
+  expect(readdirSync('/run/netns').filter((name) => name.startsWith(prefix))).toEqual([]);
+});
+
+test('a call is answered at home', async () => {
+  await expect.poll(answering, { timeout: 20_000 }).toBe('us-east');
+});
+
+test('without pods at home the other cluster answers, and each workload knew the other', async () => {
+  await lab.cluster('us-east').scale(namespace, 'checkout', 0);
+  await expect.poll(answering, { timeout: 20_000 }).toBe('us-west');
+  const entries = async () =>
+    (await lab.cluster('us-west').log(namespace, 'checkout-0', 'ztunnel'))
+      .split('\n')
+      .flatMap((line) => parseAccess(line) ?? []);
+  await expect.poll(async () => (await entries()).length, { timeout: 10_000 }).toBeGreaterThan(0);
+  const [entry] = await entries();
+  expect(entry!.srcIdentity).toBe('spiffe://cluster.local/ns/shop/sa/client');
+  expect(entry!.dstIdentity).toBe('spiffe://cluster.local/ns/shop/sa/checkout');
+});
+
+test('calls go on while the controller is dead, and it comes back', async () => {
+  const place = { kind: 'pod', cluster: 'us-east', namespace: 'isthmus-system', name: 'isthmus-controller-0' } as const;
+  const fault = await lab.inject({ kind: 'kill', target: { place, process: 'controller' } });
+  const before = (await load.calls()).length;
+  await expect.poll(async () => (await load.calls()).length, { timeout: 10_000 }).toBeGreaterThan(before + 20);
+  expect(await answering()).toBe('us-west');
+  await fault.lift();
+  await expect
+    .poll(
+      () =>
+        lab
+          .cluster('us-east')
+          .pods('isthmus-system')
+          .every(({ ready }) => ready),
+      { timeout: 40_000 },
+    )
+    .toBe(true);
+});
+
+test('the clock of a controller is shifted, as its own log tells, and set right again', async () => {
+  const place = { kind: 'pod', cluster: 'us-west', namespace: 'isthmus-system', name: 'isthmus-controller-0' } as const;
+  const stampOf = async () => {
+    const log = await lab.cluster('us-west').log('isthmus-system', 'isthmus-controller-0', 'controller');
+    const last = log.trimEnd().split('\n').at(-1) ?? '{}';
+    return Date.parse((JSON.parse(last) as { time: string }).time) - Date.now();
+  };
+  // A cut from the store makes it write a line in either case.
+  const provoke = async () => {
+    const cut = await lab.inject({ kind: 'refuse', from: place });
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await cut.lift();
+  };
+  const skew = await lab.inject({ kind: 'clock-skew', target: { place, process: 'controller' }, skewMs: 3_600_000 });
+  await provoke();
+  await expect.poll(stampOf, { timeout: 20_000 }).toBeGreaterThan(3_000_000);
+  await skew.lift();
+  await provoke();
+  await expect.poll(stampOf, { timeout: 20_000 }).toBeLessThan(60_000);
+});
