@@ -2,7 +2,7 @@
 import { InvalidRun } from '../lab/control-window.ts';
 import { threeClusters } from '../lab/lab.ts';
 import { openLab } from '../lab/open.ts';
-import { resultTable, timelineTable, writeDemo } from './report.ts';
+import { type Row, resultTable, timelineTable, writeDemo } from './report.ts';
 import { tellStory } from './story.ts';
 
 const say = (line: string): void => {
@@ -13,6 +13,7 @@ const started = Date.now();
 say('demo: three clusters, one federation, a region lost; about three minutes');
 const lab = await openLab({ clusters: threeClusters, storeLeader: 'us-west', report: (line) => say(`  ${line}`) });
 let code = 0;
+const rows: Row[] = [];
 try {
   say(`demo: the lab is up after ${((Date.now() - started) / 1000).toFixed(0)} s`);
   const shown = setInterval(() => {
@@ -21,7 +22,7 @@ try {
     told = lab.timeline.length;
   }, 200);
   let told = 0;
-  const result = await tellStory(lab).finally(() => clearInterval(shown));
+  const result = await tellStory(lab, rows).finally(() => clearInterval(shown));
   const out = (text: string): void => {
     process.stdout.write(`${text}\n`);
   };
@@ -30,11 +31,11 @@ try {
   out(`\nOne such call, hop by hop:\n${result.trace}`);
   out(`\nStatus of us-east at the end:\n\n${result.status}`);
   out(`\nTimeline:\n${timelineTable(lab.timeline, started)}`);
-  out(`\n${resultTable(result.rows)}`);
+  out(`\n${resultTable(rows)}`);
   out(
     '\ngateway: through the local gateway. direct: ztunnel to the remote gateway, as stock ambient does. Same faults, same time, same load.',
   );
-  writeDemo(result.rows);
+  writeDemo(rows);
 } catch (error) {
   code = error instanceof InvalidRun ? 75 : 1;
   say(
@@ -42,6 +43,7 @@ try {
       ? `demo: invalid run, not a failed one: ${error.message}`
       : `demo: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
   );
+  if (rows.length > 0) say(resultTable(rows));
 } finally {
   await lab.down();
 }
