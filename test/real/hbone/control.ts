@@ -34,6 +34,8 @@ const say = (line: Record<string, unknown>): void => {
 
 type Held = Map<string, { version: string; bytes: Uint8Array }>;
 const views = new Map<string, Held>();
+/** Pod to the number of its newest view. */
+const serials = new Map<string, number>();
 const pushes = new Set<() => void>();
 const streams = new Set<() => void>();
 let nonce = 0;
@@ -72,6 +74,7 @@ const ads: Ads = (call) => {
     for (const [name, { version }] of changed) sent.set(name, version);
     for (const name of removed) sent.delete(name);
     respond(types.address, changed, removed);
+    say({ event: 'push', pod, nonce: String(nonce), serial: serials.get(pod) });
   };
   pushes.add(push);
   const drop = (): void => {
@@ -82,7 +85,9 @@ const ads: Ads = (call) => {
     if (request.node !== undefined) pod = request.node.id.split('~')[2]?.split('.')[0] ?? '';
     if (request.responseNonce !== '') {
       const detail = request.errorDetail?.message;
-      if (request.typeUrl === types.address) say({ event: detail === undefined ? 'ack' : 'nack', pod, detail });
+      if (request.typeUrl === types.address) {
+        say({ event: detail === undefined ? 'ack' : 'nack', pod, detail, nonce: request.responseNonce });
+      }
       return;
     }
     const held = Object.entries(request.initialResourceVersions);
@@ -167,17 +172,15 @@ const gateway = async (message: {
   status?: number;
 }): Promise<void> => {
   const mine = await pki.credentials(message.identity);
-  const connections = new Set<string>();
   await serveHbone({
     host: message.host,
     port: 15_008,
     credentials: () => mine,
     handler: (request) => {
-      connections.add(`${request.remote.port}`);
       const base = { event: 'tunnel', gateway: message.host, authority: request.authority, identity: request.identity };
       say({
         ...base,
-        connections: connections.size,
+        port: request.remote.port,
         traceparent: request.headers.traceparent,
         forwarded: request.headers.forwarded,
       });
@@ -203,7 +206,7 @@ const gateway = async (message: {
 
 createInterface({ input: process.stdin })
   .on('line', (line) => {
-    const message = JSON.parse(line) as { cmd: string; pod: string; resources: [string, string][] };
+    const message = JSON.parse(line) as { cmd: string; pod: string; serial?: number; resources: [string, string][] };
     if (message.cmd === 'gateway') void gateway(message as unknown as Parameters<typeof gateway>[0]);
     if (message.cmd === 'drop') for (const drop of streams) drop();
     if (message.cmd !== 'view') return;
@@ -213,6 +216,7 @@ createInterface({ input: process.stdin })
       held.set(name, { bytes, version: createHash('sha256').update(bytes).digest('hex').slice(0, 16) });
     }
     views.set(message.pod, held);
+    serials.set(message.pod, message.serial ?? 0);
     for (const push of pushes) push();
   })
   .on('close', () => process.exit(0));
