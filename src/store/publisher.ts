@@ -52,7 +52,7 @@ interface Term {
   claimed: boolean;
 }
 
-const max = (...values: bigint[]): bigint => values.reduce((a, b) => (a > b ? a : b));
+const max = (...values: bigint[]): bigint => values.sort((a, b) => (a < b ? 1 : -1))[0] ?? 0n;
 
 const asError = (error: unknown): IsthmusError => {
   if (error instanceof IsthmusError) return error;
