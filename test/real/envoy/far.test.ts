@@ -4,7 +4,7 @@ import { distance, type Far } from './distance.ts';
 import type { Gateway } from './gateway.ts';
 import { sleep } from './processes.ts';
 import { Rig } from './rig.ts';
-import { authorityOf, calling, line } from './three.ts';
+import { authorityOf, calling, invalidAbove, line } from './three.ts';
 
 describe('at 80 ms with 0.5 % loss', () => {
   let rig: Rig;
@@ -24,16 +24,12 @@ describe('at 80 ms with 0.5 % loss', () => {
     const roundTrip = { rttMs: 85, varMs: 10 };
     const roundTrips = new Map(sites.map(({ name }) => [name, roundTrip]));
     await rig.configure({ name: 'us-east', address: '127.0.1.1', services: calling(['checkout']), roundTrips });
-    await Promise.all([
-      ...sites.map(({ name }) => rig.launch(name, 'gw-1', undefined, far)),
-      rig.launch('us-east').then((gateway) => {
-        east = gateway;
-      }),
-    ]);
+    await Promise.all(sites.map(({ name }) => rig.launch(name, 'gw-1', undefined, far)));
+    east = await rig.launch('us-east');
   });
   afterAll(async () => rig?.stop());
 
-  it('nothing breaks and nobody is ejected; a silent cut is noticed', async () => {
+  it('nothing breaks and nobody is ejected; a silent cut is noticed', async (context) => {
     const tls = await rig.caller();
     const spec = { address: '127.0.1.1', port: 15018, tls, authority: authorityOf('checkout') };
     await rig.callers.loadStart('far', { ...spec, rate: 100, long: 20 });
@@ -42,6 +38,8 @@ describe('at 80 ms with 0.5 % loss', () => {
     await sleep(15_000);
     const quiet = await rig.callers.loadResult('far');
     console.log(line('80 ms, 0.5 % loss', quiet));
+    const invalid = invalidAbove(quiet);
+    if (invalid !== undefined) return context.skip(invalid);
     expect(quiet.failures).toEqual([]);
     expect(quiet.long).toMatchObject({ broken: 0, open: 20 });
     // A handshake whose first packet is lost is given up and tried elsewhere; that is all that may go astray.

@@ -46,6 +46,8 @@ export interface LoadResult {
   };
   /** Connections that were closed or told to go away while in use. */
   readonly connectionsLost: number;
+  /** The longest that the callers' own clock stood still: far above 0 means that the machine had no time for the test. */
+  readonly lagMaxMs: number;
 }
 
 interface Outer {
@@ -67,6 +69,7 @@ export class Load {
   readonly #servedBy: Record<string, number> = {};
   #sent = 0;
   #connectionsLost = 0;
+  #lagMaxMs = 0;
   readonly #long = { opened: 0, broken: 0, maxMs: 0, open: 0 };
 
   constructor(spec: LoadSpec) {
@@ -194,8 +197,12 @@ export class Load {
     if (this.#spec.rate === 0) return;
     let due = 0;
     const from = performance.now();
+    let last = from;
     this.#timer = setInterval(() => {
-      const target = ((performance.now() - from) / 1000) * this.#spec.rate;
+      const now = performance.now();
+      this.#lagMaxMs = Math.max(this.#lagMaxMs, now - last);
+      last = now;
+      const target = ((now - from) / 1000) * this.#spec.rate;
       for (; due < target; due++) this.#track(this.#call());
     }, 5);
   }
@@ -213,6 +220,7 @@ export class Load {
       servedBy: { ...this.#servedBy },
       long: { ...this.#long, maxMs: Math.round(this.#long.maxMs) },
       connectionsLost: this.#connectionsLost,
+      lagMaxMs: Math.round(this.#lagMaxMs),
     };
   }
 
@@ -223,6 +231,7 @@ export class Load {
     for (const name of Object.keys(this.#servedBy)) delete this.#servedBy[name];
     this.#sent = 0;
     this.#connectionsLost = 0;
+    this.#lagMaxMs = 0;
     this.#long.maxMs = 0;
     this.#long.broken = 0;
   }

@@ -6,7 +6,7 @@ import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listen
 import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import { type Encoded, typeUrls } from '../../../src/translate/envoy/encoded.ts';
 import { sleep } from './processes.ts';
-import { calling, line, sites, startCallers, startThree, type Three } from './three.ts';
+import { calling, invalidAbove, line, sites, startCallers, startThree, type Three } from './three.ts';
 
 /** The resources as they would be with Envoy's own limits on RST_STREAM. */
 const withDefaultLimits = (resources: Encoded[]): Encoded[] =>
@@ -33,12 +33,14 @@ describe('without a fault', () => {
   });
   afterAll(async () => stage?.rig.stop());
 
-  it('32 s at 100 connections a second break no long tunnel and eject nobody', async () => {
+  it('32 s at 100 connections a second break no long tunnel and eject nobody', async (context) => {
     const { rig, east, west } = stage;
     await startCallers(rig, 'quiet', 'checkout', { rate: 100, long: 20 });
     await sleep(32_000);
     const result = await rig.callers.loadStop('quiet');
     console.log(line('quiet', result));
+    const invalid = invalidAbove(result);
+    if (invalid !== undefined) return context.skip(invalid);
     expect(result.failures).toEqual([]);
     expect(result.long).toMatchObject({ broken: 0, open: 20 });
     expect(result.connectionsLost).toBe(0);
