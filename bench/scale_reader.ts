@@ -96,7 +96,7 @@ const records: Records = new Records({
   clock: realClock,
   log: () => {},
   metrics: openMetrics('bench'),
-  onChange: (change) => engine.markRecords(change.services, change.members),
+  onChange: (change) => engine.markRecords(change),
 });
 
 const complete = (): boolean => {

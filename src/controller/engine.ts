@@ -6,6 +6,7 @@
  */
 import type { ServiceKey } from '../core/names.ts';
 import type { Planner } from '../failover/planner.ts';
+import type { FederationChange } from '../federation/federation.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
 import type { GatewayInput, GatewaySecrets, GatewaySettings } from '../translate/envoy/input.ts';
@@ -48,7 +49,8 @@ export class Engine {
   #services = new Set<ServiceKey>();
   #pods = new Set<string>();
   #members = new Set<string>();
-  #membersChanged = false;
+  /** Who is in the set, and through which gateways: every service is ordered anew. */
+  #topologyChanged = false;
   #healthChanged = false;
   #secretsChanged = false;
   #scheduled = false;
@@ -79,19 +81,16 @@ export class Engine {
       this.#localKnown = true;
       for (const key of this.#o.local().services.keys()) this.#services.add(key);
       for (const key of this.#o.local().pods.keys()) this.#pods.add(key);
-      this.#membersChanged = true;
+      this.#topologyChanged = true;
     }
     for (const key of change.services) this.#services.add(key);
     for (const key of change.pods) this.#pods.add(key);
     this.#wake();
   }
-  /** `members`: whose membership, gateways, trust or vantage changed. */
-  markRecords(services: Iterable<ServiceKey>, members: Iterable<string>): void {
-    for (const key of services) this.#services.add(key);
-    for (const name of members) {
-      this.#members.add(name);
-      this.#membersChanged = true;
-    }
+  markRecords(change: Pick<FederationChange, 'services' | 'members' | 'topology'>): void {
+    for (const key of change.services) this.#services.add(key);
+    for (const name of change.members) this.#members.add(name);
+    if (change.topology.size > 0) this.#topologyChanged = true;
     this.#wake();
   }
   setGatewayHealth(health: ReadonlyMap<string, boolean>): void {
@@ -138,7 +137,10 @@ export class Engine {
     const start = this.#o.nowMs();
     const local = this.#o.local();
     const members = this.#o.members();
-    const planned = this.#o.planner.update(local, members, { services: this.#services, members: this.#membersChanged });
+    const planned = this.#o.planner.update(local, members, {
+      services: this.#services,
+      members: this.#topologyChanged,
+    });
     const dirty = { pods: this.#pods, services: planned, members: this.#members };
     const { view, plan } = this.#o.planner;
     const workloads = this.#ztunnel.update(
@@ -154,7 +156,7 @@ export class Engine {
     this.#services = new Set();
     this.#pods = new Set();
     this.#members = new Set();
-    this.#membersChanged = false;
+    this.#topologyChanged = false;
     this.#healthChanged = false;
     this.#o.onPlanned?.(planned);
     if (applied.upserted + applied.removed + gatewayChanges > 0) this.#o.onResources();
@@ -182,7 +184,7 @@ export class Engine {
     const delta = this.#gateway.update(input, {
       services: first ? services.union(this.#deferred ?? new Set()) : services,
       pods: this.#pods,
-      members: first || this.#membersChanged || this.#secretsChanged,
+      members: first || this.#members.size > 0 || this.#topologyChanged || this.#secretsChanged,
     });
     this.#deferred = undefined;
     this.#secretsChanged = false;

@@ -128,7 +128,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     log,
     metrics,
     onChange: (change) => {
-      if (change.services.size + change.members.size > 0) engine.markRecords(change.services, change.members);
+      if (change.services.size + change.members.size > 0) engine.markRecords(change);
       if (change.members.size > 0) publishing.members(records.members);
       state.touch('records');
     },
