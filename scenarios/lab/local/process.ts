@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -39,7 +40,7 @@ export class LabProcess {
     this.child = spawn('ip', argv, {
       detached: true,
       cwd: spec.cwd ?? '/',
-      env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', ...spec.env },
+      env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', HOME: homedir(), ...spec.env },
       stdio: spec.talk ? ['pipe', 'pipe', log] : ['ignore', log, log],
     });
     closeSync(log);
