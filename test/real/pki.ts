@@ -36,6 +36,8 @@ export interface Subject {
 export interface TestCa {
   /** PEM. */
   readonly cert: Buffer;
+  /** PEM, PKCS#8: for those who issue certificates of their own. */
+  readonly key: Buffer;
   issue(subject: Subject): Promise<Issued>;
 }
 
@@ -91,5 +93,6 @@ export const newTestCa = async (commonName = 'test CA'): Promise<TestCa> => {
     const pkcs8 = await crypto.subtle.exportKey('pkcs8', own.privateKey);
     return { cert: Buffer.from(cert.toString('pem')), key: Buffer.from(PemConverter.encode(pkcs8, 'PRIVATE KEY')) };
   };
-  return { cert: Buffer.from(ca.toString('pem')), issue };
+  const caKey = await crypto.subtle.exportKey('pkcs8', keys.privateKey);
+  return { cert: Buffer.from(ca.toString('pem')), key: Buffer.from(PemConverter.encode(caKey, 'PRIVATE KEY')), issue };
 };
