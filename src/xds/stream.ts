@@ -26,6 +26,10 @@ export class StreamSubscriptions {
   readonly #subscriptions = new Map<string, TypeSubscription>();
   /** Subscribed types in the order in which their upserts are served. */
   #order: readonly TypeSubscription[] = [];
+  /** Those of them whose removals have an order, in that order. */
+  #removals: readonly TypeSubscription[] = [];
+  /** Revision of the table at which nothing was left to do; most calls of `next` find it unchanged. */
+  #quietAt = -1;
   /** Since when something has been held back, by what is held back. */
   readonly #heldSince = new Map<string, number>();
   readonly #heldNow = new Set<string>();
@@ -51,30 +55,39 @@ export class StreamSubscriptions {
       subscription = new TypeSubscription(typeUrl, this.#table, this.#aliases);
       this.#subscriptions.set(typeUrl, subscription);
       this.#order = inOrder(this.#subscriptions, upsertOrder);
+      this.#removals = removalOrder.flatMap((type) => this.#subscriptions.get(type) ?? []);
     }
     const answer = subscription.request(request, nowMs);
+    // An acknowledgement gives nothing new to send, unless something waits for it.
+    const changesNothing =
+      answer.ok && answer.value.kind === 'ack' && request.subscribe.length + request.unsubscribe.length === 0;
+    if (!changesNothing || this.#heldSince.size > 0) this.#quietAt = -1;
     if (typeUrl === types.endpoints) for (const name of request.subscribe) this.#endpointsDue.delete(name);
     return answer;
   }
 
   /** The next response to write, if any is due. Call it whenever the stream can be written and something may have changed. */
   next(nowMs: number): Push | undefined {
+    if (this.#quietAt === this.#table.revision) return undefined;
     if (this.#heldNow.size > 0) this.#heldNow.clear();
     for (const subscription of this.#order) {
       const part = subscription.behaviour.ordered ? 'upserts' : 'all';
-      if (!subscription.waiting(part) || this.#upsertsHeld(subscription, nowMs)) continue;
+      if (waitsForClusters.has(subscription.typeUrl)) {
+        if (!subscription.waiting(part) || this.#upsertsHeld(subscription, nowMs)) continue;
+      }
       const push = subscription.next(part);
       if (push === undefined) continue;
       if (push.typeUrl === types.cluster) this.#expectEndpoints(push);
       return push;
     }
-    for (const typeUrl of removalOrder) {
-      const subscription = this.#subscriptions.get(typeUrl);
-      if (subscription?.waiting('removals') !== true || this.#removalsHeld(subscription, nowMs)) continue;
+    for (const subscription of this.#removals) {
+      if (!subscription.waiting('removals') || this.#removalsHeld(subscription, nowMs)) continue;
       const push = subscription.next('removals');
       if (push !== undefined) return push;
     }
     for (const what of this.#heldSince.keys()) if (!this.#heldNow.has(what)) this.#heldSince.delete(what);
+    // Removals that wait for the end of a refusal are not on the clock, but a request that ends it wakes us too.
+    if (this.#heldSince.size === 0) this.#quietAt = this.#table.revision;
     return undefined;
   }
 
@@ -98,7 +111,6 @@ export class StreamSubscriptions {
   }
 
   #upsertsHeld(subscription: TypeSubscription, nowMs: number): boolean {
-    if (!waitsForClusters.has(subscription.typeUrl)) return false;
     const blocked = this.#endpointsDue.size > 0 || this.#unanswered([types.cluster, types.endpoints]);
     return this.#hold(`+${subscription.typeUrl}`, blocked, nowMs);
   }

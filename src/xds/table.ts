@@ -55,6 +55,7 @@ class TypeTable {
   changedAt = 0;
   bytes = 0;
   digest = 0n;
+  digestText: string | undefined;
   readonly deltas = new Map<number, Delta>();
   whole: Delta | undefined;
 }
@@ -130,7 +131,9 @@ export class ResourceTable {
   }
   /** Hash of everything of a type: equal on replicas that hold the same, whatever the order they got it in. */
   digest(typeUrl: string): string {
-    return this.#type(typeUrl).digest.toString(16).padStart(16, '0');
+    const type = this.#type(typeUrl);
+    type.digestText ??= type.digest.toString(16).padStart(16, '0');
+    return type.digestText;
   }
   /** True when nothing of the type changed after `revision`. */
   unchanged(typeUrl: string, revision: number): boolean {
@@ -195,6 +198,7 @@ export class ResourceTable {
       type.bytes += next.frame.length;
       type.digest = (type.digest + BigInt(`0x${next.version}`)) & digestMask;
     }
+    type.digestText = undefined;
     type.changedAt = revision;
     type.deltas.clear();
     type.whole = undefined;
