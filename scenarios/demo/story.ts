@@ -14,8 +14,8 @@ const services: Record<Mode, string> = { gateway: 'checkout', direct: 'checkout-
 const modes: readonly Mode[] = ['gateway', 'direct'];
 
 /** New connections a second to each of the two services. */
-const perSecond = 50;
-const keep = 5;
+const perSecond = 20;
+const keep = 3;
 
 export interface StoryResult {
   /** Proof that the two workloads knew each other: lines of the ztunnels' logs. */
@@ -58,13 +58,19 @@ const settled = async (lab: Lab, load: Load, answeredBy: string, withinMs: numbe
   }
 };
 
-interface Stage {
-  readonly lab: Lab;
-  readonly loads: Record<Mode, Load>;
-  readonly rows: Row[];
+interface Act {
+  readonly title: string;
+  readonly aim: Row['aim'];
+  readonly from: number;
+  readonly until: number;
 }
 
-/** Runs one act: does something, lets calls go on, and counts every call that started in the time. */
+interface Stage {
+  readonly lab: Lab;
+  readonly acts: Act[];
+}
+
+/** Runs one act: does something and lets calls go on for the rest of its time. */
 const act = async (
   stage: Stage,
   title: string,
@@ -75,13 +81,23 @@ const act = async (
   const from = stage.lab.now();
   await run();
   await sleep(Math.max(0, forMs - (stage.lab.now() - from)));
-  const until = stage.lab.now();
-  // Calls of the last moments may still be under way: a stalled one must be counted with its stall, not left out.
-  await sleep(500);
-  for (const mode of modes) {
-    const seen = outcome(await stage.loads[mode].calls(), { from, until });
-    stage.rows.push({ act: title, mode, seen, aim: mode === 'gateway' ? aim : undefined });
-  }
+  stage.acts.push({ title, aim, from, until: stage.lab.now() });
+};
+
+/**
+ * Every call that started in an act counts there, whenever it ended: so rows are made when the clients have stopped, and a call
+ * that hangs is counted with its stall instead of being left out.
+ */
+const rowsOf = async (acts: readonly Act[], loads: Record<Mode, Load>): Promise<Row[]> => {
+  const calls = { gateway: await loads.gateway.stop(), direct: await loads.direct.stop() };
+  return acts.flatMap(({ title, aim, from, until }) =>
+    modes.map((mode) => ({
+      act: title,
+      mode,
+      seen: outcome(calls[mode], { from, until }),
+      aim: mode === 'gateway' ? aim : undefined,
+    })),
+  );
 };
 
 const identityLines = async (cluster: ClusterHandle): Promise<string[]> => {
@@ -96,7 +112,7 @@ const identityLines = async (cluster: ClusterHandle): Promise<string[]> => {
     .slice(-1);
 };
 
-/** @param rows - filled as the acts end, so that a story that breaks off still shows what it saw */
+/** @param rows - filled at the end, also of a story that breaks off */
 export const tellStory = async (lab: Lab, rows: Row[]): Promise<StoryResult> => {
   const home = lab.cluster('us-east');
   lab.note('workloads: checkout (gateway mode) and checkout-direct in every cluster, a client in us-east');
@@ -111,12 +127,22 @@ export const tellStory = async (lab: Lab, rows: Row[]): Promise<StoryResult> => 
       timeoutMs: 15_000,
     });
   const loads = { gateway: await start('gateway'), direct: await start('direct') };
-  const stage: Stage = { lab, loads, rows };
-  for (const mode of modes) await settled(lab, loads[mode], 'us-east', 30_000);
+  const stage: Stage = { lab, acts: [] };
+  try {
+    return await play(stage, loads);
+  } finally {
+    rows.push(...(await rowsOf(stage.acts, loads)));
+  }
+};
 
+const calm = { failed: 0, stallMs: 600 };
+
+const play = async (stage: Stage, loads: Record<Mode, Load>): Promise<StoryResult> => {
+  const { lab } = stage;
+  const home = lab.cluster('us-east');
+  for (const mode of modes) await settled(lab, loads[mode], 'us-east', 30_000);
   lab.note('control window: nothing is wrong, us-east answers its own client');
   await controlWindow(lab, loads.gateway, { forMs: 4_000, answeredBy: 'us-east' });
-  const calm = { failed: 0, stallMs: 600 };
   await act(stage, 'nothing', calm, 3_000, async () => {});
 
   lab.note('the service in us-east is taken away');
@@ -144,18 +170,17 @@ export const tellStory = async (lab: Lab, rows: Row[]): Promise<StoryResult> => 
   });
 
   lab.note('us-west is back');
-  await act(stage, 'us-west back', { failed: 0, stallMs: 600 }, 10_000, async () => {
+  await act(stage, 'us-west back', calm, 10_000, async () => {
     await cut?.lift();
   });
-  await settled(lab, loads.gateway, 'us-west', 40_000);
+  await settled(lab, loads.gateway, 'us-west', 60_000);
   lab.note('traffic is back in us-west; the controllers of us-east start again');
   await Promise.all(killed.map((fault) => fault.lift()));
-  await act(stage, 'us-east controllers back', calm, 6_000, async () => {
+  await act(stage, 'us-east controllers back, service back at home', calm, 10_000, async () => {
     await Promise.all(modes.map((mode) => home.scale(namespace, services[mode], 1)));
   });
-  await settled(lab, loads.gateway, 'us-east', 30_000);
+  await settled(lab, loads.gateway, 'us-east', 60_000);
   lab.note('the service is back at home');
   const status = await home.isthmus(['status']);
-  await Promise.all(modes.map((mode) => loads[mode].stop()));
   return { identities, status: status.stdout || status.stderr, trace: trace.stdout || trace.stderr };
 };
