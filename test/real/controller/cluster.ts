@@ -7,7 +7,7 @@ import { type ApiServer, startApiServer } from '../apiserver.ts';
 import { eventually, world } from '../kube/objects.ts';
 import { FakeGatewayPod } from './gateway_pods.ts';
 import { mustRun } from './isthmus.ts';
-import { controllerName, Proxy } from './proxy.ts';
+import { controllerName, TestProxy } from './proxy.ts';
 import { Replica } from './replica.ts';
 
 export const systemNamespace = 'isthmus-system';
@@ -228,17 +228,17 @@ export class TestCluster {
   }
 
   /** A discovery client in a pod that exists, as its ztunnel. */
-  async ztunnel(namespace: string, pod: string, account: string): Promise<Proxy> {
+  async ztunnel(namespace: string, pod: string, account: string): Promise<TestProxy> {
     const { token } = await this.token(namespace, account, pod, 'istio-ca');
     const nodeId = `ztunnel~10.0.0.1~${pod}.${namespace}~${namespace}.svc.cluster.local`;
-    return new Proxy({ nodeId, role: 'ztunnel', roots: await this.root, token });
+    return new TestProxy({ nodeId, role: 'ztunnel', roots: await this.root, token });
   }
 
   /** A gateway's Envoy, with the certificate that its runner would get: by its token, from the certificate service. */
-  async gateway(from: Replica, suffix = '1', pod = 'isthmus-gateway-1'): Promise<Proxy> {
+  async gateway(from: Replica, suffix = '1', pod = 'isthmus-gateway-1'): Promise<TestProxy> {
     const { cert, key } = await this.certificate(from, systemNamespace, pod, 'isthmus-gateway');
     const nodeId = `${pod}~${suffix}`;
-    return new Proxy({ nodeId, role: 'gateway', roots: await this.root, certificate: { cert, key } });
+    return new TestProxy({ nodeId, role: 'gateway', roots: await this.root, certificate: { cert, key } });
   }
 
   async certificate(from: Replica, namespace: string, pod: string, account: string, tokenFile?: string) {

@@ -44,7 +44,7 @@ export interface Received {
 
 type Request = Parameters<typeof create<typeof DeltaDiscoveryRequestSchema>>[1];
 
-export class Proxy {
+export class TestProxy {
   readonly options: ProxyOptions;
   /** Type → name → what is held. */
   readonly held = new Map<string, Map<string, Held>>();
