@@ -9,7 +9,10 @@ export type Mode = 'gateway' | 'direct';
 export interface Row {
   readonly act: string;
   readonly mode: Mode;
+  /** New connections. */
   readonly seen: Outcome;
+  /** Requests on connections that were open before. */
+  readonly kept: Outcome;
   /** What gateway mode aims at; undefined: shown only. */
   readonly aim: { readonly failed: number; readonly stallMs: number } | undefined;
 }
@@ -26,8 +29,8 @@ const time = (ms: number): string => (ms < 1000 ? `${Math.round(ms)} ms` : `${(m
 
 export const resultTable = (rows: readonly Row[]): string =>
   table(
-    ['WHAT HAPPENED', 'MODE', 'CALLS', 'FAILED', 'LONGEST STALL', 'TYPICAL', 'ANSWERED BY'],
-    rows.map(({ act, mode, seen }) => [
+    ['WHAT HAPPENED', 'MODE', 'CALLS', 'FAILED', 'LONGEST STALL', 'TYPICAL', 'ANSWERED BY', 'ON OPEN CONNECTIONS'],
+    rows.map(({ act, mode, seen, kept }) => [
       act,
       mode,
       String(seen.sent),
@@ -35,6 +38,7 @@ export const resultTable = (rows: readonly Row[]): string =>
       time(seen.longestStallMs),
       time(seen.p50Ms),
       shareOf(seen),
+      `${kept.failed} of ${kept.sent} failed`,
     ]),
   );
 
@@ -43,7 +47,7 @@ export const timelineTable = (events: readonly TimelineEvent[], from: number): s
 
 /** Figures of the rows with an aim, and of the others without. */
 export const figuresOf = (rows: readonly Row[]): Figure[] =>
-  rows.flatMap(({ act, mode, seen, aim }) => {
+  rows.flatMap(({ act, mode, seen, kept, aim }) => {
     const figure = (what: string, value: number, unit: string, limit: number | undefined): Figure => ({
       name: `${act}, ${mode}: ${what}`,
       value: Math.round(value * 10) / 10,
@@ -55,6 +59,7 @@ export const figuresOf = (rows: readonly Row[]): Figure[] =>
       figure('calls', seen.sent, 'calls', undefined),
       figure('failed', seen.failed, 'calls', aim?.failed),
       figure('longest stall', seen.longestStallMs, 'ms', aim?.stallMs),
+      figure('failed on open connections', kept.failed, 'calls', undefined),
     ];
   });
 

@@ -48,7 +48,8 @@ const settled = async (lab: Lab, load: Load, answeredBy: string, withinMs: numbe
   for (;;) {
     const from = lab.now();
     await sleep(1_000);
-    const seen = outcome(await load.calls(), { from, until: lab.now() - 100 });
+    // Kept connections stay where they are while they live; new ones show where traffic goes.
+    const seen = outcome(await load.calls(), { from, until: lab.now() - 100 }, 'new');
     const clusters = Object.keys(seen.answeredBy);
     if (seen.failed === 0 && clusters.length === 1 && clusters[0] === answeredBy) return;
     if (lab.now() > deadline)
@@ -94,7 +95,8 @@ const rowsOf = async (acts: readonly Act[], loads: Record<Mode, Load>): Promise<
     modes.map((mode) => ({
       act: title,
       mode,
-      seen: outcome(calls[mode], { from, until }),
+      seen: outcome(calls[mode], { from, until }, 'new'),
+      kept: outcome(calls[mode], { from, until }, 'keep'),
       aim: mode === 'gateway' ? aim : undefined,
     })),
   );
