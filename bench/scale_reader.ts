@@ -75,7 +75,7 @@ const engine: Engine = new Engine({
   schedule: (run) => setImmediate(run),
   local: () => local,
   members: () => records.members,
-  nowMs: () => performance.now(),
+  clock: realClock,
   onResources: () => setImmediate(report),
 });
 const records: Records = new Records({

@@ -5,13 +5,13 @@
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
-import type { LocalChange, LocalCluster, Locality } from '../federation/local.ts';
-import type { View } from '../federation/view.ts';
+import type { ExportProblem, LocalChange, LocalCluster, Locality } from '../federation/local.ts';
+import type { MemberView, View } from '../federation/view.ts';
 import { GatewayLiveness } from '../gateway/liveness.ts';
 import { type KubeApi, openKubeApi } from '../kube/api.ts';
 import { type ConditionsWriter, exportConditions, openConditions } from '../kube/conditions.ts';
 import { type Discovery, startDiscovery } from '../kube/discovery.ts';
-import { type Election, startElection } from '../kube/lease.ts';
+import { type Election, type LostReason, startElection } from '../kube/lease.ts';
 import { openTokenReviewer, type TokenReviewer } from '../kube/tokens.ts';
 import type { Log } from '../ops/log.ts';
 import { isGatewayPod } from '../translate/ztunnel/inputs.ts';
@@ -28,7 +28,7 @@ export interface ClusterOptions {
   readonly onChange: (change: LocalChange) => void;
   readonly onGatewayHealth: (health: ReadonlyMap<string, boolean>) => void;
   readonly onLead: (term: number) => void;
-  readonly onLost: () => void;
+  readonly onLost: (reason: LostReason) => void;
   /** The token reviewer knows more than what is saved. */
   readonly onTokens: () => void;
 }
@@ -41,6 +41,14 @@ export interface GatewayPod {
 }
 
 const tokenAudience = 'istio-ca';
+
+/** The authority must have granted a namespace before other members take anything of it. */
+const notGranted = (key: string, own: MemberView | undefined): ExportProblem | undefined => {
+  const namespace = key.slice(0, key.indexOf('/'));
+  if (own === undefined || own.member.namespaces.includes(namespace)) return undefined;
+  const message = `the cluster set does not let ${own.member.name} export services of namespace ${namespace}`;
+  return { key, code: 'record/not-granted', message };
+};
 
 export class Cluster {
   readonly api: KubeApi;
@@ -83,9 +91,9 @@ export class Cluster {
       defaultMode: config.serviceMode,
       clusterDomain: config.clusterDomain,
       onChange: (change) => {
-        this.#saved = undefined;
+        const all = this.#withSaved(change);
         this.#followGateways();
-        options.onChange(change);
+        options.onChange(all);
       },
       onProblem: (kind, error) => log('warn', 'a kind cannot be watched', { kind, error }),
     });
@@ -144,14 +152,15 @@ export class Cluster {
     }
   }
 
-  /** Brings the conditions of these services' exports up to date. */
-  report(services: Iterable<string>, view: View, published: (key: string) => boolean): void {
+  /** Brings the conditions of these services' exports up to date. `own`: our membership and records, as the store has them. */
+  report(services: Iterable<string>, view: View, own: MemberView | undefined): void {
     for (const key of services) {
       if (!this.#discovery.exports.has(key)) this.#conditions.forget(key);
       else {
         const conflicts = view.services.get(key)?.conflicts ?? [];
-        const problem = this.local.problems.get(key);
-        this.#conditions.set(key, exportConditions({ problem, conflicts, published: published(key) }));
+        const problem = this.local.problems.get(key) ?? notGranted(key, own);
+        const published = own?.services.has(key) === true;
+        this.#conditions.set(key, exportConditions({ problem, conflicts, published }));
       }
     }
   }
@@ -182,6 +191,18 @@ export class Cluster {
         locality: pod.locality,
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** What was saved and is gone by now is a change too. */
+  #withSaved(change: LocalChange): LocalChange {
+    const saved = this.#saved;
+    this.#saved = undefined;
+    if (saved === undefined) return change;
+    return {
+      services: new Set([...change.services, ...saved.services.keys()]),
+      pods: new Set([...change.pods, ...saved.pods.keys()]),
+      policies: true,
+    };
   }
 
   #gatewayConfig() {

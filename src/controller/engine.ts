@@ -2,8 +2,9 @@
  * The loop's middle: marks come in, resources come out.
  *
  * Adapters say which keys may have changed; one run a macrotask merges, orders and translates just those, and puts what really
- * changed into the two tables. It has no timers and no sockets of its own, so that a burst of a thousand events costs one run.
+ * changed into the two tables. It has no sockets of its own, and a burst of a thousand events costs one run.
  */
+import type { Clock, Timer } from '../core/clock.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { Planner } from '../failover/planner.ts';
 import type { FederationChange } from '../federation/federation.ts';
@@ -33,7 +34,9 @@ export interface EngineOptions {
   /** After each run: which services were planned anew. */
   readonly onPlanned?: (services: ReadonlySet<ServiceKey>) => void;
   readonly onSeconds?: (seconds: number) => void;
-  readonly nowMs: () => number;
+  /** From the first mark that came from other members to the end of the run that served it. */
+  readonly onPropagated?: (seconds: number) => void;
+  readonly clock: Clock;
 }
 
 export class Engine {
@@ -54,6 +57,10 @@ export class Engine {
   #healthChanged = false;
   #secretsChanged = false;
   #scheduled = false;
+  /** Since when something of other members waits for a run. */
+  #recordsSinceMs: number | undefined;
+  /** When routes that wait for new classes may move. */
+  #moves: Timer | undefined;
   #localKnown = false;
   /** Services not yet given to the gateways' translation, while it could not begin. */
   #deferred: Set<ServiceKey> | undefined = new Set();
@@ -68,6 +75,10 @@ export class Engine {
   /** True once the local cluster is known: before that nothing is translated, so that no proxy sees half a cluster. */
   get started(): boolean {
     return this.#localKnown;
+  }
+  /** False until gateways can be told all: one that connects before would be told that everything is gone. */
+  get gatewaysKnown(): boolean {
+    return this.#deferred === undefined;
   }
   get secrets(): GatewaySecrets | undefined {
     return this.#secrets;
@@ -91,6 +102,7 @@ export class Engine {
     for (const key of change.services) this.#services.add(key);
     for (const name of change.members) this.#members.add(name);
     if (change.topology.size > 0) this.#topologyChanged = true;
+    this.#recordsSinceMs ??= this.#o.clock.monotonicMs();
     this.#wake();
   }
   setGatewayHealth(health: ReadonlyMap<string, boolean>): void {
@@ -134,7 +146,7 @@ export class Engine {
 
   /** Translates what is marked, now. */
   run(): void {
-    const start = this.#o.nowMs();
+    const start = this.#o.clock.monotonicMs();
     const local = this.#o.local();
     const members = this.#o.members();
     const planned = this.#o.planner.update(local, members, {
@@ -160,7 +172,14 @@ export class Engine {
     this.#healthChanged = false;
     this.#o.onPlanned?.(planned);
     if (applied.upserted + applied.removed + gatewayChanges > 0) this.#o.onResources();
-    this.#o.onSeconds?.((this.#o.nowMs() - start) / 1000);
+    const end = this.#o.clock.monotonicMs();
+    this.#o.onSeconds?.((end - start) / 1000);
+    if (this.#recordsSinceMs !== undefined) this.#o.onPropagated?.((end - this.#recordsSinceMs) / 1000);
+    this.#recordsSinceMs = undefined;
+  }
+
+  close(): void {
+    this.#moves?.cancel();
   }
 
   /** Gateways need our own membership and certificates; until both are there they get nothing rather than half. */
@@ -181,11 +200,18 @@ export class Engine {
       roundTrips: roundTripsOf(members.get(this.#o.self)),
     };
     const first = this.#deferred !== undefined;
-    const delta = this.#gateway.update(input, {
-      services: first ? services.union(this.#deferred ?? new Set()) : services,
+    const dirty = {
+      services: first ? services.union(this.#deferred ?? new Set<ServiceKey>()) : services,
       pods: this.#pods,
       members: first || this.#members.size > 0 || this.#topologyChanged || this.#secretsChanged,
-    });
+    };
+    const nowMs = this.#o.clock.monotonicMs();
+    const delta = this.#gateway.update(input, dirty, nowMs);
+    this.#moves?.cancel();
+    this.#moves =
+      delta.wakeAtMs === undefined
+        ? undefined
+        : this.#o.clock.after(Math.max(1, delta.wakeAtMs - nowMs), () => this.#wake());
     this.#deferred = undefined;
     this.#secretsChanged = false;
     const applied = this.tables.gateway.apply({

@@ -1,6 +1,7 @@
-/** The gauges that follow from the status, set once a second. */
-import type { StatusReport } from '../core/report.ts';
+/** The gauges that follow from the state, set once a second: from the state itself, for a status report is dear to make. */
+import type { MemberView } from '../federation/view.ts';
 import type { Metrics } from '../ops/metrics.ts';
+import type { PeerRoundTrip } from '../probe/rtt.ts';
 import type { ResourceTable } from '../xds/table.ts';
 
 const perPeer = [
@@ -10,25 +11,38 @@ const perPeer = [
   'isthmus_peer_services',
 ] as const;
 
-export const gauge = (
-  metrics: Metrics,
-  status: StatusReport,
-  tables: Readonly<Record<string, ResourceTable>>,
-): void => {
+export interface GaugeInput {
+  readonly self: string;
+  readonly nowMs: number;
+  readonly writer: boolean;
+  readonly members: ReadonlyMap<string, MemberView>;
+  readonly roundTrips: ReadonlyMap<string, PeerRoundTrip>;
+  readonly gatewayHealth: ReadonlyMap<string, boolean>;
+  readonly savedAgeSeconds: number | null;
+  /** Per kind, ms. */
+  readonly staleMs: Readonly<Record<string, number>>;
+  readonly tables: Readonly<Record<string, ResourceTable>>;
+}
+
+export const gauge = (metrics: Metrics, input: GaugeInput): void => {
   for (const name of perPeer) metrics.reset(name);
-  for (const peer of status.peers) {
-    const labels = { peer: peer.member };
-    if (peer.control.ageSeconds !== null)
-      metrics.set('isthmus_peer_manifest_age_seconds', peer.control.ageSeconds, labels);
-    if (peer.data.rttMs !== null) metrics.set('isthmus_peer_round_trip_seconds', peer.data.rttMs / 1000, labels);
-    if (peer.data.state !== 'unknown')
-      metrics.set('isthmus_peer_reachable', peer.data.state === 'reachable' ? 1 : 0, labels);
-    metrics.set('isthmus_peer_services', peer.services, labels);
+  for (const [peer, view] of input.members) {
+    if (peer === input.self) continue;
+    const labels = { peer };
+    const trip = input.roundTrips.get(peer);
+    if (view.freshAtMs !== undefined)
+      metrics.set('isthmus_peer_manifest_age_seconds', (input.nowMs - view.freshAtMs) / 1000, labels);
+    if (trip !== undefined) metrics.set('isthmus_peer_reachable', trip.reachable ? 1 : 0, labels);
+    if (trip?.estimate !== undefined)
+      metrics.set('isthmus_peer_round_trip_seconds', trip.estimate.srttMs / 1000, labels);
+    metrics.set('isthmus_peer_services', view.services.size, labels);
   }
-  metrics.set('isthmus_gateway_pod_healthy', status.gateways.filter((g) => g.healthy).length);
-  if (status.saved.ageSeconds !== null) metrics.set('isthmus_state_age_seconds', status.saved.ageSeconds);
-  metrics.set('isthmus_kube_watch_staleness_seconds', status.kubernetes.staleSeconds, { kind: 'any' });
-  for (const table of Object.values(tables)) {
+  metrics.set('isthmus_writer', input.writer ? 1 : 0);
+  metrics.set('isthmus_gateway_pod_healthy', [...input.gatewayHealth.values()].filter((healthy) => healthy).length);
+  if (input.savedAgeSeconds !== null) metrics.set('isthmus_state_age_seconds', input.savedAgeSeconds);
+  for (const [kind, ms] of Object.entries(input.staleMs))
+    metrics.set('isthmus_kube_watch_staleness_seconds', ms / 1000, { kind });
+  for (const table of Object.values(input.tables)) {
     for (const { typeUrl, resources } of table.counts()) {
       metrics.set('isthmus_xds_resources', resources, { type: typeUrl.slice(typeUrl.lastIndexOf('.') + 1) });
     }

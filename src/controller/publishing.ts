@@ -84,9 +84,6 @@ export class Publishing {
   roundTrips(): ReadonlyMap<string, PeerRoundTrip> {
     return this.#rtt.known;
   }
-  isPublished(key: string): boolean {
-    return this.leading && this.#publisher.settled && this.exports.desired.has(`services/${key}`);
-  }
 
   local(
     cluster: LocalCluster,
@@ -101,6 +98,13 @@ export class Publishing {
     this.#setGateways(gateways, draining);
     this.#flush();
     if (this.#wantsToLead) this.#publisher.lead();
+  }
+
+  /** The gateways' health changed. */
+  gateways(pods: readonly GatewayPod[], draining: (pod: string) => boolean): void {
+    if (!this.#complete) return;
+    this.#setGateways(pods, draining);
+    this.#flush();
   }
 
   /** The members' gateways are what round trips are measured to. */

@@ -30,7 +30,7 @@ import { Engine } from './engine.ts';
 import { gauge } from './gauges.ts';
 import { Publishing } from './publishing.ts';
 import { Records } from './records.ts';
-import { tradedRoots } from './roots.ts';
+import { TradedRoots } from './roots.ts';
 import { Serving } from './serving.ts';
 import { packLocal, packSecrets, StateKeeper, unpackLocal, unpackSecrets } from './state.ts';
 import { buildStatus } from './status.ts';
@@ -74,6 +74,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   let certificates: GatewayCertificates | undefined;
   let serving: Serving | undefined;
   let opening = false;
+  let membershipSeen = false;
+  const traded = new TradedRoots();
 
   const planner = new Planner({
     self: config.member,
@@ -100,12 +102,14 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       state.touch('cluster');
     },
     onPlanned: (services) => {
-      cluster.report(services, planner.view, (key) => publishing.isPublished(key));
+      traded.update(services, planner.view);
+      cluster.report(services, planner.view, records.members.get(config.member));
       offerSecrets();
       void openToProxies();
     },
     onSeconds: (seconds) => metrics.observe('isthmus_translate_seconds', seconds),
-    nowMs: () => clock.monotonicMs(),
+    onPropagated: (seconds) => metrics.observe('isthmus_propagation_seconds', seconds),
+    clock,
   });
 
   const store = connectStore({
@@ -157,24 +161,21 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onChange: (change) => {
       if (change.policies || !engine.started) refuseUntranslatable();
       engine.markLocal(change);
-      publishing.local(
-        cluster.local,
-        change,
-        cluster.gatewayPods(),
-        (pod) => cluster.liveness.health.get(pod) === false,
-      );
+      publishing.local(cluster.local, change, cluster.gatewayPods(), isDead);
       state.touch('cluster');
     },
-    onGatewayHealth: (health) => engine.setGatewayHealth(new Map(health)),
+    onGatewayHealth: (health) => {
+      engine.setGatewayHealth(new Map(health));
+      publishing.gateways(cluster.gatewayPods(), isDead);
+    },
     onLead: (term) => {
       log('info', 'this replica writes', { term });
-      metrics.set('isthmus_writer', 1);
       publishing.lead();
       keeper.check();
     },
-    onLost: () => {
-      metrics.set('isthmus_writer', 0);
-      publishing.follow();
+    // With the API server dark nobody can take the lease: who wrote goes on, and is fenced by the store if another does begin.
+    onLost: (reason) => {
+      if (reason !== 'expired') publishing.follow();
     },
     onTokens: () => state.touch('tokens'),
   });
@@ -205,21 +206,26 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     },
   });
 
+  function isDead(pod: string): boolean {
+    return cluster.liveness.health.get(pod) === false;
+  }
+
+  const meshRoots = authority.roots.map(pemOf).join('');
+  let offered: readonly unknown[] = [];
   /** Gives the engine certificates and roots when one of them changed. */
   function offerSecrets(): void {
     const known = certificates ?? engine.secrets;
-    if (known === undefined) return;
-    const meshRoots = authority.roots.map(pemOf).join('');
-    const traded =
-      meshRoots +
-      tradedRoots(planner.view)
-        .map(pemOf)
-        .filter((pem) => !meshRoots.includes(pem))
-        .join('');
-    const next = { mesh: known.mesh, federation: known.federation, meshRoots, tradedRoots: traded };
-    if (JSON.stringify(next) === JSON.stringify(engine.secrets)) return;
-    engine.setSecrets(next);
-    state.touch('gateways');
+    const roots = traded.current(planner.view);
+    if (known === undefined || (offered[0] === known && offered[1] === roots)) return;
+    const more = roots.map(pemOf).filter((pem) => !meshRoots.includes(pem));
+    const { mesh, federation } = known;
+    const next = { mesh, federation, meshRoots, tradedRoots: meshRoots + more.join('') };
+    const same = JSON.stringify(next) === JSON.stringify(engine.secrets);
+    if (!same) {
+      engine.setSecrets(next);
+      state.touch('gateways');
+    }
+    offered = [certificates ?? next, roots];
   }
 
   function refuseUntranslatable(): void {
@@ -232,7 +238,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
 
   async function openToProxies(): Promise<void> {
     const waited = clock.monotonicMs() - startedMs >= firstSnapshotMs;
-    if (opening || !engine.started || !(records.known || waited)) return;
+    if (opening || !engine.started || !((records.known && engine.gatewaysKnown) || waited)) return;
     if (untranslatable(cluster.local.policies) !== undefined) return;
     opening = true;
     const next = new Serving({
@@ -240,9 +246,9 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       authority,
       engine,
       authenticate: (token) => cluster.tokens.review(token),
-      isGatewayPod: (pod) => cluster.isGateway(pod),
+      isGatewayPod: (pod) => engine.gatewaysKnown && cluster.isGateway(pod),
       local: () => cluster.local,
-      moreRoots: () => tradedRoots(planner.view),
+      moreRoots: () => traded.current(planner.view),
       onGatewayStreams: (streams) => cluster.gatewayStreams(streams),
       clock,
       rng,
@@ -277,7 +283,9 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       },
       saved: { ageSeconds: savedAge(), servingFromDisk: records.fromDisk },
       kubernetes: { staleSeconds: Math.max(0, ...Object.values(cluster.staleMs())) / 1000, pending: cluster.pending() },
-      gatewayHealth: engine.gatewayHealth,
+      gatewayHealth: new Map(
+        cluster.gatewayPods().map(({ name }) => [name, cluster.liveness.health.get(name) ?? false]),
+      ),
       roundTrips: publishing.roundTrips(),
       local: cluster.local,
       view: planner.view,
@@ -285,6 +293,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: serving?.proxies() ?? [],
       problems: [
         ...records.problems,
+        ...(records.members.get(config.member)?.problems ?? []),
         ...disk.problems(),
         ...(publishing.lastError === undefined ? [] : [publishing.lastError]),
       ],
@@ -308,7 +317,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     const input = {
       config,
       authority,
-      moreRoots: tradedRoots(view),
+      moreRoots: traded.current(view),
       local: cluster.local,
       view,
       plan,
@@ -319,15 +328,20 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   };
   const pendingKinds = (): string | undefined =>
     engine.started ? undefined : cluster.pending().join(', ') || 'first view';
+  const pendingRecords = (): string | undefined =>
+    records.known || serving !== undefined
+      ? undefined
+      : `no saved state, and the store is dark: ${store.status().reason}`;
+  /** Once known it stays done: what happens to the store must not take a controller away from its proxies. */
+  const pendingMembership = (): string | undefined => {
+    membershipSeen ||= records.members.has(config.member);
+    return membershipSeen ? undefined : `the store has no valid membership of ${config.member}`;
+  };
   const readiness = {
     tasks: new Map([
       ['kubernetes', pendingKinds],
-      ['records', () => (records.known || serving !== undefined ? undefined : 'neither the store nor a saved state')],
-      [
-        'membership',
-        () =>
-          records.members.has(config.member) ? undefined : `the store has no valid membership of ${config.member}`,
-      ],
+      ['records', pendingRecords],
+      ['membership', pendingMembership],
       ['certificates', () => (engine.secrets === undefined ? 'gateway certificates not issued yet' : undefined)],
       ['discovery', () => (serving?.listening === true ? undefined : 'not listening')],
     ]),
@@ -350,7 +364,17 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   }
   records.start();
   const timer = setInterval(() => {
-    gauge(metrics, status(), engine.tables);
+    gauge(metrics, {
+      self: config.member,
+      nowMs: clock.monotonicMs(),
+      writer: publishing.leading,
+      members: records.members,
+      roundTrips: publishing.roundTrips(),
+      gatewayHealth: engine.gatewayHealth,
+      savedAgeSeconds: savedAge(),
+      staleMs: cluster.staleMs(),
+      tables: engine.tables,
+    });
     void openToProxies();
   }, gaugesMs);
 
@@ -358,6 +382,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     status,
     close: async () => {
       clearInterval(timer);
+      engine.close();
       publishing.follow();
       await serving?.close(closeGraceMs);
       await cluster.close();

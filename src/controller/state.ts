@@ -18,6 +18,8 @@ export type Part = 'records' | 'cluster' | 'tokens' | 'gateways';
 export type Sources = Record<Part, () => Uint8Array | undefined>;
 
 const localFormat = 1;
+/** The pause after a save is at least so many times what it took. */
+const costRatio = 20;
 
 export const packLocal = (local: LocalCluster): Uint8Array => serialize({ format: localFormat, local });
 export const unpackLocal = (bytes: Uint8Array): LocalCluster | undefined => {
@@ -38,6 +40,7 @@ export class StateKeeper {
   #timer: Timer | undefined;
   #saving: Promise<void> = Promise.resolve();
   #savedAtMs: number | undefined;
+  #tookMs = 0;
   #closed = false;
 
   constructor(o: { disk: SavedState; sources: Sources; clock: Clock; log: Log; intervalMs: number }) {
@@ -57,7 +60,9 @@ export class StateKeeper {
   touch(part: Part): void {
     this.#dirty.add(part);
     if (this.#timer !== undefined || this.#closed) return;
-    this.#timer = this.#clock.after(this.#intervalMs, () => {
+    // However much there is to save, saving takes a small part of the time.
+    const waitMs = Math.max(this.#intervalMs, this.#tookMs * costRatio);
+    this.#timer = this.#clock.after(waitMs, () => {
       this.#timer = undefined;
       void this.flush();
     });
@@ -78,6 +83,7 @@ export class StateKeeper {
   async #write(): Promise<void> {
     const parts = [...this.#dirty];
     this.#dirty.clear();
+    const startedMs = this.#clock.monotonicMs();
     for (const part of parts) {
       try {
         const bytes = this.#sources[part]();
@@ -92,5 +98,6 @@ export class StateKeeper {
         });
       }
     }
+    this.#tookMs = this.#clock.monotonicMs() - startedMs;
   }
 }
