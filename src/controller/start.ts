@@ -225,7 +225,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       engine.setSecrets(next);
       state.touch('gateways');
     }
-    offered = [certificates ?? next, roots];
+    offered = [certificates ?? engine.secrets, roots];
   }
 
   function refuseUntranslatable(): void {

@@ -30,7 +30,7 @@ const conflictReasons: Readonly<Record<Conflict['field'], string>> = {
 };
 
 /** Problems that leave the export valid, but without a data path. */
-const servable: readonly string[] = ['service/headless', 'service/session-affinity'];
+const servable: readonly string[] = ['service/headless', 'service/session-affinity', 'record/not-granted'];
 
 export interface ExportState {
   readonly problem: ExportProblem | undefined;
