@@ -158,6 +158,8 @@ export interface ClusterHandle {
   isthmus(args: readonly string[], timeoutMs?: number): Promise<ExecResult>;
   /** HTTP to a port of a pod, from its own node, past every fault of the path. */
   http(namespace: string, pod: string, port: number, path: string): Promise<{ status: number; body: string }>;
+  /** What the admin interface of a gateway pod's Envoy (0, 1…) answers to a GET of `path`; rejects unless it is 200. */
+  envoy(pod: string, index: number, path: string): Promise<string>;
   /** The log of a process of a pod so far. */
   log(namespace: string, pod: string, process: string): Promise<string>;
 }

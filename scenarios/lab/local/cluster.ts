@@ -2,6 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { askAdmin } from '../../../src/gateway/envoy_admin.ts';
+import { checkedPaths } from '../../../src/gateway/envoy_process.ts';
 import type { ClusterHandle, ClusterSpec, ExecResult, Load, LoadSpec, PodInfo, WorkloadSpec } from '../lab.ts';
 import type { ClusterAddresses } from './addresses.ts';
 import { type ApiClient, type KubeObject, KubeStatusError } from './api-client.ts';
@@ -161,6 +163,15 @@ export class LocalCluster implements ClusterHandle {
   async http(namespace: string, pod: string, port: number, path: string): Promise<{ status: number; body: string }> {
     const live = this.parts.pods.find(namespace, pod);
     return await ask(live.node.portal, live.pod.state.address, port, path, { timeoutMs: 5_000 });
+  }
+
+  async envoy(pod: string, index: number, path: string): Promise<string> {
+    const { dir } = this.parts.pods.find(systemNamespace, pod).pod;
+    // A unix socket knows no network namespaces.
+    const { status, body } = await askAdmin(checkedPaths(join(dir, 'run'), index).adminPath, 'GET', path, 5_000);
+    if (status !== 200)
+      throw new Error(`envoy ${index} of ${pod} in ${this.name} answers ${status} to ${path}: ${body}`);
+    return body;
   }
 
   async log(namespace: string, pod: string, program: string): Promise<string> {
