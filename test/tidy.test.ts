@@ -83,11 +83,17 @@ describe('import direction', () => {
   });
 
   it('never imports tests or scenarios from the sources', () => {
-    expect(sources.filter((p) => importsOf(p).some((s) => s.includes('/test/') || s.includes('/scenarios/')))).toEqual([]);
+    expect(sources.filter((p) => importsOf(p).some((s) => s.includes('/test/') || s.includes('/scenarios/')))).toEqual(
+      [],
+    );
   });
 
   it('names every file it imports with its ending', () => {
-    const wrong = all.flatMap((p) => importsOf(p).filter((s) => s.startsWith('.') && !/\.(ts|json)$/.test(s)).map((s) => `${p}: ${s}`));
+    const wrong = all.flatMap((p) =>
+      importsOf(p)
+        .filter((s) => s.startsWith('.') && !/\.(ts|json)$/.test(s))
+        .map((s) => `${p}: ${s}`),
+    );
     expect(wrong).toEqual([]);
   });
 });
@@ -114,7 +120,10 @@ describe('pure rooms', () => {
       for (const pattern of banned) if (pattern.test(code)) wrong.push(`${path}: ${pattern.source}`);
       // node:net is allowed for its address parser alone.
       const net = /import \{([^}]*)\} from 'node:net'/.exec(code)?.[1];
-      if (net !== undefined && net.split(',').some((n) => !/^\s*(isIP|isIPv4|isIPv6|BlockList|SocketAddress)?\s*$/.test(n))) {
+      if (
+        net !== undefined &&
+        net.split(',').some((n) => !/^\s*(isIP|isIPv4|isIPv6|BlockList|SocketAddress)?\s*$/.test(n))
+      ) {
         wrong.push(`${path}: node:net beyond addresses`);
       }
     }
@@ -141,7 +150,9 @@ describe('files', () => {
 describe('docs', () => {
   it('name every configuration key', () => {
     const doc = read('docs/CONFIGURATION.md');
-    const missing = [...configKeys(), ...configKeys(gatewaySchema)].filter((k) => !doc.includes(`\`${k.path}\``) || !doc.includes(environmentName(k.path)));
+    const missing = [...configKeys(), ...configKeys(gatewaySchema)].filter(
+      (k) => !doc.includes(`\`${k.path}\``) || !doc.includes(environmentName(k.path)),
+    );
     expect(missing.map((k) => k.path)).toEqual([]);
     expect(configKeys().filter((k) => k.description === '')).toEqual([]);
   });
@@ -162,16 +173,23 @@ describe('docs', () => {
 });
 
 describe('the package', () => {
-  const manifest = JSON.parse(read('package.json')) as { version: string; dependencies: Record<string, string>; devDependencies: Record<string, string> };
+  const manifest = JSON.parse(read('package.json')) as {
+    version: string;
+    dependencies: Record<string, string>;
+    devDependencies: Record<string, string>;
+  };
   it('has one version', () => expect(manifest.version).toBe(version));
   it('pins every dependency and gives its reason', () => {
     const all = { ...manifest.dependencies, ...manifest.devDependencies };
     expect(Object.entries(all).filter(([, v]) => !/^\d/.test(v))).toEqual([]);
-    const reasons = readdirSync(join(root, 'docs/adr')).map((n) => read(`docs/adr/${n}`)).join('\n');
+    const reasons = readdirSync(join(root, 'docs/adr'))
+      .map((n) => read(`docs/adr/${n}`))
+      .join('\n');
     expect(Object.keys(all).filter((name) => !reasons.includes(`\`${name}\``))).toEqual([]);
   });
   it('records no download address', () => expect(read('package-lock.json')).not.toContain('"resolved"'));
   it('has executable scripts', () => {
-    for (const p of ['tools/node', 'tools/setup.sh', 'tools/test.sh', 'tools/gen.sh', '.ci/run']) expect(statSync(join(root, p)).mode & 0o111).toBeTruthy();
+    for (const p of ['tools/node', 'tools/setup.sh', 'tools/test.sh', 'tools/gen.sh', '.ci/run'])
+      expect(statSync(join(root, p)).mode & 0o111).toBeTruthy();
   });
 });
