@@ -120,10 +120,7 @@ describe('pure rooms', () => {
       for (const pattern of banned) if (pattern.test(code)) wrong.push(`${path}: ${pattern.source}`);
       // node:net is allowed for its address parser alone.
       const net = /import \{([^}]*)\} from 'node:net'/.exec(code)?.[1];
-      if (
-        net !== undefined &&
-        net.split(',').some((n) => !/^\s*(isIP|isIPv4|isIPv6|BlockList|SocketAddress)?\s*$/.test(n))
-      ) {
+      if (net?.split(',').some((n) => !/^\s*(isIP|isIPv4|isIPv6|BlockList|SocketAddress)?\s*$/.test(n))) {
         wrong.push(`${path}: node:net beyond addresses`);
       }
     }

@@ -73,7 +73,7 @@ export const planService = (
       candidates.push(candidate(member, record, self, policy));
     }
   }
-  const best = candidates.reduce<Level>((top, { level }) => (level > top ? level : top), levels.nothing);
+  const best = Math.max(levels.nothing, ...candidates.map(({ level }) => level));
   const tiers = new Map<string, Cell[]>();
   for (const { cell, level, tier } of candidates) {
     if (level < best) continue;
