@@ -18,8 +18,8 @@ export interface HarnessOptions {
   /** Namespaces that each member may export. */
   readonly namespaces?: readonly string[];
   readonly etcdMembers?: 1 | 3;
-  /** Objects alone: no controllers, no gateway pods. */
-  readonly bare?: boolean;
+  /** Controllers in each cluster; default 2. None: no gateway pods either. */
+  readonly replicas?: 0 | 1 | 2;
 }
 
 export interface EtcdFiles {
@@ -97,7 +97,7 @@ export class Harness {
   }
 
   async #setUp(options: HarnessOptions): Promise<void> {
-    const { namespaces = ['shop'] } = options;
+    const { namespaces = ['shop'], replicas = 2 } = options;
     const clusters = [...this.clusters.values()];
     const trust = join(this.dir, 'trust');
     const bundles = join(this.dir, 'bundles');
@@ -113,12 +113,10 @@ export class Harness {
         for (const name of namespaces) {
           await cluster.objects.namespace(name, { 'istio.io/dataplane-mode': 'ambient' });
         }
-        if (options.bare) return;
-        await cluster.gateways();
+        if (replicas > 0) await cluster.gateways();
       }),
     );
-    if (options.bare) return;
-    await Promise.all(clusters.map((cluster) => cluster.start(2)));
+    await Promise.all(clusters.map((cluster) => cluster.start(replicas)));
   }
 
   async stop(): Promise<void> {
