@@ -165,6 +165,8 @@ export class Outbound {
       inner?.session.destroy();
     };
     try {
+      // Somebody who has hung up while he waited must not cost a handshake: on a busy machine the line would never end.
+      if (call.app.destroyed) throw new Error('the application closed the connection');
       const address = `${route.host}:${route.port}`;
       const { clock, network } = this.#options;
       inner = await nest(outer.stream, address, { hop: 'destination', clock, credentials, accept: route.acceptInner });
