@@ -143,6 +143,7 @@ export class TypeSubscription {
   /** The next response of this type, or undefined when the client has all it wants. Call it only when it can be written. */
   next(part: Part): Push | undefined {
     this.advance();
+    if (this.#shared.length === 0 && this.#diverged.size === 0 && !this.#answerDue) return undefined;
     const push = (part === 'removals' ? undefined : this.#shared.shift()) ?? this.#collect(part);
     if (push === undefined) return undefined;
     this.#answerDue = false;
