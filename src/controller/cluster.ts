@@ -40,15 +40,9 @@ export interface GatewayPod {
   readonly locality: Locality;
 }
 
-const tokenAudience = 'istio-ca';
+export type ProblemOf = (key: string) => ExportProblem | undefined;
 
-/** The authority must have granted a namespace before other members take anything of it. */
-const notGranted = (key: string, own: MemberView | undefined): ExportProblem | undefined => {
-  const namespace = key.slice(0, key.indexOf('/'));
-  if (own === undefined || own.member.namespaces.includes(namespace)) return undefined;
-  const message = `the cluster set does not let ${own.member.name} export services of namespace ${namespace}`;
-  return { key, code: 'record/not-granted', message };
-};
+const tokenAudience = 'istio-ca';
 
 export class Cluster {
   readonly api: KubeApi;
@@ -152,13 +146,17 @@ export class Cluster {
     }
   }
 
-  /** Brings the conditions of these services' exports up to date. `own`: our membership and records, as the store has them. */
-  report(services: Iterable<string>, view: View, own: MemberView | undefined): void {
+  /**
+   * Brings the conditions of these services' exports up to date.
+   * @param problemOf - why an export cannot work
+   * @param own - our records, as the store has them
+   */
+  report(services: Iterable<string>, view: View, problemOf: ProblemOf, own: MemberView | undefined): void {
     for (const key of services) {
       if (!this.#discovery.exports.has(key)) this.#conditions.forget(key);
       else {
         const conflicts = view.services.get(key)?.conflicts ?? [];
-        const problem = this.local.problems.get(key) ?? notGranted(key, own);
+        const problem = problemOf(key);
         const published = own?.services.has(key) === true;
         this.#conditions.set(key, exportConditions({ problem, conflicts, published }));
       }

@@ -9,12 +9,14 @@ import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
 import type { Store } from '../core/store.ts';
 import { Exports } from '../federation/exports.ts';
-import type { LocalChange, LocalCluster } from '../federation/local.ts';
+import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { type PeerRoundTrip, RttProber } from '../probe/rtt.ts';
 import { Publisher, type PublisherEvent } from '../store/publisher.ts';
+import { grantsOf } from '../trust/grants.ts';
+import type { Member } from '../trust/membership.ts';
 import type { GatewayPod } from './cluster.ts';
 
 export interface PublishingOptions {
@@ -72,6 +74,15 @@ export class Publishing {
     );
   }
 
+  /** Why a service that should be exported is not, or will not be taken by the others. `own`: our membership. */
+  problemOf(service: LocalService | undefined, own: Member | undefined): ExportProblem | undefined {
+    if (service?.exported === undefined) return undefined;
+    const { key, namespace } = service;
+    const known = this.exports.problems.get(key);
+    if (known !== undefined || own === undefined || grantsOf(own).namespace(namespace)) return known;
+    const message = `the cluster set does not let ${own.name} export services of namespace ${namespace}`;
+    return { key, code: 'record/not-granted', message };
+  }
   get leading(): boolean {
     return this.#publisher.state === 'leading';
   }

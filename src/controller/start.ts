@@ -15,6 +15,7 @@ import type { Clock, Rng } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import type { StatusReport } from '../core/report.ts';
 import { Planner } from '../failover/planner.ts';
+import type { ExportProblem } from '../federation/local.ts';
 import { type HttpListener, healthRoute, json, listenHttp, type Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
@@ -29,6 +30,7 @@ import type { Credentials } from './credentials.ts';
 import { Engine } from './engine.ts';
 import { gauge } from './gauges.ts';
 import { Publishing } from './publishing.ts';
+import { readinessOf } from './readiness.ts';
 import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
 import { Serving } from './serving.ts';
@@ -74,7 +76,6 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   let certificates: GatewayCertificates | undefined;
   let serving: Serving | undefined;
   let opening = false;
-  let membershipSeen = false;
   const traded = new TradedRoots();
 
   const planner = new Planner({
@@ -103,7 +104,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     },
     onPlanned: (services) => {
       traded.update(services, planner.view);
-      cluster.report(services, planner.view, records.members.get(config.member));
+      cluster.report(services, planner.view, problemOf, records.members.get(config.member));
       offerSecrets();
       void openToProxies();
     },
@@ -206,6 +207,11 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     },
   });
 
+  function problemOf(key: string): ExportProblem | undefined {
+    const { problems, services } = cluster.local;
+    return problems.get(key) ?? publishing.problemOf(services.get(key), records.members.get(config.member)?.member);
+  }
+
   function isDead(pod: string): boolean {
     return cluster.liveness.health.get(pod) === false;
   }
@@ -288,6 +294,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       ),
       roundTrips: publishing.roundTrips(),
       local: cluster.local,
+      problemOf,
       view: planner.view,
       plan: planner.plan,
       proxies: serving?.proxies() ?? [],
@@ -326,26 +333,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     };
     return runTrace(request, input).then((report) => json(report));
   };
-  const pendingKinds = (): string | undefined =>
-    engine.started ? undefined : cluster.pending().join(', ') || 'first view';
-  const pendingRecords = (): string | undefined =>
-    records.known || serving !== undefined
-      ? undefined
-      : `no saved state, and the store is dark: ${store.status().reason}`;
-  /** Once known it stays done: what happens to the store must not take a controller away from its proxies. */
-  const pendingMembership = (): string | undefined => {
-    membershipSeen ||= records.members.has(config.member);
-    return membershipSeen ? undefined : `the store has no valid membership of ${config.member}`;
-  };
-  const readiness = {
-    tasks: new Map([
-      ['kubernetes', pendingKinds],
-      ['records', pendingRecords],
-      ['membership', pendingMembership],
-      ['certificates', () => (engine.secrets === undefined ? 'gateway certificates not issued yet' : undefined)],
-      ['discovery', () => (serving?.listening === true ? undefined : 'not listening')],
-    ]),
-  };
+  const listening = (): boolean => serving?.listening === true;
+  const readiness = readinessOf({ config, engine, cluster, records, store, listening });
   const listeners: HttpListener[] = await Promise.all([
     listenHttp(config.listen.adminAddress, admin),
     listenHttp(config.listen.healthAddress, healthRoute(readiness)),

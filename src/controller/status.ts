@@ -6,6 +6,7 @@ import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { LocalCluster } from '../federation/local.ts';
 import type { MemberView, ServiceView, View } from '../federation/view.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
+import type { ProblemOf } from './cluster.ts';
 
 export interface StatusInput {
   readonly identity: {
@@ -25,6 +26,7 @@ export interface StatusInput {
   /** As this replica measures them. */
   readonly roundTrips: ReadonlyMap<string, PeerRoundTrip>;
   readonly local: LocalCluster;
+  readonly problemOf: ProblemOf;
   readonly view: View;
   readonly plan: Plan;
   readonly proxies: readonly ProxyReport[];
@@ -88,7 +90,7 @@ const serviceReport = (service: ServiceView, input: StatusInput): ServiceReport 
   const endpoints = service.local?.endpoints ?? [];
   const ready = endpoints.filter((e) => e.ready).length;
   const tiers = input.plan.services.get(service.key)?.tiers ?? [];
-  const problem = input.local.problems.get(service.key);
+  const problem = input.problemOf(service.key);
   const tierOf = (member: string): number => {
     const at = tiers.findIndex((tier) => tier.some((cell) => cell.member === member));
     return at < 0 ? tiers.length : at;
