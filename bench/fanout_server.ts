@@ -41,6 +41,7 @@ const startOurs = async (serving: Issued, ca: string): Promise<Subject> => {
     mtlsListen: { host: '127.0.0.1', port: 0 },
     tls: { cert: serving.cert.toString(), key: serving.key.toString(), clientRoots: ca },
     gatewayIdentity: 'spiffe://cluster.local/ns/isthmus-system/sa/isthmus-gateway',
+    gatewayIssuers: () => [],
     authenticateToken: async (token) => ({
       namespace: 'shop',
       serviceAccount: 'checkout',

@@ -35,6 +35,8 @@ export interface ServingOptions {
 
 const random = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
 const timerMaxMs = 86_400_000;
+const renewRetryMs = 10_000;
+const countSoonMs = 500;
 const sharedZtunnel = { namespace: 'istio-system', serviceAccount: 'ztunnel' } as const;
 
 const listenOf = (address: string): { host: string; port: number } => {
@@ -46,7 +48,7 @@ export class Serving {
   readonly #o: ServingOptions;
   #server: DiscoveryServer | undefined;
   #renewal: Timer | undefined;
-  #counting = false;
+  #counting: { readonly dueMs: number; readonly timer: Timer } | undefined;
 
   constructor(options: ServingOptions) {
     this.#o = options;
@@ -64,6 +66,7 @@ export class Serving {
       mtlsListen: listenOf(config.listen.gatewayAddress),
       tls,
       gatewayIdentity: workloadId(config.trustDomain, config.namespace, config.gateway.serviceAccount),
+      gatewayIssuers: () => [this.#o.authority.certificate],
       authenticateToken: this.#o.authenticate,
       isGatewayPod: this.#o.isGatewayPod,
       tables: engine.tables,
@@ -73,10 +76,11 @@ export class Serving {
       rng,
       log,
       hooks: {
-        opened: (role) => this.#count(role),
-        closed: (role) => this.#count(role),
+        opened: () => this.#count(countSoonMs),
+        // The end of a gateway's stream is a sign of its death: at once.
+        closed: (role) => this.#count(role === 'gateway' ? 0 : countSoonMs),
         pushed: (_role, type) => metrics.add('isthmus_xds_pushes_total', { type: short(type) }),
-        acked: (role) => this.#count(role),
+        acked: () => this.#count(countSoonMs),
         rejected: (_role, type, node, resources) => {
           metrics.add('isthmus_xds_nacks_total', { type: short(type) }, resources.length);
           for (const r of resources)
@@ -98,11 +102,12 @@ export class Serving {
 
   async close(graceMs: number): Promise<void> {
     this.#renewal?.cancel();
+    this.#counting?.timer.cancel();
     await this.#server?.close(graceMs);
   }
 
   async #certificate(): Promise<ServerTls> {
-    const { config, authority, clock, log } = this.#o;
+    const { config, authority, clock } = this.#o;
     const serving = await issueServing(
       authority,
       {
@@ -114,12 +119,18 @@ export class Serving {
       random,
     );
     const inMs = Math.min(timerMaxMs, Math.max(1_000, ((serving.notAfterMs - clock.wallMs()) * 2) / 3));
-    this.#renewal = clock.after(inMs, () => {
-      this.#certificate()
-        .then((tls) => this.#server?.updateTls(tls))
-        .catch((error: unknown) => log('error', 'serving certificate not renewed', { error: error as Error }));
-    });
+    this.#renewal = clock.after(inMs, () => this.#renew());
     return { cert: serving.cert, key: serving.key, clientRoots: serving.roots };
+  }
+
+  #renew(): void {
+    const { clock, log } = this.#o;
+    this.#certificate()
+      .then((tls) => this.#server?.updateTls(tls))
+      .catch((error: unknown) => {
+        log('error', 'serving certificate not renewed', { error: error as Error });
+        this.#renewal = clock.after(renewRetryMs, () => this.#renew());
+      });
   }
 
   #certificates() {
@@ -151,24 +162,31 @@ export class Serving {
     this.#o.log('warn', 'call refused', { port, error });
   }
 
-  /** Streams change in bursts; counted once for each burst. */
-  #count(role: 'ztunnel' | 'gateway'): void {
-    if (this.#counting || (role === 'ztunnel' && this.#server === undefined)) return;
-    this.#counting = true;
-    setImmediate(() => {
-      this.#counting = false;
-      const proxies = this.#server?.proxies() ?? [];
-      const pods = new Map<string, number>();
-      const roles = { ztunnel: 0, gateway: 0 };
-      for (const { role: of, nodeId } of proxies) {
-        roles[of]++;
-        const pod = nodeId.split('~')[0]!;
-        if (of === 'gateway') pods.set(pod, (pods.get(pod) ?? 0) + 1);
-      }
-      for (const each of ['ztunnel', 'gateway'] as const)
-        this.#o.metrics.set('isthmus_xds_streams', roles[each], { role: each });
-      this.#o.onGatewayStreams(pods);
+  /** Streams change in bursts and the count looks at all of them: once for each burst, within `withinMs`. */
+  #count(withinMs: number): void {
+    const { clock } = this.#o;
+    const dueMs = clock.monotonicMs() + withinMs;
+    if (this.#counting !== undefined && this.#counting.dueMs <= dueMs) return;
+    this.#counting?.timer.cancel();
+    const timer = clock.after(withinMs, () => {
+      this.#counting = undefined;
+      this.#counted();
     });
+    this.#counting = { dueMs, timer };
+  }
+
+  #counted(): void {
+    const pods = new Map<string, number>();
+    const roles = { ztunnel: 0, gateway: 0 };
+    for (const { role, nodeId } of this.#server?.proxies() ?? []) {
+      roles[role]++;
+      const pod = nodeId.split('~')[0]!;
+      if (role === 'gateway') pods.set(pod, (pods.get(pod) ?? 0) + 1);
+    }
+    for (const each of ['ztunnel', 'gateway'] as const) {
+      this.#o.metrics.set('isthmus_xds_streams', roles[each], { role: each });
+    }
+    this.#o.onGatewayStreams(pods);
   }
 }
 

@@ -1,4 +1,5 @@
 /** What the discovery server needs from the wiring, and what it tells it. Types only. */
+import type { X509Certificate } from 'node:crypto';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
 import type { Aliases } from '../xds/aliases.ts';
@@ -64,6 +65,8 @@ export interface ServerOptions {
   readonly tls: ServerTls;
   /** The only identity that may use the mTLS port, as a URI: `spiffe://…`. */
   readonly gatewayIdentity: string;
+  /** The CAs that issue it: this cluster's own, never the roots, which other clusters may share. */
+  gatewayIssuers(): readonly X509Certificate[];
   /** Rejects with an IsthmusError: `auth/…`, or a retryable one when nobody can say now. */
   authenticateToken(token: string): Promise<TokenPeer>;
   /** Whether a pod of that name is one of this cluster's gateways; its nodes are `<pod>` or `<pod>~<suffix>`. */

@@ -71,17 +71,34 @@ export const tokenInterceptor = (
   interceptor(async (_call, metadata) => ({ kind: 'token', token: await review(bearer(metadata)) }), refused);
 
 /**
- * Callers with a certificate of exactly one name, the gateways' own. OpenSSL has verified the chain during the handshake;
- * the comparison is with the whole extension as text, so a second name of any kind makes it differ.
+ * Callers with a certificate of exactly one name, the gateways' own, from a CA of this very cluster. OpenSSL has verified the
+ * chain during the handshake, but up to the mesh's roots, which clusters may share: under those any other cluster's
+ * intermediate could issue our gateways' name and be handed their keys. So the signature must be one of `issuers`' own.
+ * The name is compared with the whole extension as text: a second name of any kind makes it differ.
  */
-export const gatewayInterceptor = (identity: string, refused: (error: unknown) => void): ServerInterceptor =>
+export const gatewayInterceptor = (
+  identity: string,
+  issuers: () => readonly X509Certificate[],
+  refused: (error: unknown) => void,
+): ServerInterceptor =>
   interceptor((call) => {
     const raw = call.getAuthContext().sslPeerCertificate?.raw;
-    const names = raw === undefined ? undefined : new X509Certificate(raw).subjectAltName;
-    if (names !== `URI:${identity}`) {
+    const leaf = raw === undefined ? undefined : new X509Certificate(raw);
+    const names = leaf?.subjectAltName;
+    if (leaf === undefined || names !== `URI:${identity}`) {
       throw new IsthmusError('auth/denied', `the client certificate is for ${names?.slice(0, 200) ?? 'nobody'}`, {
         hint: `this port is for ${identity} alone`,
       });
+    }
+    if (!issuers().some((issuer) => leaf.checkIssued(issuer) && leaf.verify(issuer.publicKey))) {
+      const by = leaf.issuer.replaceAll('\n', ', ').slice(0, 200);
+      throw new IsthmusError(
+        'auth/denied',
+        `the client certificate for ${identity} was issued by another CA, "${by}"`,
+        {
+          hint: "gateways take their certificate from this cluster's controller; one from an earlier CA is renewed by a restart of the gateway",
+        },
+      );
     }
     return { kind: 'gateway' };
   }, refused);

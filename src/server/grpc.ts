@@ -77,7 +77,7 @@ class Discovery implements DiscoveryServer {
     tokenServer.addService(certificateService, { createCertificate: this.#certificateHandler });
     const mtlsServer = new Server({
       ...channelOptions,
-      interceptors: [gatewayInterceptor(gatewayIdentity, refusedBy('mtls'))],
+      interceptors: [gatewayInterceptor(gatewayIdentity, () => this.#options.gatewayIssuers(), refusedBy('mtls'))],
     });
     mtlsServer.addService(discoveryService, this.#discoveryHandlers('gateway'));
     const token = await openListener({

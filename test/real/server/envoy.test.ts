@@ -1,5 +1,6 @@
 /** A real Envoy on the mTLS port: it gets what it asks for, in an order that breaks nothing, and refuses what is bad. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, get, type Server } from 'node:http';
@@ -98,6 +99,7 @@ const start = async (table: ResourceTable, port: number): Promise<DiscoveryServe
     mtlsListen: { host: '127.0.0.1', port },
     tls: { cert: serving.cert.toString(), key: serving.key.toString(), clientRoots: ca.cert.toString() },
     gatewayIdentity,
+    gatewayIssuers: () => [new X509Certificate(ca.cert)],
     authenticateToken: () => Promise.reject(new Error('not here')),
     tables: { ztunnel: new ResourceTable([types.address]), gateway: table },
     certificates: () => Promise.reject(new Error('not here')),

@@ -58,6 +58,7 @@ beforeEach(async () => {
     mtlsListen: { host: '127.0.0.1', port: 0 },
     tls: { cert: serving.cert, key: serving.key, clientRoots: serving.roots },
     gatewayIdentity,
+    gatewayIssuers: () => [],
     authenticateToken: async (token) => {
       if (token !== 'good') throw new IsthmusError('auth/unauthenticated', 'the token is refused');
       return { namespace: 'shop', serviceAccount: 'checkout', pod: { name: 'c', uid: 'u' }, node: 'n' };

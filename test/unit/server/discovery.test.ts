@@ -1,6 +1,13 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { afterEach, expect, test } from 'vitest';
+import type { Authority } from '../../../src/ca/authority.ts';
+import { issueServing } from '../../../src/ca/serving.ts';
+import { initTrust } from '../../../src/ca/trustfiles.ts';
 import { limits } from '../../../src/core/limits.ts';
 import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from '../../../src/gen/istio/ca/citadel_pb.ts';
 import { types } from '../../../src/xds/resource.ts';
@@ -10,6 +17,7 @@ import {
   deltaPath,
   eventually,
   gateway,
+  gatewayIdentity,
   ProxyClient,
   put,
   type Rig,
@@ -101,6 +109,40 @@ test('the mTLS port is for the one gateway identity, from the mesh roots', async
   expect(await nobody.status).toMatchObject({ code: status.UNAVAILABLE });
   // A token helps nobody here, and certificates are not to be had.
   expect(rig.events.some((event) => event.startsWith('opened'))).toBe(false);
+});
+
+const twoClusters = async (): Promise<readonly [Authority, Authority]> => {
+  const outDir = mkdtempSync(join(tmpdir(), 'isthmus-server-'));
+  try {
+    const input = { outDir, trustDomain: 'cluster.local', clusters: ['east', 'west'], nowMs: Date.now() };
+    const { clusters } = await initTrust(input, random);
+    return [clusters.get('east')!, clusters.get('west')!];
+  } finally {
+    rmSync(outDir, { recursive: true, force: true });
+  }
+};
+const random = (bytes: number): Uint8Array => randomBytes(bytes);
+
+test("another cluster's CA under the same root cannot make our gateways' certificate", async () => {
+  const [east, west] = await twoClusters();
+  const now = { ttlS: 3_600, nowMs: Date.now() };
+  const serving = await issueServing(east, { dns: ['controller'], ...now }, random);
+  const tls = { cert: serving.cert, key: serving.key, clientRoots: serving.roots };
+  rig = await startRig({ tls, gatewayIssuers: () => [east.certificate] });
+  const gatewayOf = async (authority: Authority): Promise<ProxyClient> => {
+    const own = await issueServing(authority, { dns: [], uris: [gatewayIdentity], ...now }, random);
+    expect(own.roots).toBe(serving.roots);
+    const creds = credentials.createSsl(Buffer.from(own.roots), Buffer.from(own.key), Buffer.from(own.cert));
+    const proxy = keep(new ProxyClient(rig.server.mtlsPort, creds));
+    proxy.ask({ typeUrl: types.cluster, node: { id: 'isthmus-gateway-0~0' } });
+    return proxy;
+  };
+  put(rig.tables.gateway, types.cluster, 'egress', '1');
+  expect(contents(await (await gatewayOf(east)).next())).toEqual({ egress: '1' });
+  const impostor = await gatewayOf(west);
+  expect(await impostor.status).toMatchObject({ code: status.PERMISSION_DENIED });
+  expect(impostor.responses).toEqual([]);
+  expect(rig.events).toContain('refused mtls auth/denied');
 });
 
 test('a node may only be itself and ask only for what is for its role', async () => {

@@ -1,4 +1,5 @@
 /** A discovery server on loopback with a throw-away PKI, and a client that speaks to it the way proxies do. */
+import { X509Certificate } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { Clock } from '../../../src/core/clock.ts';
@@ -58,6 +59,7 @@ export const startRig = async (overrides: Partial<ServerOptions> = {}): Promise<
     mtlsListen: { host: '127.0.0.1', port: 0 },
     tls: { cert: serving.cert.toString(), key: serving.key.toString(), clientRoots: ca.cert.toString() },
     gatewayIdentity,
+    gatewayIssuers: () => [new X509Certificate(ca.cert)],
     authenticateToken,
     isGatewayPod: (pod) => pod.startsWith('isthmus-gateway-'),
     tables,
