@@ -50,6 +50,11 @@ export const figuresOf = (
   const wanted = mode === 'gateway' && addedMs === 0 ? aim : {};
   const name = (what: string): string => figureName(fault, mode, addedMs, what);
   return [
+    shown(
+      name('tried'),
+      worst(({ sent }) => sent),
+      'calls',
+    ),
     figure(
       name('failed'),
       worst(({ failed }) => failed),

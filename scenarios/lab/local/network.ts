@@ -111,7 +111,8 @@ export class Network {
     ]);
     await Promise.all([
       ipBatch(namespace, ['link set lo up', `addr add ${address}/32 dev eth0`, 'link set eth0 up']),
-      ipBatch(nodeNamespace, [`link set ${link} up`, `route add ${address} dev ${link} scope link`]),
+      // Replaced: a namespace that was just removed, with this address before, takes its link with it a moment later.
+      ipBatch(nodeNamespace, [`link set ${link} up`, `route replace ${address} dev ${link} scope link`]),
     ]);
     const gateway = nodeAddress(index, node);
     await ipBatch(namespace, [`route add ${gateway} dev eth0 scope link`, `route add default via ${gateway} dev eth0`]);
