@@ -68,7 +68,7 @@ export const planService = (
   if (view.unsupported === undefined) {
     for (const [name, record] of view.remotes) {
       const member = members.get(name);
-      if (member === undefined || name === self.name || record.headless) continue;
+      if (member === undefined || name === self.name || record.headless || record.sessionAffinity) continue;
       if (port !== undefined && !record.ports.some((offered) => offered.port === port)) continue;
       candidates.push(candidate(member, record, self, policy));
     }

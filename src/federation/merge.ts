@@ -1,9 +1,13 @@
 /**
  * One service of the cluster set, merged from its exporters.
  *
- * Same namespace and name is the same service (MCS API, KEP-1645). Where exporters disagree the oldest export wins; members
+ * Same namespace and name is the same service (MCS API, KEP-1645). Where exporters' ports disagree the oldest export wins; members
  * that export at the same millisecond are ordered by name, so that every cluster finds the same winner. Ports are the union,
- * minus those that contradict an older export's.
+ * minus those that contradict an older export's. They are for people to read: when an export began is what its member says, so
+ * traffic to a service of ours follows our own ports, and each exporter gets what it has.
+ *
+ * For the same reason "the oldest wins" was passed over for what has no path across clusters (headless, session affinity): one
+ * member could take a service away from all. A member that has it takes no part; our own Service decides for us.
  *
  * A service that exists here and is not exported here takes nothing from others: exporting is how a cluster consents to share a
  * name, so no peer can lead one of our own names away. The mode is the reader's own too: it is about the path that starts here.
@@ -83,17 +87,24 @@ const mergePorts = (exporters: readonly Exporter[]): { ports: MergedPort[]; conf
   return { ports: ports.map(({ name, port, protocol }) => ({ name, port, protocol })), conflict };
 };
 
-const mergeFlag = (
+/** Who differs, in what rules out a path across clusters, from our own export; where we have none, from the oldest. */
+const flagConflict = (
   field: 'headless' | 'sessionAffinity',
   exporters: readonly Exporter[],
-): { value: boolean; conflict: Conflict | undefined } => {
-  const oldest = exporters[0];
-  if (oldest === undefined) return { value: false, conflict: undefined };
-  const losers = exporters.filter((exporter) => exporter[field] !== oldest[field]).map(({ member }) => member);
-  if (losers.length === 0) return { value: oldest[field], conflict: undefined };
-  const message = `${field} differs, the oldest export (${oldest.member}: ${oldest[field]}) wins over ${losers.join(', ')}`;
-  return { value: oldest[field], conflict: { field, winner: oldest.member, losers, message } };
+  self: string,
+): Conflict | undefined => {
+  const measure = exporters.find(({ member }) => member === self) ?? exporters[0];
+  if (measure === undefined) return undefined;
+  const value = measure[field];
+  const losers = exporters.filter((exporter) => exporter[field] !== value).map(({ member }) => member);
+  if (losers.length === 0) return undefined;
+  const message = `${field} differs, it is ${value} at ${measure.member} and ${!value} at ${losers.join(', ')}: members that have it take no part`;
+  return { field, winner: measure.member, losers, message };
 };
+
+/** Members whose export has a path across clusters. */
+const ableOf = (remotes: ReadonlyMap<string, ServiceRecord>): ReadonlyMap<string, ServiceRecord> =>
+  new Map([...remotes].filter(([, { headless, sessionAffinity }]) => !headless && !sessionAffinity));
 
 const unsupportedOf = (key: ServiceKey, headless: boolean, affinity: boolean): IsthmusError | undefined => {
   if (headless) {
@@ -134,18 +145,22 @@ export const mergeService = (
   const joined = local !== undefined && local.exported === undefined ? none : remotes;
   const exporters = exportersOf(self, local, joined);
   const { ports, conflict: portConflict } = mergePorts(exporters);
-  const headless = mergeFlag('headless', exporters);
-  const affinity = mergeFlag('sessionAffinity', exporters);
+  const able = ableOf(joined);
+  // Without a Service of ours it has no path only when nobody's has.
+  const deciding =
+    local === undefined ? (able.size > 0 ? undefined : exporters[0]) : exporters.find((e) => e.member === self);
+  const unsupported = unsupportedOf(key, deciding?.headless ?? false, deciding?.sessionAffinity ?? false);
+  const flags = (['headless', 'sessionAffinity'] as const).map((field) => flagConflict(field, exporters, self));
   return {
     key,
     namespace: name.value.namespace,
     name: name.value.name,
     hostname: serviceHostname(name.value.namespace, name.value.name, clusterDomain),
     local,
-    remotes: joined,
+    remotes: unsupported === undefined ? able : joined,
     ports: exporters.length === 0 && local !== undefined ? local.ports : ports,
     mode: local?.mode ?? exporters[0]?.mode ?? 'gateway',
-    unsupported: unsupportedOf(key, headless.value, affinity.value),
-    conflicts: [portConflict, headless.conflict, affinity.conflict].filter((conflict) => conflict !== undefined),
+    unsupported,
+    conflicts: [portConflict, ...flags].filter((conflict) => conflict !== undefined),
   };
 };

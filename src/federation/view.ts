@@ -35,7 +35,7 @@ export interface MergedPort {
   readonly protocol: string;
 }
 
-/** A disagreement between exporters, settled by the MCS rules (the oldest export wins); reported on the ServiceExport. */
+/** A disagreement between exporters; reported on the ServiceExport. Ports go by the MCS rules: the oldest export wins. */
 export interface Conflict {
   readonly field: 'ports' | 'sessionAffinity' | 'headless' | 'mode';
   readonly winner: string;
@@ -50,8 +50,9 @@ export interface ServiceView {
   readonly name: string;
   readonly hostname: string;
   readonly local: LocalService | undefined;
-  /** Exporting members other than this cluster, by name. */
+  /** Exporting members other than this cluster, by name; only those that can take part, unless `unsupported` is set. */
   readonly remotes: ReadonlyMap<string, ServiceRecord>;
+  /** The cluster set's, for conditions and status; traffic to a service that exists here follows `local.ports`. */
   readonly ports: readonly MergedPort[];
   readonly mode: 'gateway' | 'direct';
   /** Set when the service has no data path across clusters (headless, session affinity). */

@@ -6,7 +6,9 @@
  * tunnel that is already on its way. Only where a pod is ready for one service and not for another is it left out of the latter,
  * for a workload has one status.
  */
+
 import { create } from '@bufbuild/protobuf';
+import { carriesTcp } from '../../core/transport.ts';
 import type { LocalEndpoint, Locality, LocalPod, LocalService } from '../../federation/local.ts';
 import {
   LocalitySchema,
@@ -19,7 +21,6 @@ import {
 } from '../../gen/istio/workload/workload_pb.ts';
 import { membershipName, type ZtunnelConfig } from './inputs.ts';
 import { formatAddress, parseAddress } from './ip.ts';
-import { carriesTcp } from './ports.ts';
 import { orderedServices, portList, type Translated, workloadResource } from './resource.ts';
 
 /** A pod's place behind one service. */

@@ -1,9 +1,6 @@
 /** Which ports of a service ztunnel can carry: TCP, whatever runs on it. */
+import { carriesTcp } from '../../core/transport.ts';
 import type { LocalService } from '../../federation/local.ts';
-
-const notTcp = new Set(['UDP', 'SCTP']);
-
-export const carriesTcp = (protocol: string): boolean => !notTcp.has(protocol.toUpperCase());
 
 /**
  * Service port → target port. The target is the one on which all endpoints agree, else 0, which means that only the

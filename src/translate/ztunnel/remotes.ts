@@ -11,6 +11,7 @@
 import { create } from '@bufbuild/protobuf';
 import { limits } from '../../core/limits.ts';
 import { serviceHostname } from '../../core/names.ts';
+import { carriesTcp } from '../../core/transport.ts';
 import type { ServicePlan } from '../../failover/plan.ts';
 import type { MemberView, ServiceView, View } from '../../federation/view.ts';
 import type { ServiceRecord } from '../../gen/isthmus/v1/records_pb.ts';
@@ -26,7 +27,7 @@ import { gatewayHostname, memberNetwork, usableGateways } from './gateways.ts';
 import { parseAccount, remoteAccounts } from './identities.ts';
 import { egressPort, federationNetwork, hbonePort, membershipName, type ZtunnelConfig } from './inputs.ts';
 import { localityOf } from './pods.ts';
-import { carriesTcp, tcpPorts } from './ports.ts';
+import { tcpPorts } from './ports.ts';
 import { byName, orderedServices, portList, type Translated, workloadResource } from './resource.ts';
 
 /**

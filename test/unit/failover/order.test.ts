@@ -117,8 +117,9 @@ describe('the order of remote cells', () => {
   });
 
   it('has no cells for a service without a data path', () => {
-    const headless = plan({ a: { record: { exportedMs: 1n, headless: true } }, b: {} });
+    const headless = plan({ a: { record: { headless: true } }, b: { record: { sessionAffinity: true } } });
     expect([shape(headless), headless.usable]).toEqual(['', false]);
+    expect(shape(plan({ a: { record: { exportedMs: 0n, headless: true } }, b: {} }))).toBe('b=1');
   });
 });
 

@@ -60,15 +60,34 @@ describe('the merged service', () => {
     expect(view.conflicts).toEqual([]);
   });
 
-  it('says when the oldest export has no data path across clusters', () => {
-    const headless = merge(localService(), { 'us-west': someService({ exportedMs: 1n, headless: true }) });
+  it('leaves out a member whose export has no data path, and says so', () => {
+    for (const field of ['headless', 'sessionAffinity'] as const) {
+      const view = merge(localService(), {
+        'us-west': someService({ exportedMs: 0n, [field]: true }),
+        eu: someService(),
+      });
+      expect(view.unsupported).toBeUndefined();
+      expect([...view.remotes.keys()]).toEqual(['eu']);
+      expect(view.conflicts).toHaveLength(1);
+      expect(view.conflicts[0]).toMatchObject({ field, winner: 'us-east', losers: ['us-west'] });
+      expect(view.conflicts[0]!.message).toContain('us-east and true at us-west');
+    }
+  });
+
+  it('has no data path when our own Service has none, whoever exported first', () => {
+    const headless = merge(localService({ headless: true }), { 'us-west': someService({ exportedMs: 0n }) });
     expect(headless.unsupported?.code).toBe('service/headless');
-    expect(headless.conflicts[0]).toMatchObject({ field: 'headless', winner: 'us-west', losers: ['us-east'] });
-    const affinity = merge(localService({ sessionAffinity: true }), { 'us-west': someService({ exportedMs: 5_000n }) });
+    expect(headless.conflicts[0]).toMatchObject({ field: 'headless', winner: 'us-east', losers: ['us-west'] });
+    const affinity = merge(localService({ sessionAffinity: true }), { 'us-west': someService({ exportedMs: 0n }) });
     expect(affinity.unsupported?.code).toBe('service/session-affinity');
-    expect(
-      merge(localService(), { 'us-west': someService({ exportedMs: 5_000n, headless: true }) }).unsupported,
-    ).toBeUndefined();
+  });
+
+  it('without a Service of ours has no data path only when nobody has one', () => {
+    const headless = someService({ exportedMs: 0n, headless: true });
+    const some = merge(undefined, { 'us-west': headless, eu: someService() });
+    expect([some.unsupported, [...some.remotes.keys()]]).toEqual([undefined, ['eu']]);
+    const none = merge(undefined, { 'us-west': headless });
+    expect([none.unsupported?.code, [...none.remotes.keys()]]).toEqual(['service/headless', ['us-west']]);
   });
 
   it('leaves the mode to the cluster where the path starts', () => {
