@@ -43,6 +43,11 @@ export interface RttProberOptions {
   readonly timeoutMs?: number;
   /** Called when what would be published has changed for one or more members. */
   readonly changed: (members: ReadonlyMap<string, PeerRoundTrip>) => void;
+  /**
+   * What stands published of a member, whoever measured it: where hysteresis begins. Until the first quick rounds are over it
+   * is kept, for a process that starts measures its own start.
+   */
+  readonly published?: (member: string) => RoundTripClass | undefined;
   readonly connect?: Connect;
 }
 
@@ -153,11 +158,17 @@ export class RttProber {
     return { rttMs: median(took) };
   }
 
+  #class(name: string, peer: Peer, estimate: RoundTripEstimate | undefined): RoundTripClass | undefined {
+    const stands = this.#o.published?.(name);
+    if (stands !== undefined && peer.rounds < quickRounds) return stands;
+    return estimate === undefined ? undefined : roundTripClass(estimate, stands ?? peer.known?.published);
+  }
+
   #note(name: string, peer: Peer, rttMs: number | undefined): void {
     const before = peer.known;
     peer.reach = addReach(peer.reach, rttMs !== undefined);
     const estimate = rttMs === undefined ? before?.estimate : addRoundTrip(before?.estimate, rttMs);
-    const published = estimate === undefined ? undefined : roundTripClass(estimate, before?.published);
+    const published = this.#class(name, peer, estimate);
     peer.known = {
       reachable: peer.reach.reachable,
       estimate,
