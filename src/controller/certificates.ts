@@ -3,9 +3,10 @@
  * serve the same bytes. They are renewed by the writer at two thirds of their life.
  *
  * Each replica issuing its own was passed over: a gateway that moves from one replica to the other would get other certificates
- * for nothing.
+ * for nothing. Except at the very end: when nobody could renew them for most of their life (the API server is dark), each replica
+ * issues its own and keeps them to itself, for certificates that differ are better than none.
  */
-import { createHash, randomBytes, X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, randomBytes, X509Certificate } from 'node:crypto';
 import type { Authority } from '../ca/authority.ts';
 import { type FederationCa, issueFederationCertificate } from '../ca/federation.ts';
 import { issueLeaf } from '../ca/issue.ts';
@@ -33,11 +34,16 @@ export interface CertificateKeeperOptions {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly log: Log;
+  /** From the last good state. */
+  readonly saved: GatewayCertificates | undefined;
   readonly onCertificates: (certificates: GatewayCertificates) => void;
 }
 
 const secretName = 'isthmus-gateway-certs';
 const files = ['mesh.pem', 'mesh-key.pem', 'federation.pem', 'federation-key.pem'] as const;
+/** Shares of a certificate’s life: when the writer renews it, and when every replica helps itself. */
+const renewAt = 2 / 3;
+const lastResortAt = 5 / 6;
 const checkMs = 60_000;
 const retryMs = 1_000;
 const random = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
@@ -50,11 +56,13 @@ export class CertificateKeeper {
   readonly #o: CertificateKeeperOptions;
   readonly #watch: SecretWatch;
   #timer: Timer | undefined;
+  #served: GatewayCertificates | undefined;
   #busy = false;
   #closed = false;
 
   constructor(options: CertificateKeeperOptions) {
     this.#o = options;
+    this.#served = options.saved;
     const { api, clock, rng, log, config } = options;
     this.#watch = watchSecret({
       api,
@@ -63,11 +71,15 @@ export class CertificateKeeper {
       log,
       at: { namespace: config.namespace, name: secretName },
       onChange: (secret) => {
-        this.#serve(secret);
+        const found = secret === undefined ? undefined : read(secret);
+        if (found !== undefined) this.#serve(found, 'read');
+        else if (secret !== undefined)
+          log('error', 'the Secret of the gateway certificates is unusable', { secret: secretName });
         this.check();
       },
       onProblem: (error) => log('warn', 'gateway certificates cannot be read', { error }),
     });
+    this.#again(checkMs);
   }
 
   get synced(): boolean {
@@ -77,17 +89,17 @@ export class CertificateKeeper {
   /** Issues when this replica writes and the certificates are missing, old or by another CA. */
   check(): void {
     if (this.#busy || this.#closed) return;
-    this.#timer?.cancel();
-    this.#timer = this.#o.clock.after(checkMs, () => this.check());
-    if (!this.#o.isWriter() || !this.#watch.synced || !this.#due(this.#watch.current)) return;
+    this.#again(checkMs);
+    const due = this.#o.isWriter() && this.#watch.synced && this.#due(this.#watch.current);
+    const ending = this.#served !== undefined && this.#usedUp(this.#served) > lastResortAt;
+    if (!due && !ending) return;
     this.#busy = true;
-    this.#issue(this.#watch.current)
-      .catch((error: unknown) => {
-        this.#o.log('warn', 'gateway certificates not written', {
-          error: error instanceof Error ? error : String(error),
-        });
-        this.#timer?.cancel();
-        this.#timer = this.#o.clock.after(retryMs, () => this.check());
+    const renewed = due ? this.#issue(this.#watch.current) : Promise.reject(new Error('not the writer'));
+    renewed
+      .catch(async (error: unknown) => {
+        this.#o.log('warn', 'gateway certificates not written', { error: error as Error });
+        this.#again(ending ? checkMs : retryMs);
+        if (ending) this.#serve(await this.#make(), 'kept to this replica');
       })
       .finally(() => {
         this.#busy = false;
@@ -100,56 +112,88 @@ export class CertificateKeeper {
     this.#watch.close();
   }
 
-  #due(secret: Secret | undefined): boolean {
-    if (secret === undefined || files.some((f) => secret.data[f] === undefined)) return true;
-    if (secret.labels['isthmus.dev/issuers'] !== issuersOf(this.#o.authority(), this.#o.federationCa)) return true;
-    return ['mesh.pem', 'federation.pem'].some((file) => {
-      const certificate = new X509Certificate(Buffer.from(secret.data[file]!));
-      const from = certificate.validFromDate.getTime();
-      const until = certificate.validToDate.getTime();
-      return this.#o.clock.wallMs() > from + ((until - from) * 2) / 3;
-    });
+  #again(ms: number): void {
+    this.#timer?.cancel();
+    this.#timer = this.#o.clock.after(ms, () => this.check());
   }
 
-  async #issue(before: Secret | undefined): Promise<void> {
-    const { config, clock, api, federationCa } = this.#o;
+  #due(secret: Secret | undefined): boolean {
+    const { authority, federationCa } = this.#o;
+    const found = secret === undefined ? undefined : read(secret);
+    if (secret === undefined || found === undefined) return true;
+    if (secret.labels['isthmus.dev/issuers'] !== issuersOf(authority(), federationCa)) return true;
+    return this.#usedUp(found) > renewAt;
+  }
+
+  /** The larger share of their life that has passed, of the two certificates. */
+  #usedUp({ mesh, federation }: GatewayCertificates): number {
+    const now = this.#o.clock.wallMs();
+    return Math.max(
+      ...[mesh, federation].map(({ chain }) => {
+        const certificate = new X509Certificate(chain);
+        const from = certificate.validFromDate.getTime();
+        return (now - from) / (certificate.validToDate.getTime() - from);
+      }),
+    );
+  }
+
+  async #make(): Promise<GatewayCertificates> {
+    const { config, clock, federationCa } = this.#o;
     const authority = this.#o.authority();
     const ttlS = config.mesh.certificateTtlS;
     const nowMs = clock.wallMs();
     const pair = newP256();
     const identity = workloadId(config.trustDomain, config.namespace, config.gateway.serviceAccount);
-    const leaf = await issueLeaf(
-      authority,
-      { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs },
-      random,
-    );
+    const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs };
+    const leaf = await issueLeaf(authority, request, random);
     const input = { clusterset: config.clusterset, member: config.member, ttlS, nowMs };
     const federation = await issueFederationCertificate(federationCa, input, random);
+    return {
+      mesh: { chain: [leaf, ...authority.intermediates].map(pemOf).join(''), key: pair.keyPem },
+      federation: { chain: federation.cert, key: federation.key },
+    };
+  }
+
+  async #issue(before: Secret | undefined): Promise<void> {
+    const { config, api, federationCa } = this.#o;
+    const made = await this.#make();
     const text = (value: string): Uint8Array => new Uint8Array(Buffer.from(value));
-    const written = await writeSecret(
+    await writeSecret(
       api,
       { namespace: config.namespace, name: secretName },
       {
         data: {
-          'mesh.pem': text([leaf, ...authority.intermediates].map(pemOf).join('')),
-          'mesh-key.pem': text(pair.keyPem),
-          'federation.pem': text(federation.cert),
-          'federation-key.pem': text(federation.key),
+          'mesh.pem': text(made.mesh.chain),
+          'mesh-key.pem': text(made.mesh.key),
+          'federation.pem': text(made.federation.chain),
+          'federation-key.pem': text(made.federation.key),
         },
         replaces: before?.resourceVersion,
-        labels: { 'isthmus.dev/issuers': issuersOf(authority, federationCa) },
+        labels: { 'isthmus.dev/issuers': issuersOf(this.#o.authority(), federationCa) },
       },
     );
-    this.#o.log('info', 'gateway certificates issued', { until: new Date(federation.notAfterMs).toISOString() });
-    this.#serve(written);
+    this.#serve(made, 'issued');
   }
 
-  #serve(secret: Secret | undefined): void {
-    const at = (file: (typeof files)[number]): string => Buffer.from(secret?.data[file] ?? []).toString('utf8');
-    if (secret === undefined || files.some((f) => secret.data[f] === undefined)) return;
-    this.#o.onCertificates({
-      mesh: { chain: at('mesh.pem'), key: at('mesh-key.pem') },
-      federation: { chain: at('federation.pem'), key: at('federation-key.pem') },
-    });
+  #serve(found: GatewayCertificates, how: string): void {
+    const until = new X509Certificate(found.federation.chain).validToDate.toISOString();
+    this.#o.log('info', 'gateway certificates', { how, until });
+    this.#served = found;
+    this.#o.onCertificates(found);
   }
 }
+
+/** Undefined when something is missing or does not fit together: what was served before stays. */
+const read = (secret: Secret): GatewayCertificates | undefined => {
+  const at = (file: (typeof files)[number]): string => Buffer.from(secret.data[file] ?? []).toString('utf8');
+  const pair = (chain: string, key: string): CertificatePem | undefined => {
+    try {
+      return new X509Certificate(chain).checkPrivateKey(createPrivateKey(key)) ? { chain, key } : undefined;
+    } catch {
+      return undefined;
+    }
+  };
+  const mesh = pair(at('mesh.pem'), at('mesh-key.pem'));
+  const federation = pair(at('federation.pem'), at('federation-key.pem'));
+  return mesh === undefined || federation === undefined ? undefined : { mesh, federation };
+};

@@ -11,6 +11,7 @@ import type { Store } from '../core/store.ts';
 import { Exports } from '../federation/exports.ts';
 import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
+import type { VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { type PeerRoundTrip, RttProber } from '../probe/rtt.ts';
@@ -29,6 +30,8 @@ export interface PublishingOptions {
   readonly rng: Rng;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Our own vantage record as it stands; undefined: there is none. `known`: whether that can be told yet. */
+  readonly standing: () => { readonly known: boolean; readonly vantage: VantageRecord | undefined };
   /** A term was lost to another writer although the lease was ours. */
   readonly onFenced: () => void;
 }
@@ -45,6 +48,9 @@ export class Publishing {
   /** The local cluster is known: before that, leading would withdraw everything. */
   #complete = false;
   #wantsToLead = false;
+  /** What stands in the store is known: a leader withdraws what it does not itself want, the vantage too. */
+  #recordsKnown = false;
+  #members: ReadonlyMap<string, MemberView> = new Map();
   #peers = '';
   #gateways = '';
 
@@ -62,7 +68,19 @@ export class Publishing {
       epochFloor: options.epochFloor,
       onEvent: (event) => this.#told(event),
     });
-    this.#rtt = new RttProber({ clock, rng, changed: (known) => this.#setVantage(known) });
+    this.#rtt = new RttProber({
+      clock,
+      rng,
+      changed: () => {
+        this.#setVantage();
+        this.#flush();
+      },
+      // A class once published is left only when the measurements really leave it: a restart or a new writer changes nothing.
+      published: (member) => {
+        const peer = this.#standing(member);
+        return peer === undefined ? undefined : { rttMs: peer.rttMs, varMs: peer.rttVarMs };
+      },
+    });
     const sequence = BigInt(Math.floor(authority.notBeforeMs));
     const trust = { trustDomain: config.trustDomain, sequence, refreshHintS };
     this.#must(
@@ -108,7 +126,7 @@ export class Publishing {
     this.exports.update(cluster, { services, pods: change.pods });
     this.#setGateways(gateways, draining);
     this.#flush();
-    if (this.#wantsToLead) this.#publisher.lead();
+    if (first) this.#tryToLead();
   }
 
   /** The gateways' health changed. */
@@ -120,6 +138,10 @@ export class Publishing {
 
   /** The members' gateways are what round trips are measured to. */
   members(members: ReadonlyMap<string, MemberView>): void {
+    if (!this.#recordsKnown && this.#o.standing().known) {
+      this.#recordsKnown = true;
+      this.#tryToLead();
+    }
     const peers = new Map<string, { address: string; port: number }[]>();
     for (const [name, view] of members) {
       if (name === this.#o.config.member) continue;
@@ -130,6 +152,7 @@ export class Publishing {
           gateways.map((g) => ({ address: g.address, port: g.federationPort })),
         );
     }
+    this.#members = members;
     const shape = JSON.stringify([...peers]);
     if (shape === this.#peers) return;
     this.#peers = shape;
@@ -138,7 +161,7 @@ export class Publishing {
 
   lead(): void {
     this.#wantsToLead = true;
-    if (this.#complete) this.#publisher.lead();
+    this.#tryToLead();
   }
   follow(): void {
     this.#wantsToLead = false;
@@ -165,22 +188,29 @@ export class Publishing {
     this.#must('gateways', this.exports.setGateways(gateways, `${config.namespace}/${config.gateway.serviceAccount}`));
   }
 
-  #setVantage(known: ReadonlyMap<string, PeerRoundTrip>): void {
-    const peers = [...known].flatMap(([member, trip]) =>
-      trip.published === undefined
-        ? []
-        : [
-            {
-              $typeName: 'isthmus.v1.PeerVantage' as const,
-              member,
-              rttMs: trip.published.rttMs,
-              rttVarMs: trip.published.varMs,
-              reachable: trip.reachable,
-            },
-          ],
-    );
-    this.#must('vantage', this.exports.setVantage(peers));
+  #tryToLead(): void {
+    if (!this.#wantsToLead || !this.#complete || !this.#recordsKnown) return;
+    this.#setVantage();
     this.#flush();
+    this.#publisher.lead();
+  }
+
+  #standing(member: string): VantageRecord['peers'][number] | undefined {
+    return this.#o.standing().vantage?.peers.find((peer) => peer.member === member);
+  }
+
+  /** What was measured here; of members that were not yet, what the record says already. */
+  #setVantage(): void {
+    const peers = new Map<string, VantageRecord['peers'][number]>();
+    for (const peer of this.#o.standing().vantage?.peers ?? []) {
+      if (this.#members.has(peer.member)) peers.set(peer.member, peer);
+    }
+    for (const [member, { published, reachable }] of this.#rtt.known) {
+      if (published === undefined) continue;
+      const { rttMs, varMs: rttVarMs } = published;
+      peers.set(member, { $typeName: 'isthmus.v1.PeerVantage', member, rttMs, rttVarMs, reachable });
+    }
+    if (peers.size > 0) this.#must('vantage', this.exports.setVantage([...peers.values()]));
   }
 
   #flush(): void {
@@ -200,7 +230,9 @@ export class Publishing {
     else {
       metrics.add('isthmus_publish_total', { result: event.error.code });
       log('warn', event.kind === 'fenced' ? 'fenced by another writer' : 'records not written', { error: event.error });
-      if (event.kind === 'fenced') this.#o.onFenced();
+      if (event.kind !== 'fenced') return;
+      this.#wantsToLead = false;
+      this.#o.onFenced();
     }
   }
 }

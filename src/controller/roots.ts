@@ -9,6 +9,7 @@
 import { X509Certificate } from 'node:crypto';
 import type { ServiceKey } from '../core/names.ts';
 import type { View } from '../federation/view.ts';
+import { isFederated } from '../translate/ztunnel/remotes.ts';
 
 const none: readonly string[] = [];
 
@@ -23,7 +24,8 @@ export class TradedRoots {
   update(keys: Iterable<ServiceKey>, view: View): void {
     for (const key of keys) {
       const before = this.#partnersOf.get(key) ?? none;
-      const now = [...(view.services.get(key)?.remotes.keys() ?? none)];
+      const service = view.services.get(key);
+      const now = service !== undefined && isFederated(service) ? [...service.remotes.keys()] : none;
       if (before.length === now.length && before.every((name, i) => name === now[i])) continue;
       for (const name of now) this.#services.set(name, (this.#services.get(name) ?? 0) + 1);
       for (const name of before) {

@@ -55,14 +55,11 @@ export interface Controller {
   close(): Promise<void>;
 }
 
-/** Without a saved state and with the store dark: proxies are let in after this long, with the local cluster alone. */
-const firstSnapshotMs = 20_000;
 const gaugesMs = 1_000;
 const closeGraceMs = 2_000;
 
 export const startController = async (o: ControllerOptions): Promise<Controller> => {
   const { config, credentials, clock, rng, log, metrics } = o;
-  const startedMs = clock.monotonicMs();
   const authority = loadAuthority(config.mesh.cacertsDir, clock.wallMs());
   const federationCa = parseFederationCa(
     credentials.federation.certPem,
@@ -73,9 +70,12 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const [savedRecords, savedCluster, savedTokens, savedGateways] = await Promise.all(
     (['records', 'cluster', 'tokens', 'gateways'] as const).map((part) => disk.load(part)),
   );
+  const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
   let certificates: GatewayCertificates | undefined;
   let serving: Serving | undefined;
   let opening = false;
+  /** The API server's own view of the cluster has been seen in this run. */
+  let looked = false;
   const traded = new TradedRoots();
 
   const planner = new Planner({
@@ -148,6 +148,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     rng,
     log,
     metrics,
+    standing: () => ({ known: records.known, vantage: records.members.get(config.member)?.vantage }),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
     onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && publishing.lead()),
   });
@@ -160,7 +161,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     identity: `${config.replica}-${randomBytes(4).toString('hex')}`,
     savedTokens: savedTokens?.payload,
     onChange: (change) => {
-      if (change.policies || !engine.started) refuseUntranslatable();
+      if (change.policies || !looked) refuseUntranslatable();
+      looked = true;
       engine.markLocal(change);
       publishing.local(cluster.local, change, cluster.gatewayPods(), isDead);
       state.touch('cluster');
@@ -186,7 +188,9 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     log,
     intervalMs: config.state.saveIntervalMs,
     sources: {
-      records: () => (records.known ? Buffer.concat([...records.federation.save(records.times())]) : undefined),
+      // From disk it is there already, with its true age.
+      records: () =>
+        records.known && !records.fromDisk ? Buffer.concat([...records.federation.save(records.times())]) : undefined,
       cluster: () => (cluster.pending().length === 0 ? packLocal(cluster.local) : undefined),
       tokens: () => cluster.tokens.snapshot(),
       gateways: () => (engine.secrets === undefined ? undefined : packSecrets(engine.secrets)),
@@ -197,6 +201,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     api: cluster.api,
     authority: () => authority,
     federationCa,
+    saved: savedSecrets,
     isWriter: () => cluster.leading,
     clock,
     rng,
@@ -237,14 +242,17 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   function refuseUntranslatable(): void {
     const error = untranslatable(cluster.local.policies);
     if (error === undefined) return;
-    // At the start nothing is served yet; later, what is served stays: taking it away would end traffic, not protect it.
-    if (serving === undefined) o.onFatal(error);
-    else log('error', 'a policy cannot be translated and is not enforced', { error });
+    // Found at the start, also when the saved state is served meanwhile: refuse, and remember why for the next start. Found
+    // later, what is served stays: taking it away would end traffic, not protect it.
+    if (looked) log('error', 'a policy cannot be translated and is not enforced', { error });
+    else {
+      state.touch('cluster');
+      void state.flush().then(() => o.onFatal(error));
+    }
   }
 
   async function openToProxies(): Promise<void> {
-    const waited = clock.monotonicMs() - startedMs >= firstSnapshotMs;
-    if (opening || !engine.started || !((records.known && engine.gatewaysKnown) || waited)) return;
+    if (opening || !engine.started || !records.known || !engine.gatewaysKnown) return;
     if (untranslatable(cluster.local.policies) !== undefined) return;
     opening = true;
     const next = new Serving({
@@ -264,6 +272,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     try {
       await next.start();
       serving = next;
+      next.changed();
       log('info', 'proxies are served', { fromDisk: records.fromDisk });
     } catch (error) {
       if (!(error instanceof IsthmusError)) throw error;
@@ -307,7 +316,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     });
   };
   const savedAge = (): number | null => {
-    const own = state.ageSeconds();
+    const own = records.fromDisk ? null : state.ageSeconds();
     if (own !== null) return own;
     return savedRecords === undefined ? null : Math.max(0, (clock.wallMs() - savedRecords.savedWallMs) / 1000);
   };
@@ -344,7 +353,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   ]);
 
   if (savedRecords !== undefined) records.restore(savedRecords.payload);
-  if (savedGateways !== undefined) engine.setSecrets(unpackSecrets(savedGateways.payload));
+  if (savedSecrets !== undefined) engine.setSecrets(savedSecrets);
   const savedLocal = savedCluster === undefined ? undefined : unpackLocal(savedCluster.payload);
   if (savedLocal !== undefined && records.known) {
     cluster.restore(savedLocal);

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
 import { toolPath } from '../../scenarios/lab/tools.ts';
+import { boundToLife } from '../../src/gateway/orphans.ts';
 
 export interface ApiServerOptions {
   /** Default AlwaysAllow. */
@@ -144,7 +145,9 @@ export const startApiServer = async (options: ApiServerOptions = {}): Promise<Ap
 
   const run = async (command: string, args: string[], log: string): Promise<ChildProcess> => {
     const file = await open(log, 'a');
-    const child = spawn(command, args, { stdio: ['ignore', file.fd, file.fd] });
+    // A test runner that is killed runs no clean-up of its own.
+    const bound = boundToLife(command, args);
+    const child = spawn(bound.command, bound.args, { stdio: ['ignore', file.fd, file.fd] });
     child.once('error', () => {});
     await file.close();
     return child;

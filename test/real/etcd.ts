@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { toolPath } from '../../scenarios/lab/tools.ts';
+import { boundToLife } from '../../src/gateway/orphans.ts';
 import { realClock } from '../../src/ops/clock.ts';
 import { connectStore, type EtcdOptions, type EtcdStore, type EtcdTuning } from '../../src/store/etcd.ts';
 import { newTestCa, type TestCa } from './pki.ts';
@@ -165,7 +166,8 @@ const newProcess = ({ binary, dir, name, port, args }: Spec): EtcdProcess => {
     further = more;
     const out = openSync(log, 'a');
     const all = ['--name', name, '--data-dir', dataDir, '--listen-client-urls', url, '--advertise-client-urls', url];
-    const started = spawn(binary, [...all, ...args, ...further], { stdio: ['ignore', out, out], env: {} });
+    const bound = boundToLife(binary, [...all, ...args, ...further]);
+    const started = spawn(bound.command, bound.args, { stdio: ['ignore', out, out], env: {} });
     closeSync(out);
     child = started;
     running.add(started);

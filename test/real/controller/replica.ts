@@ -1,7 +1,9 @@
 /** One controller replica: `isthmus controller` as a child process on loopback ports of its own. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { get } from 'node:http';
 import type { StatusReport } from '../../../src/core/report.ts';
+import { boundToLife } from '../../../src/gateway/orphans.ts';
 import { freePorts } from '../etcd.ts';
 import { eventually } from '../kube/objects.ts';
 import { cleanEnvironment, program } from './isthmus.ts';
@@ -75,6 +77,9 @@ export class Replica {
   get pid(): number | undefined {
     return this.#child?.pid;
   }
+  get running(): boolean {
+    return this.#child !== undefined && running.has(this.#child);
+  }
 
   /** Starts the process. `set`: further settings from now on. */
   start(set?: readonly string[]): void {
@@ -98,7 +103,8 @@ export class Replica {
     this.lines.length = 0;
     this.#raw = '';
     const args = [...this.#flags(), program, 'controller', ...settings.flatMap((value) => ['--set', value])];
-    const child = spawn(process.execPath, args, { env: cleanEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] });
+    const bound = boundToLife(process.execPath, args);
+    const child = spawn(bound.command, bound.args, { env: cleanEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     running.add(child);
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', this.#take);
