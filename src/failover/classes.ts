@@ -42,7 +42,7 @@ const policyName = (policy: TrafficPolicy): string => {
   return set.length === 0 ? '' : `~${digest(JSON.stringify(set))}`;
 };
 
-export const classOf = (plan: ServicePlan, policy: TrafficPolicy | undefined): ServiceClass => {
+export const classOf = (plan: Pick<ServicePlan, 'tiers'>, policy: TrafficPolicy | undefined): ServiceClass => {
   const tiers = plan.tiers.map(coarse);
   const path = tiers
     .map((cells) => cells.map(({ member, weight }) => (weight === 1 ? member : `${member}*${weight}`)).join('+'))

@@ -8,11 +8,12 @@
  * Nobody is left out when that would leave nobody: a service that may still have an endpoint somewhere keeps its cells, and
  * the far gateway refuses at once when there is none.
  */
+import { carriesTcp } from '../core/transport.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { MemberView, ServiceView } from '../federation/view.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Member } from '../trust/membership.ts';
-import type { Cell, ServicePlan } from './plan.ts';
+import type { Cell, ServicePlan, Tiers } from './plan.ts';
 
 export interface OrderPolicy {
   /** Names of members or regions, preferred first. Those not named come after, by region. */
@@ -53,6 +54,10 @@ const candidate = (view: MemberView, record: ServiceRecord, self: Member, policy
   return { cell: { member: view.member.name, weight }, level, tier: tierOf(view.member, self, policy) };
 };
 
+/** Over TCP, for a tunnel carries nothing else. */
+const offers = ({ ports }: ServiceRecord, port: number): boolean =>
+  ports.some((offered) => offered.port === port && carriesTcp(offered.protocol));
+
 /**
  * The cells of one service, or of one of its ports: a member that does not have the port cannot serve it.
  * @param self - our own membership
@@ -69,7 +74,7 @@ export const planService = (
     for (const [name, record] of view.remotes) {
       const member = members.get(name);
       if (member === undefined || name === self.name || record.headless || record.sessionAffinity) continue;
-      if (port !== undefined && !record.ports.some((offered) => offered.port === port)) continue;
+      if (port !== undefined && !offers(record, port)) continue;
       candidates.push(candidate(member, record, self, policy));
     }
   }
@@ -83,6 +88,26 @@ export const planService = (
   }
   const sorted = [...tiers].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, cells]) => cells.sort(byMember));
   return { key: view.key, tiers: sorted, usable: best > levels.nothing };
+};
+
+/**
+ * The plan of a service and of those ports of it that not all exporters have: where such a port leads to a member without it,
+ * every call would be refused there first.
+ */
+export const planWithPorts = (
+  view: ServiceView,
+  self: Member,
+  members: ReadonlyMap<string, MemberView>,
+  policy: OrderPolicy,
+): ServicePlan => {
+  const plan = planService(view, self, members, policy);
+  const records = [...view.remotes.values()];
+  const ports = new Map<number, Tiers>();
+  for (const { port, protocol } of view.local?.ports ?? view.ports) {
+    if (!carriesTcp(protocol) || records.every((record) => offers(record, port))) continue;
+    ports.set(port, planService(view, self, members, policy, port).tiers);
+  }
+  return ports.size === 0 ? plan : { ...plan, ports };
 };
 
 const byMember = (a: Cell, b: Cell): number => (a.member < b.member ? -1 : 1);

@@ -11,13 +11,17 @@ export interface Cell {
   readonly weight: number;
 }
 
+export type Tiers = readonly (readonly Cell[])[];
+
 /**
  * The service's remote cells, best tier first. Members without ready capacity are left out, unless nobody has any: then
  * all exporters stay, so that a gateway never gets an empty set for a service that may still have an endpoint somewhere.
  */
 export interface ServicePlan {
   readonly key: ServiceKey;
-  readonly tiers: readonly (readonly Cell[])[];
+  readonly tiers: Tiers;
+  /** Ports that some exporter lacks, with the tiers of those that have them; no tier when nobody has. All others go by `tiers`. */
+  readonly ports?: ReadonlyMap<number, Tiers>;
   /** False when no exporter reports ready capacity: the CONNECT will be refused, at once. */
   readonly usable: boolean;
 }

@@ -10,7 +10,7 @@ import type { LocalCluster } from '../federation/local.ts';
 import { mergeService } from '../federation/merge.ts';
 import type { MemberView, ServiceView, View } from '../federation/view.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
-import { type OrderPolicy, planService } from './order.ts';
+import { type OrderPolicy, planWithPorts } from './order.ts';
 import type { Plan, ServicePlan } from './plan.ts';
 
 export interface PlannerOptions {
@@ -73,6 +73,6 @@ export class Planner {
     this.#services.set(key, service);
     const own = members.get(self)?.member;
     if (own === undefined || service.remotes.size === 0) this.#plans.delete(key);
-    else this.#plans.set(key, planService(service, own, members, policy));
+    else this.#plans.set(key, planWithPorts(service, own, members, policy));
   }
 }

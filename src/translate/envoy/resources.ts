@@ -3,7 +3,7 @@
  * for what changed (a service's endpoints, a class, one virtual host) and keep the rest.
  */
 import { classOf, type ServiceClass } from '../../failover/classes.ts';
-import type { ServicePlan } from '../../failover/plan.ts';
+import type { ServicePlan, Tiers } from '../../failover/plan.ts';
 import type { MemberView, ServiceView } from '../../federation/view.ts';
 import { classCluster } from './class_cluster.ts';
 import { classEndpoints } from './class_endpoints.ts';
@@ -11,19 +11,35 @@ import type { Encoded } from './encoded.ts';
 import type { GatewayInput, GatewaySettings, RoundTrip } from './input.ts';
 import { egressListener, federationListener, hboneListener } from './listeners.ts';
 import { localClusters, localEndpoints } from './local_service.ts';
-import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } from './routes.ts';
+import { type EncodedHost, egressHosts, egressPorts, egressRoutes, localHosts, localRoutes } from './routes.ts';
 import { memberSecret, ownSecrets } from './secrets.ts';
 import { type PeerTimers, timersFor, unmeasured } from './timers.ts';
 
+const noClasses: ReadonlyMap<number, ServiceClass> = new Map();
+
 /**
- * The class of a service that some other member serves; undefined when it has no path to other members. With a traffic
- * policy of its own a service gets a class of its own: its limits and its ejections are nobody else's.
+ * The class of each port that some other member serves; empty when the service has no path to other members. Ports share one,
+ * but for those that not all exporters have. With a traffic policy of its own a service gets classes of its own: its limits
+ * and its ejections are nobody else's.
  */
-export const gatewayClass = (service: ServiceView, plan: ServicePlan | undefined): ServiceClass | undefined => {
-  if (plan === undefined || service.unsupported !== undefined) return undefined;
-  if (!plan.tiers.some((tier) => tier.length > 0)) return undefined;
-  const shared = classOf(plan, service.local?.trafficPolicy);
-  return shared.policy === undefined ? shared : { ...shared, name: `${shared.name}@${service.key}` };
+export const gatewayClasses = (
+  service: ServiceView,
+  plan: ServicePlan | undefined,
+): ReadonlyMap<number, ServiceClass> => {
+  if (plan === undefined || service.unsupported !== undefined) return noClasses;
+  const classFor = (tiers: Tiers): ServiceClass | undefined => {
+    if (!tiers.some((tier) => tier.length > 0)) return undefined;
+    const shared = classOf({ tiers }, service.local?.trafficPolicy);
+    return shared.policy === undefined ? shared : { ...shared, name: `${shared.name}@${service.key}` };
+  };
+  const common = classFor(plan.tiers);
+  const classes = new Map<number, ServiceClass>();
+  for (const port of egressPorts(service)) {
+    const tiers = plan.ports?.get(port);
+    const entry = tiers === undefined ? common : classFor(tiers);
+    if (entry !== undefined) classes.set(port, entry);
+  }
+  return classes;
 };
 
 /** Whether other members may reach our own endpoints of this service. */
@@ -79,11 +95,9 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
   const inward: EncodedHost[] = [];
   const resources: Encoded[] = memberResources(input);
   for (const [key, service] of input.services) {
-    const serviceClass = gatewayClass(service, input.plan.services.get(key));
-    if (serviceClass !== undefined) {
-      classes.set(serviceClass.name, serviceClass);
-      outward.push(...egressHosts(service, serviceClass.name));
-    }
+    const byPort = gatewayClasses(service, input.plan.services.get(key));
+    for (const entry of byPort.values()) classes.set(entry.name, entry);
+    outward.push(...egressHosts(service, new Map([...byPort].map(([port, { name }]) => [port, name]))));
     if (isExported(service)) inward.push(...localHosts(service));
     resources.push(...localResources(service, input));
   }

@@ -105,13 +105,14 @@ export const egressHost = (hostname: string, port: number, className: string): E
   );
 
 /**
- * Ports of a service that callers here may use: our own Service's, where there is one. Others' ports may not add to it or take
+ * TCP ports of a service that callers here may use: our own Service's, where there is one. Others' ports may not add to it or take
  * from it.
  */
 export const egressPorts = ({ local, ports }: ServiceView): number[] => tunnelPorts(local?.ports ?? ports);
 
-export const egressHosts = (service: ServiceView, className: string): EncodedHost[] =>
-  egressPorts(service).map((port) => egressHost(service.hostname, port, className));
+/** `classes`: the name of each port's class. */
+export const egressHosts = (service: ServiceView, classes: ReadonlyMap<number, string>): EncodedHost[] =>
+  [...classes].map(([port, className]) => egressHost(service.hostname, port, className));
 
 /** The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. */
 export const localHosts = (service: ServiceView): EncodedHost[] =>

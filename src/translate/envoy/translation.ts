@@ -14,7 +14,14 @@ import type { ServiceKey } from '../../core/names.ts';
 import type { ServiceClass } from '../../failover/classes.ts';
 import type { Encoded, GatewayTypeUrl } from './encoded.ts';
 import type { GatewayInput } from './input.ts';
-import { classResources, classTimers, gatewayClass, isExported, localResources, memberResources } from './resources.ts';
+import {
+  classResources,
+  classTimers,
+  gatewayClasses,
+  isExported,
+  localResources,
+  memberResources,
+} from './resources.ts';
 import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } from './routes.ts';
 
 export interface GatewayDirty {
@@ -42,6 +49,10 @@ interface KnownClass {
   readonly warmAtMs: number;
 }
 
+/** By port. */
+type ClassNames = ReadonlyMap<number, string>;
+const noNames: ClassNames = new Map();
+
 /** After the health checks' timeout: for the resources to arrive, and for a slow machine. */
 const warmMarginMs = 300;
 
@@ -51,9 +62,9 @@ export class GatewayTranslation {
   readonly #owned = new Map<string, readonly Encoded[]>();
   readonly #outward = new Map<ServiceKey, readonly EncodedHost[]>();
   readonly #inward = new Map<ServiceKey, readonly EncodedHost[]>();
-  /** Where each service's routes lead, and where they should. */
-  readonly #routed = new Map<ServiceKey, string>();
-  readonly #wanted = new Map<ServiceKey, string>();
+  /** To which class each service's routes lead, port by port, and to which they should. */
+  readonly #routed = new Map<ServiceKey, ClassNames>();
+  readonly #wanted = new Map<ServiceKey, ClassNames>();
   readonly #classes = new Map<string, KnownClass>();
   /** Services whose class is not warm yet. */
   readonly #moving = new Set<ServiceKey>();
@@ -102,8 +113,16 @@ export class GatewayTranslation {
   }
 
   #wakeAtMs(): number | undefined {
-    const times = [...this.#moving].map((key) => this.#classes.get(this.#wanted.get(key)!)!.warmAtMs);
-    return times.length === 0 ? undefined : Math.min(...times);
+    let wakeAtMs: number | undefined;
+    for (const key of this.#moving) {
+      const routed = this.#routed.get(key);
+      for (const [port, name] of this.#wanted.get(key) ?? noNames) {
+        if (routed?.get(port) === name) continue;
+        const { warmAtMs } = this.#classes.get(name)!;
+        if (wakeAtMs === undefined || warmAtMs < wakeAtMs) wakeAtMs = warmAtMs;
+      }
+    }
+    return wakeAtMs;
   }
 
   #membersChanged(input: GatewayInput): boolean {
@@ -127,10 +146,13 @@ export class GatewayTranslation {
       key,
       input.local.services.get(key)?.endpoints.flatMap((e) => (e.pod === undefined ? [] : [e.pod])) ?? [],
     );
-    const serviceClass = service === undefined ? undefined : gatewayClass(service, input.plan.services.get(key));
-    if (serviceClass !== undefined) this.#know(serviceClass, input, bornMs);
-    const className = this.#move(key, serviceClass?.name, nowMs);
-    const outward = service === undefined || className === undefined ? [] : egressHosts(service, className);
+    const wanted = new Map<number, string>();
+    for (const [port, entry] of service === undefined ? [] : gatewayClasses(service, input.plan.services.get(key))) {
+      this.#know(entry, input, bornMs);
+      wanted.set(port, entry.name);
+    }
+    const routed = this.#move(key, wanted, nowMs);
+    const outward = service === undefined ? [] : egressHosts(service, routed);
     const inward = service !== undefined && isExported(service) ? localHosts(service) : [];
     this.#replace(key, service === undefined ? [] : localResources(service, input), changed, removed);
     const outwardChanged = replaceHosts(this.#outward, key, outward);
@@ -162,21 +184,25 @@ export class GatewayTranslation {
     this.#classes.set(entry.name, { entry, users: new Set(), warmAtMs: bornMs + warmMs });
   }
 
-  /** Takes note of the class that the service should use; the one its routes use now. */
-  #move(key: ServiceKey, to: string | undefined, nowMs: number): string | undefined {
-    const from = this.#routed.get(key);
-    const cold = to !== undefined && this.#classes.get(to)!.warmAtMs > nowMs;
-    // Without a class so far there is nothing to wait with: the first calls are better refused for milliseconds.
-    const next = cold && from !== undefined ? from : to;
-    for (const name of [from, this.#wanted.get(key)])
-      if (name !== undefined) this.#classes.get(name)?.users.delete(key);
-    for (const name of [next, to]) if (name !== undefined) this.#classes.get(name)?.users.add(key);
-    if (to === undefined) this.#wanted.delete(key);
-    else this.#wanted.set(key, to);
-    if (next === undefined) this.#routed.delete(key);
-    else this.#routed.set(key, next);
-    if (next === to) this.#moving.delete(key);
-    else this.#moving.add(key);
+  /** Takes note of the classes that the service's ports should use; those that its routes use now. */
+  #move(key: ServiceKey, to: ClassNames, nowMs: number): ClassNames {
+    const from = this.#routed.get(key) ?? noNames;
+    const next = new Map<number, string>();
+    let waits = false;
+    for (const [port, name] of to) {
+      const before = from.get(port);
+      // Without a class so far there is nothing to wait with: the first calls are better refused for milliseconds.
+      const stays = before !== undefined && before !== name && this.#classes.get(name)!.warmAtMs > nowMs;
+      next.set(port, stays ? before : name);
+      waits ||= stays;
+    }
+    for (const names of [from, this.#wanted.get(key) ?? noNames])
+      for (const name of names.values()) this.#classes.get(name)?.users.delete(key);
+    for (const names of [next, to]) for (const name of names.values()) this.#classes.get(name)?.users.add(key);
+    note(this.#wanted, key, to);
+    note(this.#routed, key, next);
+    if (waits) this.#moving.add(key);
+    else this.#moving.delete(key);
     return next;
   }
 
@@ -210,6 +236,11 @@ export class GatewayTranslation {
     else this.#owned.delete(owner);
   }
 }
+
+const note = (of: Map<ServiceKey, ClassNames>, key: ServiceKey, names: ClassNames): void => {
+  if (names.size > 0) of.set(key, names);
+  else of.delete(key);
+};
 
 const replaceHosts = (
   hosts: Map<ServiceKey, readonly EncodedHost[]>,

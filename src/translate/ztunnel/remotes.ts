@@ -63,9 +63,11 @@ const sharedPorts = (service: ServiceView, records: readonly ServiceRecord[]): [
 const firstAccount = (service: ServiceView, members: readonly string[], view: View): string =>
   parseAccount(remoteAccounts(service, members, view)[0] ?? '')?.name ?? 'default';
 
+/** `offering`: those whose ports count. The local gateway finds for each port who has it, whoever serves the others. */
 const common = (
   service: ServiceView,
   members: readonly string[],
+  offering: readonly ServiceRecord[],
   view: View,
   config: ZtunnelConfig,
 ): Partial<Omit<Workload, '$typeName' | '$unknown'>> => {
@@ -82,7 +84,7 @@ const common = (
     capacity: weight(records.reduce((sum, record) => sum + readyCapacity(record), 0)),
     services: orderedServices(
       new Map([
-        [membershipName(service.namespace, service.name, config), portList(sharedPorts(service, records))] as const,
+        [membershipName(service.namespace, service.name, config), portList(sharedPorts(service, offering))] as const,
       ]),
     ),
   };
@@ -103,7 +105,7 @@ const throughLocalGateway = (
   const egress = serviceHostname(config.namespace, config.gatewayService, config.clusterDomain);
   const target = `${service.namespace}/${serviceHostname(service.namespace, service.name, config.clusterDomain)}`;
   const workload = create(WorkloadSchema, {
-    ...common(service, servingMembers(service, plan), view, config),
+    ...common(service, servingMembers(service, plan), [...service.remotes.values()], view, config),
     uid: `${federationNetwork}/SplitHorizonWorkload/${config.namespace}/${config.gatewayService}/${egress}/${target}`,
     name: `${federationNetwork}-${service.name}`,
     network: federationNetwork,
@@ -124,7 +126,7 @@ const throughRemoteGateway = (
   const network = memberNetwork(member.member, config);
   const target = `${service.namespace}/${serviceHostname(service.namespace, service.name, config.clusterDomain)}`;
   const workload = create(WorkloadSchema, {
-    ...common(service, [name], view, config),
+    ...common(service, [name], [service.remotes.get(name)!], view, config),
     uid: `${network}/SplitHorizonWorkload/${config.namespace}/${name}/${host}/${target}`,
     name: `${name}-${service.name}`,
     network,

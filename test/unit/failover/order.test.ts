@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ClassTable, classOf } from '../../../src/failover/classes.ts';
-import { planService } from '../../../src/failover/order.ts';
+import { planService, planWithPorts } from '../../../src/failover/order.ts';
 import type { ServicePlan } from '../../../src/failover/plan.ts';
 import { mergeService } from '../../../src/federation/merge.ts';
 import type { MemberView } from '../../../src/federation/view.ts';
@@ -114,6 +114,38 @@ describe('the order of remote cells', () => {
     expect(shape(plan({ a: {}, b: { record: grpc } }, [], 9090))).toBe('b=1');
     expect(shape(plan({ a: {}, b: { record: grpc } }, [], 80))).toBe('a=1');
     expect(shape(plan({ a: {}, b: { record: grpc } }))).toBe('a=1 > b=1');
+  });
+
+  it('has a plan of its own for a port that not all exporters have', () => {
+    const tcp = (name: string, port: number, protocol = 'TCP') => ({
+      $typeName: 'isthmus.v1.ServicePort' as const,
+      name,
+      port,
+      protocol,
+    });
+    const { members, remotes } = setup({
+      a: { record: { ports: [tcp('http', 80), tcp('dns', 53, 'UDP')] } },
+      b: { record: { ports: [tcp('http', 80), tcp('dns', 53)] } },
+      c: { ready: 0, record: { ports: [tcp('grpc', 9090)] } },
+    });
+    const own = localService({
+      ports: [80, 53, 9090, 5000].map((port) => ({ name: `p${port}`, port, protocol: 'TCP' })),
+    });
+    const planned = (from: typeof remotes) => {
+      const view = mergeService('shop/checkout', own, from, { self: self.name, clusterDomain: 'cluster.local' })!;
+      return planWithPorts(view, self, members, { order: [] });
+    };
+    const some = planned(remotes);
+    expect(shape(some)).toBe('a=1 > b=1');
+    const ports = [...some.ports!].map(([port, tiers]) => `${port}: ${shape({ ...some, tiers })}`);
+    expect(ports).toEqual(['80: a=1 > b=1', '53: b=1', '9090: c=1', '5000: ']);
+  });
+
+  it('has one plan for all ports when all exporters have them', () => {
+    const { members, remotes } = setup({ a: {}, b: {} });
+    const context = { self: self.name, clusterDomain: 'cluster.local' };
+    const view = mergeService('shop/checkout', localService(), remotes, context)!;
+    expect(planWithPorts(view, self, members, { order: [] }).ports).toBeUndefined();
   });
 
   it('has no cells for a service without a data path', () => {

@@ -82,6 +82,8 @@ export interface ServiceSpec {
   readonly pods?: readonly PodSpec[];
   /** Tiers of other members, a name or a name with a weight. */
   readonly tiers?: readonly (readonly (string | Cell)[])[];
+  /** Tiers of ports that not all members have. */
+  readonly portTiers?: Readonly<Record<number, readonly (readonly string[])[]>>;
   readonly trafficPolicy?: Partial<TrafficPolicy>;
   readonly exported?: boolean;
 }
@@ -141,12 +143,16 @@ const serviceView = (spec: ServiceSpec): ServiceView => {
   };
 };
 
-const planOf = (spec: ServiceSpec): ServicePlan => ({
-  key: spec.key,
-  tiers: (spec.tiers ?? []).map((tier) =>
-    tier.map((cell) => (typeof cell === 'string' ? { member: cell, weight: 1 } : cell)),
-  ),
+const tiersOf = (tiers: ServiceSpec['tiers'] = []): ServicePlan['tiers'] =>
+  tiers.map((tier) => tier.map((cell) => (typeof cell === 'string' ? { member: cell, weight: 1 } : cell)));
+
+const planOf = ({ key, tiers, portTiers }: ServiceSpec): ServicePlan => ({
+  key,
+  tiers: tiersOf(tiers),
   usable: true,
+  ...(portTiers === undefined
+    ? {}
+    : { ports: new Map(Object.entries(portTiers).map(([port, of]) => [Number(port), tiersOf(of)])) }),
 });
 
 export interface WorldSpec extends Partial<Omit<GatewayInput, 'members' | 'services' | 'plan' | 'local'>> {

@@ -187,3 +187,50 @@ describe('a route that changes its class', () => {
     follower.hasAll(gone);
   });
 });
+
+describe('a port that not all members have', () => {
+  const west = [['us-west']];
+  const both = [['us-west'], ['eu-central']];
+  const cart = (over: Partial<ServiceSpec>): GatewayInput =>
+    input(changedTo('shop/cart', { ports: [80, 81], ...over }));
+
+  it('leads to the class of those that have it, the others to their own', () => {
+    const follower = new Follower();
+    const of = cart({ portTiers: { 81: [['eu-central']] } });
+    follower.take(new GatewayTranslation().rebuild(of));
+    follower.hasAll(of);
+    expect(follower.classOf('cart.shop.svc.cluster.local:80')).toBe('us-west>eu-central');
+    expect(follower.classOf('cart.shop.svc.cluster.local:81')).toBe('eu-central');
+  });
+
+  it('has no route when nobody has it', () => {
+    const follower = new Follower();
+    const of = cart({ portTiers: { 81: [] } });
+    follower.take(new GatewayTranslation().rebuild(of));
+    follower.hasAll(of);
+    expect(follower.classOf('cart.shop.svc.cluster.local:80')).toBe('us-west>eu-central');
+    expect(follower.classOf('cart.shop.svc.cluster.local:81')).toBeUndefined();
+  });
+
+  it('moves by itself, when its own class is warm, and leaves nothing behind', () => {
+    const translation = new GatewayTranslation();
+    const follower = new Follower();
+    const step = (of: GatewayInput, nowMs: number, which = dirty('shop/cart')): GatewayDelta => {
+      const delta = translation.update(of, which, nowMs);
+      follower.take(delta);
+      return delta;
+    };
+    follower.take(translation.rebuild(cart({ tiers: both }), 0));
+    const split = cart({ tiers: both, portTiers: { 81: west } });
+    const { wakeAtMs } = step(split, 100_000);
+    expect(wakeAtMs).toBeGreaterThan(100_000);
+    expect(follower.classOf('cart.shop.svc.cluster.local:81')).toBe('us-west>eu-central');
+    expect(step(split, wakeAtMs!, nothing).wakeAtMs).toBeUndefined();
+    expect(follower.classOf('cart.shop.svc.cluster.local:80')).toBe('us-west>eu-central');
+    expect(follower.classOf('cart.shop.svc.cluster.local:81')).toBe('us-west');
+    follower.hasAll(split);
+    step(cart({ tiers: both }), 200_000);
+    expect(follower.classOf('cart.shop.svc.cluster.local:81')).toBe('us-west>eu-central');
+    follower.hasAll(cart({ tiers: both }));
+  });
+});
