@@ -2,7 +2,8 @@
  * What is known of the local gateway pods, and which of them count as healthy. Pure: times are arguments.
  *
  * Two signals are wanted for a death, because a wrong verdict moves all traffic of a cluster: new connections to the egress
- * port fail, the runner's health is silent, the Envoys' discovery streams ended. One is enough where it cannot be mistaken:
+ * port fail, the runner's health is silent, the Envoys' discovery streams ended just now. That they are gone means nothing later:
+ * streams age out, and move to the other replica. One signal is enough where it cannot be mistaken:
  * the runner itself says that it is unready (a planned end), or connections have failed for a whole second. Coming back
  * takes several good rounds in a row. The last healthy pod stays, however bad it looks: no gateway is certain failure.
  */
@@ -10,6 +11,8 @@
 export const livenessTimes = {
   /** Failed connections alone are enough after this. */
   connectAloneMs: 1_000,
+  /** The end of the discovery streams counts for so long: several rounds of the other signals. */
+  streamsEndedMs: 1_000,
   goodRoundsToReturn: 5,
 } as const;
 
@@ -20,6 +23,7 @@ interface PodState {
   connectBadSinceMs: number;
   runner: Signal | 'unready';
   streams: Signal;
+  streamsEndedMs: number;
   alive: boolean;
   diedMs: number;
   goodRounds: number;
@@ -38,6 +42,7 @@ const fresh = (): PodState => ({
   connectBadSinceMs: 0,
   runner: 'unknown',
   streams: 'unknown',
+  streamsEndedMs: 0,
   alive: true,
   diedMs: 0,
   goodRounds: 0,
@@ -50,7 +55,9 @@ const reasonToDie = (pod: PodState, nowMs: number): string | undefined => {
   const bad = [
     pod.connect === 'bad' ? 'connections fail' : undefined,
     pod.runner === 'bad' ? 'the runner is silent' : undefined,
-    pod.streams === 'bad' ? 'discovery streams ended' : undefined,
+    pod.streams === 'bad' && nowMs - pod.streamsEndedMs <= livenessTimes.streamsEndedMs
+      ? 'discovery streams ended'
+      : undefined,
   ].filter((reason) => reason !== undefined);
   if (bad.length >= 2) return bad.join(', ');
   const alone = pod.connect === 'bad' && nowMs - pod.connectBadSinceMs >= livenessTimes.connectAloneMs;
@@ -111,7 +118,10 @@ export class LivenessState {
   streams(name: string, open: number, nowMs: number): HealthChange[] {
     return this.#signal(name, nowMs, (pod) => {
       if (open > 0) pod.streams = 'good';
-      else if (pod.streams === 'good') pod.streams = 'bad';
+      else if (pod.streams === 'good') {
+        pod.streams = 'bad';
+        pod.streamsEndedMs = nowMs;
+      }
     });
   }
 

@@ -45,6 +45,23 @@ describe('a pod', () => {
     expect(healthy(state)).toEqual(['a', 'b']);
   });
 
+  it('whose discovery streams have moved to the other replica is not dead by one more signal later', () => {
+    const state = two();
+    state.streams('a', 2, 0);
+    state.streams('a', 0, 1_000);
+    const later = 1_000 + livenessTimes.streamsEndedMs + 1;
+    state.streams('a', 0, later);
+    state.connected('a', false, later);
+    state.connected('a', true, later + 60);
+    state.runner('a', 'silent', later + 60);
+    expect(healthy(state)).toEqual(['a', 'b']);
+    state.runner('a', 'ready', later + 120);
+    state.streams('a', 1, later + 120);
+    state.streams('a', 0, later + 200);
+    state.connected('a', false, later + 200 + livenessTimes.streamsEndedMs);
+    expect(healthy(state)).toEqual(['b']);
+  });
+
   it('that says it is unready is out at once', () => {
     const state = two();
     expect(state.runner('a', 'unready', 1)).toMatchObject([{ pod: 'a', healthy: false }]);
