@@ -113,7 +113,11 @@ const listener = (
     }),
   );
 
-/** Identities of the mesh, under the roots of that secret. */
+/**
+ * Identities of the mesh, under the roots of that secret. Where clusters share a root these are the workloads of all of them, on
+ * the egress too: only being out of their reach keeps it to our own. Trusting our issuing CA alone was passed over: after that
+ * is replaced it would refuse every workload that still has a certificate of the former one.
+ */
 const meshCheck = (trustDomain: string, roots: string): PeerCheck => ({
   roots,
   uri: { prefix: `spiffe://${trustDomain}/ns/` },
@@ -131,21 +135,30 @@ export const egressListener = ({ self, trustDomain, binding }: GatewaySettings):
     ],
   });
 
+/**
+ * Stands where there is no other member. Envoy refuses a listener without any chain and keeps what it had: the last member that left
+ * would still be let in, and a gateway of a set of one never be ready. No filters: whoever matched it would be hung up on.
+ */
+const nobody: ChainInit = { name: 'nobody', filterChainMatch: { serverNames: ['nobody.invalid'] }, filters: [] };
+
 /** `members`: the other members that may call us, by name. */
 export const federationListener = ({ self, binding }: GatewaySettings, members: readonly string[]): Encoded =>
   listener(listenerNames.federation, binding, binding.federationPort, {
     listenerFilters: [extension('envoy.filters.listener.tls_inspector', TlsInspectorSchema, {})],
-    filterChains: [...members]
-      .sort()
-      .map((member) =>
-        chain(
-          member,
-          secretNames.federation,
-          memberCheck(self.clusterset, member),
-          connectionManager('federation', `federation.${member}`, self.name, refuseSecondHop()),
-          [federationSni(self.clusterset, member)],
-        ),
-      ),
+    filterChains:
+      members.length === 0
+        ? [nobody]
+        : [...members]
+            .sort()
+            .map((member) =>
+              chain(
+                member,
+                secretNames.federation,
+                memberCheck(self.clusterset, member),
+                connectionManager('federation', `federation.${member}`, self.name, refuseSecondHop()),
+                [federationSni(self.clusterset, member)],
+              ),
+            ),
   });
 
 /** All exported services are reachable here: which of them callers use directly is said by their workloads, not by us. */

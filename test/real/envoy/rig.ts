@@ -39,7 +39,7 @@ const identity = (account: string): string =>
 export class Rig {
   readonly dir: string;
   readonly issuers: Issuers;
-  readonly #members: readonly Member[];
+  #members: readonly Member[];
   readonly #gateways = new Map<string, readonly { id: string; address: string; draining?: boolean }[]>();
   readonly #secrets = new Map<string, GatewaySecrets>();
   readonly #envoy: string;
@@ -111,6 +111,11 @@ export class Rig {
 
   useSecrets(name: string, secrets: GatewaySecrets): void {
     this.#secrets.set(name, secrets);
+  }
+
+  /** From the next `configure` on. */
+  removeMember(name: string): void {
+    this.#members = this.#members.filter((one) => one.name !== name);
   }
 
   /** Where a member's gateways are; the default is its one address. */
