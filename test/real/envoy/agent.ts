@@ -6,6 +6,7 @@
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
 import { AdsServer, type AdsTls } from './ads.ts';
 import { call } from './call.ts';
+import { garbage } from './garbage.ts';
 import { Load, type LoadSpec } from './load.ts';
 import { Pods } from './pods.ts';
 
@@ -28,6 +29,7 @@ export const operations = {
   podKill: (name: string) => pods.kill(name),
   podOpen: (name: string) => pods.open(name),
   call,
+  garbage,
   loadStart: (name: string, spec: LoadSpec) => {
     const load = new Load(spec);
     loads.set(name, load);
