@@ -127,6 +127,18 @@ describe('gateway mode', () => {
     const workload = asWorkload(translate(world({ services: [two], views })).get(splitName));
     expect(workload.services[serviceName]?.ports.map((p) => p.servicePort)).toEqual([90]);
   });
+
+  it('shows a port also when only a member that serves nothing else has it', () => {
+    const two = { ...checkout, ports: [...checkout.ports, { name: 'grpc', port: 90, protocol: 'grpc' }] };
+    const grpc = { $typeName: 'isthmus.v1.ServicePort' as const, name: 'grpc', port: 90, protocol: 'TCP' };
+    const views = [
+      serviceView(two, { west: record('shop/checkout', 0, { ports: [grpc] }), central: record('shop/checkout', 1) }),
+    ];
+    const plan = { key: two.key, tiers: [[{ member: 'central', weight: 1 }]], usable: true };
+    const workload = asWorkload(translate(world({ services: [two], views, plans: [plan] })).get(splitName));
+    expect(workload.services[serviceName]?.ports.map((p) => p.servicePort)).toEqual([80, 90]);
+    expect(workload.capacity).toBe(1);
+  });
 });
 
 describe('direct mode', () => {
