@@ -2,6 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import { loadCredentials } from '../controller/credentials.ts';
 import { startController } from '../controller/start.ts';
+import { IsthmusError } from '../core/errors.ts';
 import { loadKubeConfig } from '../kube/client.ts';
 import { realClock, realRng } from '../ops/clock.ts';
 import { crashOnBugs } from '../ops/crash.ts';
@@ -16,6 +17,10 @@ export const controller = async (options: { config?: string; set: string[] }): P
   const credentials = loadCredentials(config);
   const kubeConfig = loadKubeConfig({ kubeconfig: config.kube.kubeconfig, context: config.kube.context });
   log('info', 'starting', { version, clusterset: config.clusterset });
+  const end = (error: IsthmusError): never => {
+    log('error', 'ending: cannot serve', { error });
+    process.exit(error.exit);
+  };
   const running = await startController({
     config,
     credentials,
@@ -24,10 +29,11 @@ export const controller = async (options: { config?: string; set: string[] }): P
     rng: realRng,
     log,
     metrics: openMetrics(version),
-    onFatal: (error) => {
-      log('error', 'ending: cannot serve', { error });
-      process.exit(error.exit);
-    },
+    onFatal: end,
+  }).catch((error: unknown) => {
+    // What has started already would keep the process alive.
+    if (error instanceof IsthmusError) return end(error);
+    throw error;
   });
   let stopping = false;
   const stop = (signal: string): void => {

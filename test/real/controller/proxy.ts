@@ -89,6 +89,11 @@ export class TestProxy {
     });
     this.#client = client;
     this.#stream = stream;
+    // As Envoy does, all that was asked for by name is asked for again at once.
+    const named = (typeUrl: string, names: readonly string[]) => [
+      ...new Set([...names, ...(this.#asked.get(typeUrl) ?? [])]),
+    ];
+    const { mesh, federation, meshRoots, tradedRoots } = secretNames;
     const asks: [string, readonly string[]][] =
       role === 'ztunnel'
         ? [
@@ -97,10 +102,10 @@ export class TestProxy {
           ]
         : [
             [types.cluster, []],
-            [types.endpoints, [...(this.#asked.get(types.endpoints) ?? [])]],
+            [types.endpoints, named(types.endpoints, [])],
             [types.listener, []],
             [types.routes, Object.values(routeNames)],
-            [types.secret, [secretNames.mesh, secretNames.federation, secretNames.meshRoots, secretNames.tradedRoots]],
+            [types.secret, named(types.secret, [mesh, federation, meshRoots, tradedRoots])],
           ];
     for (const [typeUrl, names] of asks) {
       this.#asked.set(typeUrl, new Set(names));
