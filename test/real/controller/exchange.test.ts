@@ -105,7 +105,7 @@ describe('an exported service', () => {
   it('is not taken where the name is not exported too', async () => {
     await share(east, 'lonely', 1);
     await west.objects.service(namespace, 'lonely');
-    await west.first.until('it knows lonely', (s) => s.services.some((x) => x.service === 'shop/lonely'));
+    await eventually('it is a local service', () => service('lonely') !== undefined);
     expect(workload('lonely')).toBeUndefined();
     await eventually('no route leads there', () => !egressDomains().some((d) => d.startsWith('lonely.')));
     expect(workload('lonely')).toBeUndefined();
