@@ -116,7 +116,8 @@ const untilCalm = async ({ lab, addedMs }: Stage, loads: Loads, answeredBy: stri
     const lagMs = Math.max(...lags.slice(-Math.ceil((control.windowMs + settleMs) / control.pollMs)));
     const reasons = await Promise.all(
       modes.map(async (mode) => {
-        const reason = invalidBecause(outcome(await loads[mode].calls(), { from, until }), lagMs, {
+        // New ones alone: what is open stays where it is.
+        const reason = invalidBecause(outcome(await loads[mode].calls(), { from, until }, 'new'), lagMs, {
           forMs: control.windowMs,
           callsMin: Math.floor((loads[mode].spec.perSecond * control.windowMs) / 2_000),
           stallMaxMs,
@@ -170,9 +171,11 @@ const runAll = async (stage: Stage, cases: readonly FaultCase[]): Promise<void> 
   const struck: Struck[] = [];
   try {
     for (const fault of cases) {
+      const began = stage.lab.now();
       for (let attempt = 1; attempt <= control.attempts; attempt++) {
         try {
           struck.push(await strike(stage, fault, loads));
+          say(`${fault.name}: done, ${Math.round(stage.lab.now() - began)} ms`);
           break;
         } catch (error) {
           if (!(error instanceof InvalidRun)) throw error;
