@@ -11,7 +11,9 @@ if ! command -v npm >/dev/null; then
 fi
 echo "setup: installing node modules (about a minute on first use)" >&2
 start=$SECONDS
-if ! npm ci --no-audit --no-fund --loglevel=error >/tmp/isthmus-npm.$$ 2>&1; then
+# Not `npm ci`: it insists on entries for every platform’s optional packages, and registries that mirror only some have no such
+# entries to give. This takes the locked versions all the same, and leaves the lock as it is.
+if ! npm install --no-save --no-audit --no-fund --loglevel=error >/tmp/isthmus-npm.$$ 2>&1; then
   cat /tmp/isthmus-npm.$$ >&2
   rm -f /tmp/isthmus-npm.$$
   exit 1
