@@ -60,7 +60,7 @@ const podDeath = (silent: boolean) =>
   }));
 
 const calm: Aim = { failed: 1, stallMs: 600 };
-const forMs = 3_000;
+const forMs = 2_500;
 
 export const faultList: readonly FaultCase[] = [
   {
@@ -96,7 +96,8 @@ export const faultList: readonly FaultCase[] = [
   {
     name: 'local gateway process hung',
     side: 'near',
-    aim: { failed: 1, stallMs: 1_500 },
+    // Whose CONNECT it holds when it is ended gets a reset, and ztunnel does not retry: up to its share of what comes meanwhile.
+    aim: { stallMs: 1_500 },
     forMs,
     strike: stop((lab) => ({ place: gatewayPod(lab, home), process: 'envoy', index: 0 })),
   },

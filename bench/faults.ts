@@ -201,12 +201,13 @@ const runAll = async (stage: Stage, cases: readonly FaultCase[]): Promise<void> 
   }
 };
 
-/** The rate that callers bear calmly with nothing wrong. Throws InvalidRun when this machine bears none. */
-const bearableRate = async (lab: Lab): Promise<number> => {
+/** The rate that callers bear calmly at this distance with nothing wrong. Throws InvalidRun when this machine bears none. */
+const bearableRate = async (lab: Lab, addedMs: number): Promise<number> => {
   for (const rate of rates) {
     const loads = await startLoads(lab, rate);
     try {
-      await untilCalm({ lab, rate, addedMs: 0, samples: [], invalid: 0 }, loads, first);
+      await untilCalm({ lab, rate, addedMs, samples: [], invalid: 0 }, loads, first);
+      say(`${rate} new connections a second in gateway mode, ${Math.ceil(rate * directShare)} in direct mode`);
       return rate;
     } catch (error) {
       if (!(error instanceof InvalidRun)) throw error;
@@ -255,13 +256,13 @@ const ejections = async (lab: Lab): Promise<number> => {
 };
 
 /** No fault, a long lossy line: nothing may break, nobody be ejected. */
-const quietButLossy = async (lab: Lab, rate: number): Promise<Figure[]> => {
+const quietButLossy = async (lab: Lab): Promise<Figure[]> => {
   const name = (what: string): string => `no fault, +${addedRoundTripMs} ms, ${lossPerMyriad / 100} % loss: ${what}`;
   const load = await lab.cluster(home).load({
     namespace,
     client: clients.gateway,
     service: `${namespace}/${services.gateway}`,
-    perSecond: rate,
+    perSecond: rates[0],
     keep,
     timeoutMs,
   });
@@ -304,11 +305,10 @@ export const run = async (): Promise<Figure[]> => {
   let invalid = 0;
   try {
     await deploy(lab);
-    const rate = await bearableRate(lab);
-    say(`${rate} new connections a second in gateway mode, ${Math.ceil(rate * directShare)} in direct mode`);
     for (const addedMs of [0, addedRoundTripMs]) {
       const far = addedMs === 0 ? [] : await distance(lab, addedMs, 0);
       if (addedMs > 0) await untilMeasured(lab);
+      const rate = await bearableRate(lab, addedMs);
       const stage: Stage = { lab, rate, addedMs, samples, invalid: 0 };
       for (let i = 0; i < runs; i++) {
         say(`-- run ${i + 1} of ${runs}, ${addedMs} ms added`);
@@ -316,11 +316,14 @@ export const run = async (): Promise<Figure[]> => {
       }
       invalid += stage.invalid;
       await liftAll(far);
+      figures.push(
+        shown(`faults${addedMs === 0 ? '' : `, +${addedMs} ms`}: new connections in gateway mode`, rate, 'a second'),
+      );
       for (const mode of modes)
         for (const { name, aim } of cases) figures.push(...figuresOf(name, aim, mode, addedMs, samples));
     }
     const far = await distance(lab, addedRoundTripMs, lossPerMyriad);
-    figures.push(...(await quietButLossy(lab, rate)));
+    figures.push(...(await quietButLossy(lab)));
     await liftAll(far);
     figures.push(
       shown('faults: runs of each', runs, 'runs'),
