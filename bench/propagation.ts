@@ -92,6 +92,7 @@ const populate = async (east: TestCluster, west: TestCluster): Promise<void> => 
 };
 
 interface Change {
+  readonly service: string;
   readonly capacity: number;
   readonly sentMs: number;
   madeMs: number | undefined;
@@ -103,6 +104,8 @@ interface Measured {
   readonly made: readonly number[];
   readonly sent: readonly number[];
   readonly lost: number;
+  /** In the order in which they were sent. */
+  readonly changes: readonly Readonly<Change>[];
 }
 
 export class Bench {
@@ -143,6 +146,7 @@ export class Bench {
       made: whole.map((c) => Math.max(0, c.receivedMs! - c.madeMs!)),
       sent: whole.map((c) => c.receivedMs! - c.sentMs),
       lost: changes.length - whole.length,
+      changes,
     };
   }
 
@@ -153,11 +157,14 @@ export class Bench {
   #change(service: string): Change {
     const capacity = this.#ready.get(service) === 2 ? 3 : 2;
     this.#ready.set(service, capacity);
-    const change: Change = { capacity, sentMs: performance.now(), madeMs: undefined, receivedMs: undefined };
+    const change: Change = { service, capacity, sentMs: performance.now(), madeMs: undefined, receivedMs: undefined };
     this.#open.set(service, change);
-    void this.#changer.ready(service, capacity === 3).then(() => {
-      change.madeMs = performance.now();
-    });
+    this.#changer.ready(service, capacity === 3).then(
+      () => {
+        change.madeMs = performance.now();
+      },
+      (error: Error) => process.stderr.write(`a change was not made: ${error.message}\n`),
+    );
     return change;
   }
 }

@@ -124,7 +124,8 @@ export class Records {
       }
     }
     if (change.heads.size > 0 || change.members.size > 0) this.#countRefused(change);
-    if (change.services.size + change.members.size + change.heads.size > 0) this.#o.onChange(change);
+    const { services, own, members, heads } = change;
+    if (services.size + own.size + members.size + heads.size > 0) this.#o.onChange(change);
   }
 
   /** Refusals are told once each, when they first appear among a member's problems. */

@@ -134,6 +134,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     metrics,
     onChange: (change) => {
       if (change.services.size + change.members.size > 0) engine.markRecords(change);
+      if (change.own.size > 0) cluster.report(change.own, planner.view, problemOf, records.members.get(config.member));
       if (change.members.size > 0) publishing.members(records.members);
       state.touch('records');
     },

@@ -34,8 +34,10 @@ export interface FederationOptions {
 
 /** What changed in what may be used. */
 export interface FederationChange {
-  /** Keys of services that any member added, changed or withdrew. */
+  /** Keys of services that another member added, changed or withdrew. */
   readonly services: ReadonlySet<ServiceKey>;
+  /** Keys of our own: what we wrote has been read back. Nothing that is served follows from it. */
+  readonly own: ReadonlySet<ServiceKey>;
   /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went. */
   readonly members: ReadonlySet<string>;
   /** Those of them whose membership or gateways changed: what the order of cells depends on. */
@@ -46,6 +48,7 @@ export interface FederationChange {
 
 interface Changes extends FederationChange {
   readonly services: Set<ServiceKey>;
+  readonly own: Set<ServiceKey>;
   readonly members: Set<string>;
   readonly topology: Set<string>;
   readonly heads: Set<string>;
@@ -253,7 +256,13 @@ export class Federation {
   /** Brings standing and views of the named members up to date, and says what changed. */
   #settle(names: ReadonlySet<string>, times: Times): FederationChange {
     this.#wallMs = times.wallMs;
-    const changes: Changes = { services: new Set(), members: new Set(), topology: new Set(), heads: new Set() };
+    const changes: Changes = {
+      services: new Set(),
+      own: new Set(),
+      members: new Set(),
+      topology: new Set(),
+      heads: new Set(),
+    };
     for (const name of names) {
       const log = this.#logs.get(name);
       if (log === undefined) continue;
@@ -264,7 +273,8 @@ export class Federation {
       }
       log.setAdmitting(standing === 'open', times.nowMs);
       const change = log.take();
-      for (const key of change.services) changes.services.add(key);
+      const services = name === this.#options.self ? changes.own : changes.services;
+      for (const key of change.services) services.add(key);
       if (change.member) changes.members.add(name);
       if (change.topology) changes.topology.add(name);
       if (change.head) changes.heads.add(name);

@@ -7,13 +7,14 @@ import type { ServicePlan, Tiers } from '../../failover/plan.ts';
 import type { MemberView, ServiceView } from '../../federation/view.ts';
 import { classCluster } from './class_cluster.ts';
 import { classEndpoints } from './class_endpoints.ts';
-import type { Encoded } from './encoded.ts';
+import { type Encoded, typeUrls } from './encoded.ts';
 import type { GatewayInput, GatewaySettings, RoundTrip } from './input.ts';
 import { egressListener, federationListener, hboneListener } from './listeners.ts';
 import { localClusters, localEndpoints } from './local_service.ts';
 import { type EncodedHost, egressHosts, egressPorts, egressRoutes, localHosts, localRoutes } from './routes.ts';
 import { memberSecret, ownSecrets } from './secrets.ts';
 import { type PeerTimers, timersFor, unmeasured } from './timers.ts';
+import { tunnelPorts } from './tunnel_ports.ts';
 
 const noClasses: ReadonlyMap<number, ServiceClass> = new Map();
 
@@ -63,11 +64,22 @@ export const classResources = (
   return [classCluster(settings, name, names, timers, policy), classEndpoints(name, tiers, members)];
 };
 
-/** The clusters and the endpoints of one service of ours. */
-export const localResources = (service: ServiceView, input: Pick<GatewayInput, 'local' | 'settings'>): Encoded[] => {
+/** What the clusters and virtual hosts of one service of ours are made from. */
+export const localShape = ({ key, hostname, local }: ServiceView): string =>
+  `${key} ${hostname} ${tunnelPorts(local?.ports ?? []).join(' ')}`;
+
+/**
+ * The clusters and the endpoints of one service of ours.
+ * @param known - what was made of the same `localShape` before: its clusters are used again
+ */
+export const localResources = (
+  service: ServiceView,
+  input: Pick<GatewayInput, 'local' | 'settings'>,
+  known?: readonly Encoded[],
+): Encoded[] => {
   if (!isExported(service) || service.local === undefined) return [];
   return [
-    ...localClusters(service.local),
+    ...(known?.filter(({ typeUrl }) => typeUrl === typeUrls.cluster) ?? localClusters(service.local)),
     ...localEndpoints(service.local, input.local.pods, input.settings.binding.podPort),
   ];
 };

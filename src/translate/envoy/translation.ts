@@ -20,6 +20,7 @@ import {
   gatewayClasses,
   isExported,
   localResources,
+  localShape,
   memberResources,
 } from './resources.ts';
 import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } from './routes.ts';
@@ -60,6 +61,8 @@ export class GatewayTranslation {
   readonly #current = new Map<string, Encoded>();
   /** Owner (a service, a class, `members`, `routes`) → ids of its resources. */
   readonly #owned = new Map<string, readonly Encoded[]>();
+  /** From what a service's hosts and clusters were made: pods that come and go change none of them. */
+  readonly #madeFrom = new Map<ServiceKey, { readonly outward: string; readonly inward: string }>();
   readonly #outward = new Map<ServiceKey, readonly EncodedHost[]>();
   readonly #inward = new Map<ServiceKey, readonly EncodedHost[]>();
   /** To which class each service's routes lead, port by port, and to which they should. */
@@ -152,12 +155,24 @@ export class GatewayTranslation {
       wanted.set(port, entry.name);
     }
     const routed = this.#move(key, wanted, nowMs);
-    const outward = service === undefined ? [] : egressHosts(service, routed);
-    const inward = service !== undefined && isExported(service) ? localHosts(service) : [];
-    this.#replace(key, service === undefined ? [] : localResources(service, input), changed, removed);
-    const outwardChanged = replaceHosts(this.#outward, key, outward);
-    const inwardChanged = replaceHosts(this.#inward, key, inward);
-    return outwardChanged || inwardChanged;
+    const before = this.#madeFrom.get(key);
+    const made = {
+      outward: service === undefined ? '' : `${service.hostname} ${[...routed].join(' ')}`,
+      inward: service === undefined || !isExported(service) ? '' : localShape(service),
+    };
+    if (service === undefined) this.#madeFrom.delete(key);
+    else this.#madeFrom.set(key, made);
+    const known = before?.inward === made.inward ? this.#owned.get(key) : undefined;
+    this.#replace(key, service === undefined ? [] : localResources(service, input, known), changed, removed);
+    let hostsChanged = false;
+    if (before?.outward !== made.outward) {
+      hostsChanged = replaceHosts(this.#outward, key, service === undefined ? [] : egressHosts(service, routed));
+    }
+    if (before?.inward !== made.inward) {
+      const hosts = made.inward === '' || service === undefined ? [] : localHosts(service);
+      if (replaceHosts(this.#inward, key, hosts)) hostsChanged = true;
+    }
+    return hostsChanged;
   }
 
   #notePods(key: ServiceKey, pods: readonly string[]): void {
@@ -228,7 +243,7 @@ export class GatewayTranslation {
     }
     for (const resource of now) {
       const known = this.#current.get(idOf(resource));
-      if (known !== undefined && Buffer.compare(known.bytes, resource.bytes) === 0) continue;
+      if (known === resource || (known !== undefined && Buffer.compare(known.bytes, resource.bytes) === 0)) continue;
       this.#current.set(idOf(resource), resource);
       changed.push(resource);
     }
