@@ -179,7 +179,7 @@ const figures = (rate: string, { made, sent, lost }: Measured): Figure[] => [
 
 /** Sets everything up, and hands over a bench that is ready to run. */
 export const withBench = async <T>(use: (bench: Bench, harness: Harness) => Promise<T>): Promise<T> => {
-  const harness = await Harness.start({ replicas: 1 });
+  const harness = await Harness.start({ replicas: 1, set: [] });
   try {
     const [east, west] = [harness.cluster('east'), harness.cluster('west')];
     await populate(east, west);

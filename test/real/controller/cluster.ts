@@ -18,6 +18,7 @@ export interface TestClusterOptions {
   /** First two numbers of the addresses of its pods. */
   readonly block: string;
   readonly dir: string;
+  readonly set: readonly string[];
 }
 
 interface Secret {
@@ -33,6 +34,8 @@ export class TestCluster {
   readonly replicas: Replica[] = [];
   readonly gatewayPods: FakeGatewayPod[] = [];
   readonly dir: string;
+  /** Settings of all its controllers. */
+  readonly set: readonly string[];
   readonly #block: string;
   #pods = 9;
 
@@ -42,6 +45,7 @@ export class TestCluster {
     this.podRange = `${o.block}.0.0/16`;
     this.#block = o.block;
     this.dir = o.dir;
+    this.set = o.set;
     this.api = api;
     this.objects = world(api);
   }
@@ -116,7 +120,7 @@ export class TestCluster {
       cacertsDir: join(this.dir, 'cacerts'),
       kubeconfig,
       stateDir: await mkdtemp(join(this.dir, `${name}-state-`)),
-      set: ['lease.ttlMs=2000', 'lease.renewMs=400', ...(options.set ?? [])],
+      set: [...this.set, ...(options.set ?? [])],
     });
     this.replicas.push(made);
     return made;

@@ -11,6 +11,8 @@ import { startEtcd, type TestEtcd } from '../etcd.ts';
 import { TestCluster } from './cluster.ts';
 import { mustRun } from './isthmus.ts';
 
+const hasty = ['lease.ttlMs=2000', 'lease.renewMs=400', 'state.saveIntervalMs=100'];
+
 export const clusterset = 'test';
 
 export interface HarnessOptions {
@@ -20,6 +22,8 @@ export interface HarnessOptions {
   readonly etcdMembers?: 1 | 3;
   /** Controllers in each cluster; default 2. None: no gateway pods either. */
   readonly replicas?: 0 | 1 | 2;
+  /** Settings of all controllers. Default: leases and saves so short that a test need not wait for them. */
+  readonly set?: readonly string[];
 }
 
 export interface EtcdFiles {
@@ -51,7 +55,9 @@ export class Harness {
     const blocks = 200 + (process.pid % 10) * 5;
     const [etcd, ...clusters] = await Promise.all([
       startEtcd({ members: options.etcdMembers ?? 1 }),
-      ...names.map((name, i) => TestCluster.start({ name, block: `10.${blocks + i}`, dir: join(dir, name) })),
+      ...names.map((name, i) =>
+        TestCluster.start({ name, block: `10.${blocks + i}`, dir: join(dir, name), set: options.set ?? hasty }),
+      ),
     ]);
     const root = await etcd.ca.issue({ commonName: 'root' });
     const files = {

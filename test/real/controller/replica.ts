@@ -91,7 +91,6 @@ export class Replica {
       `mesh.cacertsDir=${cacertsDir}`,
       `kube.kubeconfig=${kubeconfig}`,
       `state.dir=${stateDir}`,
-      'state.saveIntervalMs=100',
       `replica=${name}`,
       `listen.tokenAddress=127.0.0.1:${token}`,
       `listen.gatewayAddress=127.0.0.1:${gateway}`,
