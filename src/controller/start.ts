@@ -136,7 +136,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       if (change.services.size + change.members.size > 0) engine.markRecords(change);
       if (change.own.size > 0) cluster.report(change.own, planner.view, problemOf, records.members.get(config.member));
       if (change.members.size > 0) publishing.members(records.members);
-      state.touch('records');
+      // Manifests that rise are the heartbeat of every peer: not worth writing everything each second.
+      state.touch('records', change.services.size + change.own.size + change.members.size === 0);
     },
   });
   const publishing: Publishing = new Publishing({

@@ -20,6 +20,7 @@ export type Sources = Record<Part, () => Uint8Array | undefined>;
 const localFormat = 1;
 /** The pause after a save is at least so many times what it took. */
 const costRatio = 20;
+const slightMs = 10_000;
 
 export const packLocal = (local: LocalCluster): Uint8Array => serialize({ format: localFormat, local });
 export const unpackLocal = (bytes: Uint8Array): LocalCluster | undefined => {
@@ -38,6 +39,7 @@ export class StateKeeper {
   readonly #intervalMs: number;
   readonly #dirty = new Set<Part>();
   #timer: Timer | undefined;
+  #dueMs = Number.POSITIVE_INFINITY;
   #saving: Promise<void> = Promise.resolve();
   #savedAtMs: number | undefined;
   #tookMs = 0;
@@ -56,16 +58,17 @@ export class StateKeeper {
     return this.#savedAtMs === undefined ? null : (this.#clock.monotonicMs() - this.#savedAtMs) / 1000;
   }
 
-  /** A part has changed. */
-  touch(part: Part): void {
+  /** A part has changed. `slight`: only in how old something is; it need not be saved soon. */
+  touch(part: Part, slight = false): void {
     this.#dirty.add(part);
-    if (this.#timer !== undefined || this.#closed) return;
+    if (this.#closed) return;
     // However much there is to save, saving takes a small part of the time.
-    const waitMs = Math.max(this.#intervalMs, this.#tookMs * costRatio);
-    this.#timer = this.#clock.after(waitMs, () => {
-      this.#timer = undefined;
-      void this.flush();
-    });
+    const waitMs = Math.max(slight ? slightMs : this.#intervalMs, this.#tookMs * costRatio);
+    const dueMs = this.#clock.monotonicMs() + waitMs;
+    if (this.#dueMs <= dueMs) return;
+    this.#timer?.cancel();
+    this.#dueMs = dueMs;
+    this.#timer = this.#clock.after(waitMs, () => void this.flush());
   }
 
   /** Saves what changed. Never rejects: a disk that does not take it is told, and tried again with the next change. */
@@ -81,6 +84,8 @@ export class StateKeeper {
   }
 
   async #write(): Promise<void> {
+    this.#timer?.cancel();
+    this.#dueMs = Number.POSITIVE_INFINITY;
     const parts = [...this.#dirty];
     this.#dirty.clear();
     const startedMs = this.#clock.monotonicMs();
