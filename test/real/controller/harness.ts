@@ -53,12 +53,18 @@ export class Harness {
     process.once('exit', onExit);
     // Two runs on one machine must not share addresses.
     const blocks = 200 + (process.pid % 10) * 5;
-    const [etcd, ...clusters] = await Promise.all([
+    const starting = [
       startEtcd({ members: options.etcdMembers ?? 1 }),
       ...names.map((name, i) =>
         TestCluster.start({ name, block: `10.${blocks + i}`, dir: join(dir, name), set: options.set ?? hasty }),
       ),
-    ]);
+    ] as const;
+    const started = await Promise.allSettled(starting);
+    if (started.some(({ status }) => status === 'rejected')) {
+      await Promise.all(started.map((part) => (part.status === 'fulfilled' ? part.value.stop() : undefined)));
+      await rm(dir, { recursive: true, force: true });
+    }
+    const [etcd, ...clusters] = await Promise.all(starting);
     const root = await etcd.ca.issue({ commonName: 'root' });
     const files = {
       ca: join(dir, 'etcd-ca.pem'),
