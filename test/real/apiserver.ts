@@ -6,13 +6,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
 import { toolPath } from '../../scenarios/lab/tools.ts';
 import { boundToLife } from '../../src/gateway/orphans.ts';
+import { freePorts } from './ports.ts';
 
 export interface ApiServerOptions {
   /** Default AlwaysAllow. */
@@ -44,16 +44,6 @@ export interface ApiServer {
   /** Ends both processes and removes their files. */
   stop(): Promise<void>;
 }
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 
 const ended = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
 
@@ -131,7 +121,7 @@ const writeCredentials = async (dir: string, token: string): Promise<void> => {
 export const startApiServer = async (options: ApiServerOptions = {}): Promise<ApiServer> => {
   const [etcd, kubeApiserver] = await Promise.all([toolPath('etcd'), toolPath('kube-apiserver')]);
   const dir = await mkdtemp(join(tmpdir(), 'isthmus-apiserver-'));
-  const [clientPort, peerPort, port] = await Promise.all([freePort(), freePort(), freePort()]);
+  const [clientPort, peerPort, port] = (await freePorts(3)) as [number, number, number];
   const etcdUrl = `http://127.0.0.1:${clientPort}`;
   const url = `https://127.0.0.1:${port}`;
   const token = randomBytes(16).toString('hex');

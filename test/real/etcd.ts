@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { toolPath } from '../../scenarios/lab/tools.ts';
@@ -10,6 +9,7 @@ import { boundToLife } from '../../src/gateway/orphans.ts';
 import { realClock } from '../../src/ops/clock.ts';
 import { connectStore, type EtcdOptions, type EtcdStore, type EtcdTuning } from '../../src/store/etcd.ts';
 import { newTestCa, type TestCa } from './pki.ts';
+import { freePorts } from './ports.ts';
 
 export interface ClientTls {
   readonly ca: Buffer;
@@ -56,24 +56,6 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
   for (const dir of dirs) rmSync(dir, { recursive: true, force: true });
 });
-
-/** Ports that were free a moment ago, all different. */
-export const freePorts = async (count: number): Promise<number[]> => {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer();
-          server.once('error', reject);
-          server.listen(0, '127.0.0.1', () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((s) => (s.address() as { port: number }).port);
-  await Promise.all(servers.map((s) => new Promise((resolve) => s.close(resolve))));
-  return ports;
-};
 
 export interface TestEtcdOptions {
   readonly members?: 1 | 3;

@@ -4,8 +4,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { get } from 'node:http';
 import type { StatusReport } from '../../../src/core/report.ts';
 import { boundToLife } from '../../../src/gateway/orphans.ts';
-import { freePorts } from '../etcd.ts';
 import { eventually } from '../kube/objects.ts';
+import { freePorts } from '../ports.ts';
 import { cleanEnvironment, program } from './isthmus.ts';
 
 export interface ReplicaOptions {
