@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import type { ServiceKey } from '../core/names.ts';
 import type { TrafficPolicy } from '../federation/local.ts';
-import type { Cell, ServicePlan } from './plan.ts';
+import type { Cell, RemotePlan } from './plan.ts';
 
 export interface ServiceClass {
   /** Equal classes have equal names: `us-west>eu-central*32+eu-north*64`, tiers by `>`, `~…` for a traffic policy of its own. */
@@ -42,7 +42,7 @@ const policyName = (policy: TrafficPolicy): string => {
   return set.length === 0 ? '' : `~${digest(JSON.stringify(set))}`;
 };
 
-export const classOf = (plan: Pick<ServicePlan, 'tiers'>, policy: TrafficPolicy | undefined): ServiceClass => {
+export const classOf = (plan: Pick<RemotePlan, 'tiers'>, policy: TrafficPolicy | undefined): ServiceClass => {
   const tiers = plan.tiers.map(coarse);
   const path = tiers
     .map((cells) => cells.map(({ member, weight }) => (weight === 1 ? member : `${member}*${weight}`)).join('+'))

@@ -13,7 +13,7 @@ import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { MemberView, ServiceView } from '../federation/view.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Member } from '../trust/membership.ts';
-import type { Cell, ServicePlan, Tiers } from './plan.ts';
+import type { Cell, RemotePlan, Tiers } from './plan.ts';
 
 export interface OrderPolicy {
   /** Names of members or regions, preferred first. Those not named come after, by region. */
@@ -68,7 +68,7 @@ export const planService = (
   members: ReadonlyMap<string, MemberView>,
   policy: OrderPolicy,
   port?: number,
-): ServicePlan => {
+): RemotePlan => {
   const candidates: Candidate[] = [];
   if (view.unsupported === undefined) {
     for (const [name, record] of view.remotes) {
@@ -99,7 +99,7 @@ export const planWithPorts = (
   self: Member,
   members: ReadonlyMap<string, MemberView>,
   policy: OrderPolicy,
-): ServicePlan => {
+): RemotePlan => {
   const plan = planService(view, self, members, policy);
   const records = [...view.remotes.values()];
   const ports = new Map<number, Tiers>();

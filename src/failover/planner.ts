@@ -11,7 +11,7 @@ import { mergeService } from '../federation/merge.ts';
 import type { MemberView, ServiceView, View } from '../federation/view.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import { type OrderPolicy, planWithPorts } from './order.ts';
-import type { Plan, ServicePlan } from './plan.ts';
+import { nothingBeyond, type Plan, type ServicePlan, undecided } from './plan.ts';
 
 export interface PlannerOptions {
   /** Our own member name. */
@@ -41,7 +41,7 @@ export class Planner {
     return { self: this.#options.self, members: this.#members, services: this.#services };
   }
   get plan(): Plan {
-    return { services: this.#plans };
+    return { ...nothingBeyond, services: this.#plans };
   }
 
   /** @returns the services whose view or plan was made anew, those that went included */
@@ -73,6 +73,6 @@ export class Planner {
     this.#services.set(key, service);
     const own = members.get(self)?.member;
     if (own === undefined || service.remotes.size === 0) this.#plans.delete(key);
-    else this.#plans.set(key, planWithPorts(service, own, members, policy));
+    else this.#plans.set(key, { ...undecided, ...planWithPorts(service, own, members, policy) });
   }
 }

@@ -8,7 +8,7 @@
  * A draining gateway stays in the list, marked: it gets nothing while another one lives, and is better than none.
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import type { Cell, ServicePlan } from '../../failover/plan.ts';
+import type { Cell, RemotePlan } from '../../failover/plan.ts';
 import type { MemberView } from '../../federation/view.ts';
 import { HealthStatus } from '../../gen/envoy/config/core/v3/health_check_pb.ts';
 import type {
@@ -64,7 +64,7 @@ const locality = (
  */
 export const classEndpoints = (
   name: string,
-  tiers: ServicePlan['tiers'],
+  tiers: RemotePlan['tiers'],
   members: ReadonlyMap<string, MemberView>,
 ): Encoded => {
   const endpoints: MessageInitShape<typeof LocalityLbEndpointsSchema>[] = [];

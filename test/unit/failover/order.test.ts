@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ClassTable, classOf } from '../../../src/failover/classes.ts';
 import { planService, planWithPorts } from '../../../src/failover/order.ts';
-import type { ServicePlan } from '../../../src/failover/plan.ts';
+import type { RemotePlan } from '../../../src/failover/plan.ts';
 import { mergeService } from '../../../src/federation/merge.ts';
 import type { MemberView } from '../../../src/federation/view.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
@@ -67,13 +67,13 @@ const setup = (peers: Record<string, Peer>) => {
 };
 
 const self = member('us-east-1', 'us-east');
-const plan = (peers: Record<string, Peer>, order: string[] = [], port?: number): ServicePlan => {
+const plan = (peers: Record<string, Peer>, order: string[] = [], port?: number): RemotePlan => {
   const { members, remotes } = setup(peers);
   const context = { self: self.name, clusterDomain: 'cluster.local' };
   const view = mergeService('shop/checkout', localService(), remotes, context)!;
   return planService(view, self, members, { order }, port);
 };
-const shape = ({ tiers }: ServicePlan): string =>
+const shape = ({ tiers }: RemotePlan): string =>
   tiers.map((cells) => cells.map(({ member: name, weight }) => `${name}=${weight}`).join(' ')).join(' > ');
 
 describe('the order of remote cells', () => {
@@ -156,7 +156,7 @@ describe('the order of remote cells', () => {
 });
 
 describe('classes', () => {
-  const of = (...tiers: [string, number][][]): ServicePlan => ({
+  const of = (...tiers: [string, number][][]): RemotePlan => ({
     key: 'shop/checkout',
     tiers: tiers.map((cells) => cells.map(([name, weight]) => ({ member: name, weight }))),
     usable: true,

@@ -154,7 +154,7 @@ describe('endpoints of a class', () => {
   it('are kept for a service that nobody can serve just now', () => {
     const input = world({ members, services: [{ key: 'shop/a', tiers: [['us-west']] }] });
     const plan = input.plan.services.get('shop/a')!;
-    const unusable = { ...input, plan: { services: new Map([['shop/a', { ...plan, usable: false }]]) } };
+    const unusable = { ...input, plan: { ...input.plan, services: new Map([['shop/a', { ...plan, usable: false }]]) } };
     const { endpoints } = decoded(gatewayResources(unusable), ClusterLoadAssignmentSchema, 'us-west');
     expect(endpoints).toHaveLength(1);
     expect(decoded(gatewayResources(unusable), RouteConfigurationSchema, 'egress').virtualHosts).toHaveLength(1);

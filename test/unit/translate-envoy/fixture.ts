@@ -2,7 +2,7 @@
 import { create, type DescMessage, fromBinary, type MessageShape } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
-import type { Cell, ServicePlan } from '../../../src/failover/plan.ts';
+import { type Cell, nothingBeyond, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
 import type { LocalCluster, LocalPod, LocalService, TrafficPolicy } from '../../../src/federation/local.ts';
 import type { MemberView, ServiceView } from '../../../src/federation/view.ts';
 import { GatewaySchema, GatewaysRecordSchema } from '../../../src/gen/isthmus/v1/records_pb.ts';
@@ -147,6 +147,7 @@ const tiersOf = (tiers: ServiceSpec['tiers'] = []): ServicePlan['tiers'] =>
   tiers.map((tier) => tier.map((cell) => (typeof cell === 'string' ? { member: cell, weight: 1 } : cell)));
 
 const planOf = ({ key, tiers, portTiers }: ServiceSpec): ServicePlan => ({
+  ...undecided,
   key,
   tiers: tiersOf(tiers),
   usable: true,
@@ -190,7 +191,10 @@ export const world = (spec: WorldSpec = {}): GatewayInput => {
     },
     members: new Map((spec.members ?? []).map((view) => [view.member.name, view])),
     services: new Map(views.map((view) => [view.key, view])),
-    plan: { services: new Map(specs.filter(({ tiers }) => tiers).map((entry) => [entry.key, planOf(entry)])) },
+    plan: {
+      ...nothingBeyond,
+      services: new Map(specs.filter(({ tiers }) => tiers).map((entry) => [entry.key, planOf(entry)])),
+    },
     local,
     roundTrips: spec.roundTrips ?? new Map(),
   };

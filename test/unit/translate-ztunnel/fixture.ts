@@ -1,6 +1,6 @@
 /** A small world to translate: builders with defaults, so that a test names only what it is about. */
 import { create, fromBinary } from '@bufbuild/protobuf';
-import type { Plan, ServicePlan } from '../../../src/failover/plan.ts';
+import { nothingBeyond, type Plan, type RemotePlan, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
 import type { LocalCluster, LocalEndpoint, LocalPod, LocalService } from '../../../src/federation/local.ts';
 import type { MemberView, ServiceView, View } from '../../../src/federation/view.ts';
 import {
@@ -158,7 +158,7 @@ export interface World {
   readonly pods?: readonly LocalPod[];
   readonly members?: readonly MemberView[];
   readonly views?: readonly ServiceView[];
-  readonly plans?: readonly ServicePlan[];
+  readonly plans?: readonly (RemotePlan & Partial<ServicePlan>)[];
   readonly gatewayHealth?: Readonly<Record<string, boolean>>;
 }
 
@@ -177,7 +177,10 @@ export const inputs = (world: World): ZtunnelInputs => ({
     members: new Map((world.members ?? []).map((m) => [m.member.name, m])),
     services: new Map((world.views ?? []).map((v) => [v.key, v])),
   } satisfies View,
-  plan: { services: new Map((world.plans ?? []).map((p) => [p.key, p])) } satisfies Plan,
+  plan: {
+    ...nothingBeyond,
+    services: new Map((world.plans ?? []).map((p) => [p.key, { ...undecided, ...p }])),
+  } satisfies Plan,
   gatewayHealth: new Map(Object.entries(world.gatewayHealth ?? {})),
 });
 
