@@ -62,6 +62,8 @@ export interface Policies {
   readonly default: FailoverPolicy;
   /** For the services that an object targets. */
   readonly services: ReadonlyMap<ServiceKey, FailoverPolicy>;
+  /** What the mesh adapter can carry out. */
+  readonly capabilities: { readonly partialSpill: boolean };
 }
 
 export const policyOf = (policies: Policies, service: ServiceKey): FailoverPolicy =>
@@ -79,4 +81,8 @@ export const defaultPolicy: FailoverPolicy = {
   maxMovesPerMinute: 6,
 };
 
-export const defaultPolicies: Policies = { default: defaultPolicy, services: new Map() };
+export const defaultPolicies: Policies = {
+  default: defaultPolicy,
+  services: new Map(),
+  capabilities: { partialSpill: true },
+};
