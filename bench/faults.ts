@@ -165,12 +165,17 @@ const sampleOf = (stage: Stage, fault: string, mode: Mode, calls: readonly CallR
   };
 };
 
-/** Every fault once. What callers saw is read at the end, so that a call that hangs is counted where it started. */
-const runAll = async (stage: Stage, cases: readonly FaultCase[]): Promise<void> => {
+/**
+ * Every fault once. What callers saw is read at the end, so that a call that hangs is counted where it started.
+ *
+ * @returns false when it was given up: callers did not become calm again after a fault, so the rate is too high for this machine
+ */
+const runAll = async (stage: Stage, cases: readonly FaultCase[]): Promise<boolean> => {
   const loads = await startLoads(stage.lab, stage.rate);
   const struck: Struck[] = [];
   try {
     for (const fault of cases) {
+      const measured = struck.length;
       const began = stage.lab.now();
       for (let attempt = 1; attempt <= control.attempts; attempt++) {
         try {
@@ -183,7 +188,9 @@ const runAll = async (stage: Stage, cases: readonly FaultCase[]): Promise<void> 
           say(`invalid run of "${fault.name}" (${attempt} of ${control.attempts}): ${error.message}`);
         }
       }
+      if (struck.length === measured && stage.rate > rates.at(-1)!) return false;
     }
+    return true;
   } finally {
     const calls = { gateway: await loads.gateway.stop(), direct: await loads.direct.stop() };
     for (const { fault, span, lagMs } of struck) {
@@ -202,8 +209,8 @@ const runAll = async (stage: Stage, cases: readonly FaultCase[]): Promise<void> 
 };
 
 /** The rate that callers bear calmly at this distance with nothing wrong. Throws InvalidRun when this machine bears none. */
-const bearableRate = async (lab: Lab, addedMs: number): Promise<number> => {
-  for (const rate of rates) {
+const bearableRate = async (lab: Lab, addedMs: number, below = Number.POSITIVE_INFINITY): Promise<number> => {
+  for (const rate of rates.filter((rate) => rate < below)) {
     const loads = await startLoads(lab, rate);
     try {
       await untilCalm({ lab, rate, addedMs, samples: [], invalid: 0 }, loads, first);
@@ -318,11 +325,18 @@ const untilMeasured = async (lab: Lab): Promise<void> => {
 /** All runs of all faults at one distance; undefined when callers were calm at no rate, which is no reason to lose the rest. */
 const distanceFigures = async (lab: Lab, addedMs: number, cases: readonly FaultCase[]): Promise<Stage | undefined> => {
   try {
-    const stage: Stage = { lab, addedMs, rate: await bearableRate(lab, addedMs), samples: [], invalid: 0 };
+    let invalid = 0;
+    let stage: Stage = { lab, addedMs, rate: await bearableRate(lab, addedMs), samples: [], invalid: 0 };
     for (let i = 0; i < runs; i++) {
       say(`-- run ${i + 1} of ${runs}, ${addedMs} ms added`);
-      await runAll(stage, cases);
+      if (await runAll(stage, cases)) continue;
+      // All runs of one distance are at one rate: begin again with a lower one.
+      invalid += stage.invalid;
+      say(`callers were not calm again at ${stage.rate} a second: all runs at this distance begin anew, with less`);
+      stage = { lab, addedMs, rate: await bearableRate(lab, addedMs, stage.rate), samples: [], invalid: 0 };
+      i = -1;
     }
+    stage.invalid += invalid;
     return stage;
   } catch (error) {
     if (!(error instanceof InvalidRun)) throw error;

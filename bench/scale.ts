@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { controllerNodeFlags } from '../scenarios/lab/local/programs.ts';
 import { startEtcd, type TestEtcd } from '../test/real/etcd.ts';
 import { type Entry, populate } from './population.ts';
 import { atMost, type Figure, shown } from './report.ts';
@@ -31,9 +32,13 @@ const write = async (etcd: TestEtcd, batches: Iterable<readonly Entry[]>): Promi
 };
 
 const reader = (task: string): { lines: AsyncIterator<string>; tell(): void; end(): void } => {
-  const child = spawn(process.execPath, ['--expose-gc', join(import.meta.dirname, 'scale_reader.ts'), task], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const child = spawn(
+    process.execPath,
+    [...controllerNodeFlags, '--expose-gc', join(import.meta.dirname, 'scale_reader.ts'), task],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    },
+  );
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return { lines, tell: () => child.stdin.write('save\n'), end: () => child.kill('SIGKILL') };
 };

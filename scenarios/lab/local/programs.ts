@@ -75,6 +75,11 @@ const skewable = (pod: RunningPod): Record<string, string> => ({
   ...nodeEnvironment(),
   ISTHMUS_LAB_CLOCK_FILE: join(pod.dir, 'clock'),
 });
+/**
+ * How controllers are to be started. V8 sizes its room for young objects by the machine; 100 members × 1,000 services then leave 430 MiB
+ * resident, most of it garbage of the start. With 8 MiB it is 320, for a quarter more of start-up time.
+ */
+export const controllerNodeFlags = ['--max-semi-space-size=8'] as const;
 const node = [process.execPath, '--import', skewHook] as const;
 
 const meshToken: TokenRequest = { file: 'istio-token', audience: 'istio-ca', expirationSeconds: 3_600 };
@@ -186,7 +191,15 @@ export const controllerTemplate = (context: PodContext): PodTemplate => ({
   programs: (pod) => [
     {
       name: 'controller',
-      argv: [...node, isthmusProgram, 'controller', '--config', join(pod.dir, 'config.yaml')],
+      argv: [
+        process.execPath,
+        ...controllerNodeFlags,
+        ...node.slice(1),
+        isthmusProgram,
+        'controller',
+        '--config',
+        join(pod.dir, 'config.yaml'),
+      ],
       env: { ...skewable(pod), POD_NAME: pod.state.name },
     },
   ],

@@ -68,10 +68,23 @@ function readState(run: Run): State | undefined {
   }
 }
 
-/** Every run of which something is left on this machine, with its owner if that still lives. */
+/**
+ * Every run of which something is left on this machine, with its owner if that still lives.
+ *
+ * A run without a directory is found by its namespaces: somebody emptied the temporary files, or keeps them elsewhere. As long
+ * as a process lives in one of its namespaces it may be another user's lab, and is not listed.
+ */
 export function listRuns(): readonly { run: Run; owner: number | undefined }[] {
   const ids = new Set<string>();
   for (const name of readdirSync(tmpdir())) if (name.startsWith(dirPrefix)) ids.add(name.slice(dirPrefix.length));
+  const orphans = new Set<string>();
+  for (const name of existsSync(netnsDir) ? readdirSync(netnsDir) : []) {
+    const id = /^ist-([0-9a-f]{6})-/.exec(name)?.[1];
+    if (id !== undefined && !ids.has(id)) orphans.add(id);
+  }
+  for (const id of orphans) {
+    if (processesIn(new Set(namespacesOf(runOf(id)).values())).length === 0) ids.add(id);
+  }
   return [...ids].map((id) => {
     const run = runOf(id);
     const state = readState(run);
@@ -166,7 +179,7 @@ export async function cleanDeadRuns(): Promise<string[]> {
 /** The run with this id, or an error that lists those that exist. */
 export function findRun(id: string): Run {
   const run = runOf(id);
-  if (!existsSync(run.dir)) {
+  if (!existsSync(run.dir) && namespacesOf(run).size === 0) {
     const ids = listRuns().map(({ run: { id } }) => id);
     throw new Error(`there is no run "${id}" (there ${ids.length === 0 ? 'is none' : `are: ${ids.join(', ')}`})`);
   }

@@ -1,11 +1,11 @@
 /** Nothing stays behind when the owner of a run dies without a word. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
-import { cleanDeadRuns, listRuns, processesInNamespace } from '../../../scenarios/lab/local/run.ts';
+import { cleanDeadRuns, listRuns, processesInNamespace, signalAll } from '../../../scenarios/lab/local/run.ts';
 
 const owner = fileURLToPath(new URL('owner.ts', import.meta.url));
 
@@ -53,4 +53,19 @@ test('the next start cleans what a run without a living reaper left, and no livi
   expect(left(alive.id).length).toBeGreaterThan(2);
   await alive.kill();
   await expect.poll(() => left(alive.id), { timeout: 15_000, interval: 100 }).toEqual([]);
+});
+
+test('namespaces of a run whose files are gone are found, once nothing lives in them', async () => {
+  const dead = await ownedRun(['without-reaper']);
+  await dead.kill();
+  rmSync(join(tmpdir(), `isthmus-lab-${dead.id}`), { recursive: true });
+  const listed = () => listRuns().some(({ run }) => run.id === dead.id);
+  const inside = () => left(dead.id).flatMap(processesInNamespace);
+  expect(inside().length).toBeGreaterThan(0);
+  expect(listed()).toBe(false);
+  signalAll(inside(), 'SIGKILL');
+  await expect.poll(inside, { timeout: 5_000 }).toEqual([]);
+  expect(listed()).toBe(true);
+  expect(await cleanDeadRuns()).toContain(dead.id);
+  expect(left(dead.id)).toEqual([]);
 });
