@@ -24,10 +24,11 @@ import { openSavedState } from '../store/saved.ts';
 import { defaultBinding } from '../translate/envoy/input.ts';
 import { untranslatable } from '../translate/ztunnel/policies.ts';
 import { version } from '../version.ts';
-import { CertificateKeeper, type GatewayCertificates } from './certificates.ts';
+import { CertificateKeeper } from './certificates.ts';
 import { Cluster } from './cluster.ts';
 import type { Credentials } from './credentials.ts';
 import { Engine } from './engine.ts';
+import { OfferedSecrets } from './gateway_secrets.ts';
 import { gauge } from './gauges.ts';
 import { Publishing } from './publishing.ts';
 import { readinessOf } from './readiness.ts';
@@ -71,7 +72,6 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     (['records', 'cluster', 'tokens', 'gateways'] as const).map((part) => disk.load(part)),
   );
   const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
-  let certificates: GatewayCertificates | undefined;
   let serving: Serving | undefined;
   let opening = false;
   /** The API server's own view of the cluster has been seen in this run. */
@@ -105,7 +105,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onPlanned: (services) => {
       traded.update(services, planner.view);
       cluster.report(services, planner.view, problemOf, records.members.get(config.member));
-      offerSecrets();
+      secrets.offer();
       void openToProxies();
     },
     onSeconds: (seconds) => metrics.observe('isthmus_translate_seconds', seconds),
@@ -208,10 +208,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     clock,
     rng,
     log,
-    onCertificates: (found) => {
-      certificates = found;
-      offerSecrets();
-    },
+    onCertificates: (found) => secrets.certificates(found),
   });
 
   function problemOf(key: string): ExportProblem | undefined {
@@ -223,23 +220,12 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     return cluster.liveness.health.get(pod) === false;
   }
 
-  const meshRoots = authority.roots.map(pemOf).join('');
-  let offered: readonly unknown[] = [];
-  /** Gives the engine certificates and roots when one of them changed. */
-  function offerSecrets(): void {
-    const known = certificates ?? engine.secrets;
-    const roots = traded.current(planner.view);
-    if (known === undefined || (offered[0] === known && offered[1] === roots)) return;
-    const more = roots.map(pemOf).filter((pem) => !meshRoots.includes(pem));
-    const { mesh, federation } = known;
-    const next = { mesh, federation, meshRoots, tradedRoots: meshRoots + more.join('') };
-    const same = JSON.stringify(next) === JSON.stringify(engine.secrets);
-    if (!same) {
-      engine.setSecrets(next);
-      state.touch('gateways');
-    }
-    offered = [certificates ?? engine.secrets, roots];
-  }
+  const secrets = new OfferedSecrets({
+    engine,
+    meshRoots: authority.roots.map(pemOf).join(''),
+    tradedRoots: () => traded.current(planner.view),
+    onChange: () => state.touch('gateways'),
+  });
 
   function refuseUntranslatable(): void {
     const error = untranslatable(cluster.local.policies);
