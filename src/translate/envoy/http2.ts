@@ -39,6 +39,8 @@ export const clientHttp2 = (timers: PeerTimers): Http2Init => ({
   streamResetRate: BigInt(http2Bounds.resetsPerSecondMax),
   connectionKeepalive: {
     interval: duration(timers.pingIntervalMs),
+    // Envoy adds up to 15 % otherwise. Connections are not in step anyway: each counts from its own last answer.
+    intervalJitter: { value: 0 },
     timeout: duration(timers.pingTimeoutMs),
     connectionIdleInterval: duration(timers.pingIdleMs),
   },

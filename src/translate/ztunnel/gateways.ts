@@ -25,18 +25,21 @@ import { isReady, localityOf } from './pods.ts';
 import { byName, orderedServices, portList, serviceResource, type Translated, workloadResource } from './resource.ts';
 
 /**
- * The verdict on every local gateway pod, by `namespace/name`: unhealthy when it does not answer or is not ready. When that
- * would leave none, the ready ones stay, and when none is ready all stay: a client that finds no gateway fails for certain.
+ * The verdict on every local gateway pod, by `namespace/name`: unhealthy when it does not answer, is not ready, or is being drained.
+ * When that would leave none, those that drain stay, then all that are ready, and when none is ready all stay: a client that
+ * finds no gateway fails for certain.
  */
 export const gatewayVerdicts = (
   pods: ReadonlyMap<string, LocalPod>,
   gatewayHealth: ReadonlyMap<string, boolean>,
+  draining: ReadonlySet<string>,
   config: ZtunnelConfig,
 ): ReadonlyMap<string, boolean> => {
   const ours = [...pods].filter(([, pod]) => isGatewayPod(pod, config));
-  const answers = ([, pod]: readonly [string, LocalPod]): boolean => gatewayHealth.get(pod.name) !== false;
   const ready = ours.filter(([, pod]) => isReady(pod));
-  const best = [ready.filter(answers), ready, ours].find((set) => set.length > 0) ?? [];
+  const answering = ready.filter(([, pod]) => gatewayHealth.get(pod.name) !== false);
+  const staying = answering.filter(([, pod]) => !draining.has(pod.name));
+  const best = [staying, answering, ready, ours].find((set) => set.length > 0) ?? [];
   const chosen = new Set(best.map(([key]) => key));
   return new Map(ours.map(([key]) => [key, chosen.has(key)]));
 };

@@ -4,7 +4,7 @@
  * Readiness becomes the status: ztunnel drops an unhealthy endpoint but still knows whose address it is. A pod keeps its
  * place in its services while it is not ready, because the ztunnel beside it needs that place to resolve the port of a
  * tunnel that is already on its way. Only where a pod is ready for one service and not for another is it left out of the latter,
- * for a workload has one status.
+ * for a workload has one status; and where the plan moves a service's local callers away, it is left out of that one (shares.ts).
  */
 
 import { create } from '@bufbuild/protobuf';
@@ -22,11 +22,14 @@ import {
 import { membershipName, type ZtunnelConfig } from './inputs.ts';
 import { formatAddress, parseAddress } from './ip.ts';
 import { orderedServices, portList, type Translated, workloadResource } from './resource.ts';
+import { podCapacity } from './shares.ts';
 
 /** A pod's place behind one service. */
 export interface Membership {
   readonly service: LocalService;
   readonly endpoint: LocalEndpoint;
+  /** Local callers of the service are sent elsewhere: the pod is ready for it, and not offered. */
+  readonly away: boolean;
 }
 
 export const podUid = (pod: LocalPod, config: ZtunnelConfig): string =>
@@ -50,7 +53,7 @@ export const localityOf = (locality: Locality) =>
     ? {}
     : { locality: create(LocalitySchema, { ...locality }) };
 
-const endpointPorts = ({ service, endpoint }: Membership): PortList => {
+const endpointPorts = ({ service, endpoint }: Omit<Membership, 'away'>): PortList => {
   const tcp = new Set(service.ports.filter((p) => carriesTcp(p.protocol)).map((p) => p.port));
   return portList([...endpoint.ports].filter(([port]) => tcp.has(port)));
 };
@@ -60,7 +63,7 @@ const places = (memberships: readonly Membership[], config: ZtunnelConfig): Reco
   return orderedServices(
     new Map(
       memberships
-        .filter((m) => m.endpoint.ready || !anyReady)
+        .filter((m) => !m.away && (m.endpoint.ready || !anyReady))
         .map((m) => [membershipName(m.service.namespace, m.service.name, config), endpointPorts(m)] as const),
     ),
   );
@@ -102,6 +105,7 @@ export const podWorkload = (
     services: places(memberships, config),
     ...localityOf(pod.locality),
     networkMode: pod.hostNetwork ? NetworkMode.HOST_NETWORK : NetworkMode.STANDARD,
+    capacity: podCapacity,
   });
   const aliases = pod.hostNetwork ? [] : addresses.map((a) => `${config.network}/${formatAddress(a)}`);
   return workloadResource(workload, aliases);
@@ -130,8 +134,9 @@ export const addressWorkloads = (service: LocalService, config: ZtunnelConfig): 
       workloadName: service.name,
       status: healthyIf(endpoint.ready && !endpoint.terminating),
       clusterId: config.clusterId,
-      services: places([{ service, endpoint }], config),
+      services: places([{ service, endpoint, away: false }], config),
       networkMode: NetworkMode.HOST_NETWORK,
+      capacity: podCapacity,
     });
     return [workloadResource(workload, [])];
   });

@@ -3,7 +3,7 @@
  *
  * Gateway mode: one workload a service stands for all clusters, and the local gateway chooses among them. So a cluster that
  * dies changes nothing here, and nothing here has to be sent for a failover to work. Direct mode: one a (member, service),
- * behind that member's gateways.
+ * behind that member's gateways; those of the plan's first tier that can be reached are in use, the others are there and unhealthy.
  *
  * One workload also where several accounts serve: a client checks the inner tunnel against the service's list of identities,
  * never against the remote workload's own, and splitting the capacity among accounts would be a guess.
@@ -21,6 +21,7 @@ import {
   TunnelProtocol,
   type Workload,
   WorkloadSchema,
+  WorkloadStatus,
   WorkloadType,
 } from '../../gen/istio/workload/workload_pb.ts';
 import { gatewayHostname, memberNetwork, usableGateways } from './gateways.ts';
@@ -29,6 +30,7 @@ import { egressPort, federationNetwork, hbonePort, membershipName, type ZtunnelC
 import { localityOf } from './pods.ts';
 import { tcpPorts } from './ports.ts';
 import { byName, orderedServices, portList, type Translated, workloadResource } from './resource.ts';
+import { divided, type Sharing } from './shares.ts';
 
 /**
  * Whether a service has a data path to other clusters: it exists here, is exported here (the opt-in: a peer can join only
@@ -54,6 +56,12 @@ const readyCapacity = (record: ServiceRecord): number => record.capacity.reduce(
 /** At least 1: a weight of 0 in the best rank leaves ztunnel without any upstream. */
 const weight = (ready: number): number => Math.min(Math.max(ready, 1), limits.capacityMax);
 
+/** What the plan says of one remote workload. */
+interface Use {
+  readonly capacity: number;
+  readonly healthy: boolean;
+}
+
 const sharedPorts = (service: ServiceView, records: readonly ServiceRecord[]): [number, number][] => {
   const offered = new Set(records.flatMap((r) => r.ports.filter((p) => carriesTcp(p.protocol)).map((p) => p.port)));
   // The target stands for "known": the far ztunnel takes the real one from its own workloads.
@@ -68,10 +76,10 @@ const common = (
   service: ServiceView,
   members: readonly string[],
   offering: readonly ServiceRecord[],
+  { capacity, healthy }: Use,
   view: View,
   config: ZtunnelConfig,
 ): Partial<Omit<Workload, '$typeName' | '$unknown'>> => {
-  const records = members.map((name) => service.remotes.get(name)!);
   return {
     namespace: service.namespace,
     tunnelProtocol: TunnelProtocol.HBONE,
@@ -81,7 +89,8 @@ const common = (
     canonicalRevision: 'latest',
     workloadType: WorkloadType.DEPLOYMENT,
     workloadName: service.name,
-    capacity: weight(records.reduce((sum, record) => sum + readyCapacity(record), 0)),
+    capacity,
+    status: healthy ? WorkloadStatus.HEALTHY : WorkloadStatus.UNHEALTHY,
     services: orderedServices(
       new Map([
         [membershipName(service.namespace, service.name, config), portList(sharedPorts(service, offering))] as const,
@@ -99,13 +108,18 @@ const behind = (namespace: string, hostname: string, port: number) =>
 const throughLocalGateway = (
   service: ServiceView,
   plan: ServicePlan | undefined,
+  sharing: Sharing,
   view: View,
   config: ZtunnelConfig,
 ): Translated => {
   const egress = serviceHostname(config.namespace, config.gatewayService, config.clusterDomain);
   const target = `${service.namespace}/${serviceHostname(service.namespace, service.name, config.clusterDomain)}`;
+  const members = servingMembers(service, plan);
+  const ready = members.reduce((sum, name) => sum + readyCapacity(service.remotes.get(name)!), 0);
+  const capacity = sharing.kind === 'weighted' ? sharing.remoteCapacity : weight(ready);
+  const use = { capacity, healthy: plan?.failFast !== true };
   const workload = create(WorkloadSchema, {
-    ...common(service, servingMembers(service, plan), [...service.remotes.values()], view, config),
+    ...common(service, members, [...service.remotes.values()], use, view, config),
     uid: `${federationNetwork}/SplitHorizonWorkload/${config.namespace}/${config.gatewayService}/${egress}/${target}`,
     name: `${federationNetwork}-${service.name}`,
     network: federationNetwork,
@@ -118,6 +132,7 @@ const throughLocalGateway = (
 const throughRemoteGateway = (
   service: ServiceView,
   member: MemberView,
+  use: Use,
   view: View,
   config: ZtunnelConfig,
 ): Translated => {
@@ -126,7 +141,7 @@ const throughRemoteGateway = (
   const network = memberNetwork(member.member, config);
   const target = `${service.namespace}/${serviceHostname(service.namespace, service.name, config.clusterDomain)}`;
   const workload = create(WorkloadSchema, {
-    ...common(service, [name], [service.remotes.get(name)!], view, config),
+    ...common(service, [name], [service.remotes.get(name)!], use, view, config),
     uid: `${network}/SplitHorizonWorkload/${config.namespace}/${name}/${host}/${target}`,
     name: `${name}-${service.name}`,
     network,
@@ -137,17 +152,49 @@ const throughRemoteGateway = (
   return workloadResource(workload, []);
 };
 
+/**
+ * Direct mode: the members to serve, with the weights of the first tier that has any that can be reached. Without a plan all
+ * serve by what they have ready.
+ */
+const usesOf = (
+  service: ServiceView,
+  plan: ServicePlan | undefined,
+  reachable: readonly string[],
+  sharing: Sharing,
+): ReadonlyMap<string, Use> => {
+  const tier = plan?.tiers
+    .map((cells) => cells.filter(({ member }) => reachable.includes(member)))
+    .find((c) => c.length);
+  const chosen = tier ?? reachable.map((member) => ({ member, weight: readyCapacity(service.remotes.get(member)!) }));
+  const weights = chosen.map((cell) => cell.weight);
+  const total = sharing.kind === 'weighted' ? sharing.remoteCapacity : limits.capacityMax;
+  const capacities = tier === undefined && sharing.kind !== 'weighted' ? weights.map(weight) : divided(total, weights);
+  const healthy = plan?.failFast !== true;
+  const used = new Map(chosen.map(({ member }, i) => [member, { capacity: capacities[i]!, healthy }]));
+  return new Map(reachable.map((member) => [member, used.get(member) ?? { capacity: 1, healthy: false }]));
+};
+
+/** Members that could serve the service: with gateways that a ztunnel can reach in direct mode, all in gateway mode. */
+export const reachableMembers = (service: ServiceView, plan: ServicePlan | undefined, view: View): string[] => {
+  if (!isFederated(service)) return [];
+  const members = servingMembers(service, plan);
+  if (service.mode === 'gateway') return members;
+  return members.filter((name) => {
+    const member = view.members.get(name);
+    return member !== undefined && usableGateways(member).length > 0;
+  });
+};
+
 /** The remote workloads of a service: none when it has no data path. */
 export const remoteWorkloads = (
   service: ServiceView,
   plan: ServicePlan | undefined,
+  sharing: Sharing,
   view: View,
   config: ZtunnelConfig,
 ): Translated[] => {
   if (!isFederated(service)) return [];
-  if (service.mode === 'gateway') return [throughLocalGateway(service, plan, view, config)];
-  return servingMembers(service, plan)
-    .map((name) => view.members.get(name))
-    .filter((member) => member !== undefined && usableGateways(member).length > 0)
-    .map((member) => throughRemoteGateway(service, member!, view, config));
+  if (service.mode === 'gateway') return [throughLocalGateway(service, plan, sharing, view, config)];
+  const uses = usesOf(service, plan, reachableMembers(service, plan, view), sharing);
+  return [...uses].map(([name, use]) => throughRemoteGateway(service, view.members.get(name)!, use, view, config));
 };

@@ -1,10 +1,10 @@
 /**
  * Local services.
  *
- * A service with remote workloads ranks them below its own endpoints. The ranks are as few as they can be: ztunnel uses the
- * best rank alone, so ranking by zone too, as stock does for PreferClose, would pin every client to the pods of its zone from
- * the moment its service is exported. So: NETWORK where one remote workload stands for all clusters, NETWORK and REGION in
- * direct mode, where it is ztunnel that chooses the cluster.
+ * A service with remote workloads ranks them below its own endpoints. There is one rank, NETWORK: ztunnel uses the best rank
+ * alone, so ranking by zone too, as stock does for PreferClose, would pin every client to the pods of its zone from the moment its
+ * service is exported; and ranking clusters by region, in direct mode, would put ztunnel's order in place of the plan's. While the
+ * plan shares a service's traffic out there are no ranks, only weights (shares.ts).
  */
 import { create } from '@bufbuild/protobuf';
 import { serviceHostname } from '../../core/names.ts';
@@ -24,16 +24,16 @@ import { serviceResource, type Translated } from './resource.ts';
 
 /** What the federation adds to a local service. */
 export interface Remote {
-  readonly mode: 'gateway' | 'direct';
+  /** False: local endpoints and remote workloads share by weight. */
+  readonly ranked: boolean;
   /** SPIFFE ids accepted from the far end of the inner tunnel. */
   readonly sans: readonly string[];
 }
 
-const ranked = (mode: Remote['mode']) =>
+const localFirst = () =>
   create(LoadBalancingSchema, {
     mode: LoadBalancing_Mode.FAILOVER,
-    routingPreference:
-      mode === 'gateway' ? [LoadBalancing_Scope.NETWORK] : [LoadBalancing_Scope.NETWORK, LoadBalancing_Scope.REGION],
+    routingPreference: [LoadBalancing_Scope.NETWORK],
   });
 
 const isEgress = (service: LocalService, config: ZtunnelConfig): boolean =>
@@ -65,7 +65,8 @@ export const localService = (
       ports: portsOf(service, config).map(([servicePort, targetPort]) =>
         create(PortSchema, { servicePort, targetPort }),
       ),
-      ...(remote === undefined ? {} : { subjectAltNames: [...remote.sans], loadBalancing: ranked(remote.mode) }),
+      ...(remote === undefined ? {} : { subjectAltNames: [...remote.sans] }),
+      ...(remote?.ranked === true ? { loadBalancing: localFirst() } : {}),
       canonical: true,
     }),
   );

@@ -11,9 +11,10 @@ import { gatewayVerdicts, memberGateways } from './gateways.ts';
 import { serviceSans } from './identities.ts';
 import { isGatewayPod, type ZtunnelConfig, type ZtunnelInputs } from './inputs.ts';
 import { addressWorkloads, type Membership, podWorkload } from './pods.ts';
-import { isFederated, remoteWorkloads } from './remotes.ts';
+import { isFederated, reachableMembers, remoteWorkloads } from './remotes.ts';
 import { sameBytes, type Translated } from './resource.ts';
 import { localService } from './services.ts';
+import { type Sharing, sharingOf } from './shares.ts';
 
 /** What may have changed since the last call. Too much is harmless, too little is not. */
 export interface ZtunnelDirty {
@@ -51,7 +52,10 @@ export class ZtunnelTranslation {
   readonly #accounts = new Map<string, string>();
   /** Service → members that it reaches directly. */
   readonly #direct = new Map<ServiceKey, readonly string[]>();
+  /** Services whose local endpoints do not simply come first. */
+  readonly #sharing = new Map<ServiceKey, Sharing>();
   #verdicts: ReadonlyMap<string, boolean> = new Map();
+  #draining: ReadonlySet<string> = new Set();
 
   constructor(config: ZtunnelConfig) {
     this.#config = config;
@@ -81,6 +85,7 @@ export class ZtunnelTranslation {
     const members = new Set(dirty.members);
     const services = this.#servicesTouched(inputs, dirty);
     for (const key of services) this.#placePods(key, inputs, pods);
+    for (const key of services) this.#share(key, inputs, pods);
     for (const key of this.#verdictsTouched(inputs, dirty, pods)) pods.add(key);
     for (const key of services) {
       this.#replace(`service ${key}`, this.#serviceResources(key, inputs, members), changed, removed);
@@ -90,10 +95,16 @@ export class ZtunnelTranslation {
     return { changed, removed };
   }
 
-  /** The services named, those whose pods gained or lost an account, and those that trade with a changed member. */
+  /**
+   * The services named, those whose pods gained or lost an account, those that trade with a changed member, and those that share by
+   * the number of their pods.
+   */
   #servicesTouched(inputs: ZtunnelInputs, dirty: ZtunnelDirty): Set<ServiceKey> {
     const services = new Set(dirty.services);
     for (const key of dirty.pods) {
+      for (const service of this.#places.get(key)?.keys() ?? []) {
+        if (this.#sharing.get(service)?.kind === 'weighted') services.add(service);
+      }
       const account = inputs.local.pods.get(key)?.serviceAccount;
       if (account === this.#accounts.get(key)) continue;
       if (account === undefined) this.#accounts.delete(key);
@@ -130,15 +141,32 @@ export class ZtunnelTranslation {
     else this.#behind.delete(key);
   }
 
+  /** Notes what local callers get of the service; when they are sent away, or come back, its pods change. */
+  #share(key: ServiceKey, { local, view, plan }: ZtunnelInputs, pods: Set<string>): void {
+    const service = local.services.get(key);
+    const seen = view.services.get(key);
+    const before = this.#sharing.get(key)?.kind === 'away';
+    const planned = plan.services.get(key);
+    const remotes = seen === undefined ? [] : reachableMembers(seen, planned, view);
+    const now: Sharing =
+      service === undefined ? { kind: 'ranked' } : sharingOf(service, planned, remotes.length > 0, local);
+    if (now.kind === 'ranked') this.#sharing.delete(key);
+    else this.#sharing.set(key, now);
+    if (before !== (now.kind === 'away')) for (const pod of this.#behind.get(key) ?? []) pods.add(pod);
+  }
+
   /** A gateway's verdict depends on the other gateways: one that dies may be the last but one. */
   #verdictsTouched(inputs: ZtunnelInputs, dirty: ZtunnelDirty, pods: ReadonlySet<string>): string[] {
     const gateway = (key: string): boolean => {
       const pod = inputs.local.pods.get(key);
       return this.#verdicts.has(key) || (pod !== undefined && isGatewayPod(pod, this.#config));
     };
-    if (!dirty.gatewayHealth && ![...pods].some(gateway)) return [];
+    const draining = inputs.plan.draining.gateways;
+    const drains = draining.size !== this.#draining.size || [...draining].some((name) => !this.#draining.has(name));
+    if (!dirty.gatewayHealth && !drains && ![...pods].some(gateway)) return [];
     const before = this.#verdicts;
-    this.#verdicts = gatewayVerdicts(inputs.local.pods, inputs.gatewayHealth, this.#config);
+    this.#draining = new Set(draining);
+    this.#verdicts = gatewayVerdicts(inputs.local.pods, inputs.gatewayHealth, draining, this.#config);
     return [...this.#verdicts].filter(([key, healthy]) => before.get(key) !== healthy).map(([key]) => key);
   }
 
@@ -150,14 +178,20 @@ export class ZtunnelTranslation {
     const federated = service !== undefined && seen !== undefined && isFederated(seen) ? seen : undefined;
     this.#noteDirect(key, federated?.mode === 'direct' ? [...federated.remotes.keys()] : [], members);
     if (service === undefined) return [];
+    const sharing: Sharing = this.#sharing.get(key) ?? { kind: 'ranked' };
     const remote =
       federated === undefined
         ? undefined
-        : { mode: federated.mode, sans: serviceSans(federated, service, local, view, config.trustDomain) };
+        : {
+            ranked: sharing.kind !== 'weighted',
+            sans: serviceSans(federated, service, local, view, config.trustDomain),
+          };
     const own = localService(service, remote, config);
     if (own === undefined) return [];
-    const remotes = federated === undefined ? [] : remoteWorkloads(federated, plan.services.get(key), view, config);
-    return [own, ...addressWorkloads(service, config), ...remotes];
+    const planned = plan.services.get(key);
+    const remotes = federated === undefined ? [] : remoteWorkloads(federated, planned, sharing, view, config);
+    const addresses = sharing.kind === 'away' ? [] : addressWorkloads(service, config);
+    return [own, ...addresses, ...remotes];
   }
 
   #noteDirect(key: ServiceKey, now: readonly string[], members: Set<string>): void {
@@ -173,7 +207,8 @@ export class ZtunnelTranslation {
     const memberships: Membership[] = [];
     for (const [service, endpoint] of this.#places.get(key) ?? []) {
       const found = inputs.local.services.get(service);
-      if (found !== undefined) memberships.push({ service: found, endpoint });
+      if (found === undefined) continue;
+      memberships.push({ service: found, endpoint, away: this.#sharing.get(service)?.kind === 'away' });
     }
     const workload = podWorkload(pod, memberships, this.#config, this.#verdicts.get(key));
     return workload === undefined ? [] : [workload];

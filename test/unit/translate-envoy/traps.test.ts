@@ -90,7 +90,8 @@ describe('trap 2: max_retries is 3, and other bounds of 1,024', () => {
 describe('trap 3: only pings free streams on a dead connection', () => {
   it('pings, and does not count on timeouts of an attempt', () => {
     expect(upstreamHttp2().connectionKeepalive).toMatchObject({
-      interval: { seconds: 0n, nanos: 150_000_000 },
+      interval: { seconds: 0n, nanos: 100_000_000 },
+      intervalJitter: { value: 0 },
       connectionIdleInterval: { seconds: 0n, nanos: 50_000_000 },
     });
     for (const route of routesOf('egress')) {

@@ -168,6 +168,7 @@ export const cluster = (world: World): LocalCluster => ({
   nodes: new Map(),
   problems: new Map(),
   policies: [],
+  failoverPolicies: new Map(),
 });
 
 export const inputs = (world: World): ZtunnelInputs => ({

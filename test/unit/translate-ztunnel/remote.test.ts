@@ -160,7 +160,7 @@ describe('direct mode', () => {
   });
   const westName = `net-west/SplitHorizonWorkload/isthmus-system/west/west.gateways.isthmus-system.isthmus.internal/${serviceName}`;
 
-  it('shows one workload for each member, ranked by region', () => {
+  it('shows one workload for each member', () => {
     const all = translate(world());
     expect(asWorkload(all.get(westName))).toMatchObject({
       network: 'net-west',
@@ -175,10 +175,8 @@ describe('direct mode', () => {
       },
     });
     expect([...all.keys()].filter((n) => n.includes('SplitHorizon'))).toHaveLength(2);
-    expect(asService(all.get(serviceName)).loadBalancing?.routingPreference).toEqual([
-      LoadBalancing_Scope.NETWORK,
-      LoadBalancing_Scope.REGION,
-    ]);
+    // Not by region: which members serve is the plan's business.
+    expect(asService(all.get(serviceName)).loadBalancing?.routingPreference).toEqual([LoadBalancing_Scope.NETWORK]);
   });
 
   it('resolves the remote gateways: identity, port, and a draining one out of use', () => {

@@ -101,12 +101,20 @@ describe('updates by key', () => {
         key: fc.constantFrom('west', 'central'),
         draining: fc.boolean(),
       }),
+      fc.record({
+        kind: fc.constant('plan' as const),
+        key: fc.constantFrom(...keys),
+        percent: fc.constantFrom(0, 40, 100),
+        tiers: fc.constantFrom([['west'], ['central']], [['central', 'west']], []),
+        failFast: fc.boolean(),
+      }),
     );
     fc.assert(
       fc.property(fc.array(change, { maxLength: 25 }), (changes) => {
         const pods = new Map<string, ReturnType<typeof pod>>();
         const services = new Map<string, ReturnType<typeof service>>();
         const remotes = new Map<string, Record<string, ReturnType<typeof record>>>();
+        const plans = new Map<string, NonNullable<World['plans']>[number]>();
         const members = new Map([west, central].map((m) => [m.member.name, m]));
         const translation = new ZtunnelTranslation(config);
         const mirror = new Map<string, Uint8Array>();
@@ -115,6 +123,7 @@ describe('updates by key', () => {
           services: [...services.values()],
           members: [...members.values()],
           views: [...services.values()].map((s) => serviceView(s, remotes.get(s.key) ?? {})),
+          plans: [...plans.values()],
         });
         for (const c of changes) {
           if (c.kind === 'pod') {
@@ -127,11 +136,15 @@ describe('updates by key', () => {
             else services.delete(c.key);
           } else if (c.kind === 'remote') {
             remotes.set(c.key, Object.fromEntries(c.members.map((m) => [m, record(c.key, c.ready)])));
+          } else if (c.kind === 'plan') {
+            const tiers = c.tiers.map((names) => names.map((name, i) => ({ member: name, weight: i + 1 })));
+            const { key, percent, failFast } = c;
+            plans.set(key, { key, tiers, usable: true, local: { percent }, failFast });
           } else
             members.set(c.key, member(c.key, { gateways: [{ id: 'a', address: '192.0.2.3', draining: c.draining }] }));
           const delta = translation.update(inputs(now()), {
             pods: new Set(c.kind === 'pod' ? [c.key] : []),
-            services: new Set(c.kind === 'service' || c.kind === 'remote' ? [c.key] : []),
+            services: new Set(c.kind === 'pod' || c.kind === 'member' ? [] : [c.key]),
             members: new Set(c.kind === 'member' ? [c.key] : []),
             gatewayHealth: false,
           });
