@@ -53,7 +53,7 @@ writeFileSync(
   `# Errors
 
 Every expected failure has one code, the same in logs, conditions (as the reason) and the command line (as the exit code).
-Made from the table by \`tools/node tools/docs.ts\`. Exit codes: 64 usage, 65 data, 75 try again, 79 findings, 1 unknown.
+Made from the table by \`tools/node tools/docs.ts\`. Exit codes: 64 usage, 65 data, 75 try again, 79 findings, 81 held by a guard, 1 unknown.
 
 | code | reason | worth a retry | exit |
 |---|---|---|---|

@@ -7,8 +7,8 @@
  * reports by code.
  */
 
-/** Exit codes of sysexits and istioctl: 1 unknown, 64 usage, 65 data, 75 try again, 79 findings. */
-export type ExitCode = 1 | 64 | 65 | 75 | 79;
+/** Exit codes of sysexits and istioctl: 1 unknown, 64 usage, 65 data, 75 try again, 79 findings; and ours: 81 held by a guard. */
+export type ExitCode = 1 | 64 | 65 | 75 | 79 | 81;
 
 interface Spec {
   /** CamelCase, used as a condition's reason. */
@@ -65,7 +65,11 @@ export const errorCodes = {
   'service/external-name': spec('InvalidServiceType', 65),
   'service/session-affinity': spec('SessionAffinityNotSupported', 65),
   'service/conflict': spec('Conflict', 65),
+  'service/capacity': spec('InvalidCapacity', 65),
   'policy/untranslatable': spec('PolicyNotTranslatable', 65),
+  'policy/invalid': spec('InvalidPolicy', 65),
+  'policy/signature': spec('PolicySignatureInvalid', 65),
+  'policy/stale': spec('PolicyStale', 65),
   // trust and certificates
   'trust/invalid': spec('InvalidTrustMaterial', 65),
   'trust/root-refused': spec('RootRefused', 65),
@@ -85,6 +89,12 @@ export const errorCodes = {
   // disk
   'state/corrupt': spec('SavedStateCorrupt', 65),
   'state/io': spec('SavedStateUnwritable', 75, true),
+  // journal
+  'journal/unwritable': spec('JournalUnwritable', 75, true),
+  'journal/broken': spec('JournalBroken', 79),
+  'journal/malformed': spec('MalformedJournal', 65),
+  'journal/not-found': spec('NoSuchJournalEntry', 65),
+  'journal/differs': spec('ReplayDiffers', 79),
   // data path
   'path/tcp': spec('ConnectFailed', 75, true),
   'path/tls': spec('TlsFailed', 75, true),
@@ -95,6 +105,10 @@ export const errorCodes = {
   // gateways
   'gateway/envoy-exit': spec('EnvoyExited', 75, true),
   'gateway/envoy-hung': spec('EnvoyHung', 75, true),
+  // commands of people
+  'command/confirm': spec('NotConfirmed', 64),
+  'command/held': spec('HeldByGuard', 81),
+  'command/not-writer': spec('NotTheWriter', 75, true),
   'controller/unreachable': spec('ControllerUnreachable', 75, true),
 } as const satisfies Record<string, Spec>;
 

@@ -8,6 +8,7 @@ export const limits = {
   recordBytesMax: 64 * 1024,
   manifestBytesMax: 4 * 1024,
   membershipBytesMax: 64 * 1024,
+  setPolicyBytesMax: 64 * 1024,
   recordsPerMemberMax: 20_000,
   membersMax: 512,
   portsPerServiceMax: 64,
@@ -16,6 +17,12 @@ export const limits = {
   gatewaysPerMemberMax: 32,
   rootsPerMemberMax: 8,
   capacityMax: 1_000_000,
+  capacityPerSecondMax: 1_000_000,
+  grantsPerReaderMax: 1_024,
+  votesMax: 64,
+  verdictsSummaryMax: 256,
+  statePartBytesMax: 60 * 1024,
+  statePartsMax: 16,
   nameLengthMax: 63,
   addressRangesMax: 64,
   namespacesMax: 4_096,
@@ -73,6 +80,16 @@ export const limits = {
   orderWaitMs: 200,
   flushGapMinMs: 5,
   flushGapMaxMs: 100,
+  // telemetry of gateways
+  telemetryStreamsMax: 1_024,
+  telemetryMessageBytesMax: 1024 * 1024,
+  telemetryEntriesPerMessageMax: 10_000,
+  telemetryCellsMax: 50_000,
+  // probes
+  probesInFlightMax: 128,
+  gatewayProbesPerSecondMax: 100,
+  serviceProbesPerSecondMax: 10,
+  grayProbesPerSecondMax: 50,
   // certificates
   csrBytesMax: 8 * 1024,
   tokenBytesMax: 16 * 1024,
@@ -97,9 +114,29 @@ export const limits = {
   kubeBackoffMaxMs: 5_000,
   tokenCacheEntriesMax: 10_000,
   tokenCacheMs: 60_000,
+  // admin API
+  adminBodyBytesMax: 16 * 1024,
+  authorLengthMax: 256,
+  commandReasonLengthMax: 512,
   // saved state
   stateBytesMax: 512 * 1024 * 1024,
   stateSetAsideMax: 16,
+  // journal
+  journalEntryBytesMax: 64 * 1024,
+  journalInputsBytesMax: 1024 * 1024,
+  journalInputsTextBytesMax: 16 * 1024 * 1024,
+  journalSegmentBytesMax: 4 * 1024 * 1024,
+  journalFileBytesMax: 256 * 1024 * 1024,
+  journalEntriesBytesMax: 64 * 1024 * 1024,
+  journalAllInputsBytesMax: 192 * 1024 * 1024,
+  journalSpoolEntriesMax: 10_000,
+  journalSpoolInputsBytesMax: 16 * 1024 * 1024,
+  journalRetryMs: 1_000,
+  journalWriteWaitMs: 2_000,
+  journalExportBytesMax: 48 * 1024 * 1024,
+  journalListMax: 1_000,
+  journalFindingsMax: 100,
+  journalAnchorsPerMemberMax: 16,
 } as const;
 
 const holds = (condition: boolean, relation: string): void => {
@@ -113,6 +150,7 @@ holds(
   limits.recordBytesMax + 4 * limits.manifestBytesMax < limits.txnBytesMax,
   'the largest record and its manifest fit into a transaction',
 );
+holds(limits.statePartBytesMax + 1024 < limits.recordBytesMax, 'a part of the state fits into a record');
 holds(
   limits.watchProgressIntervalMs * 3 <= limits.watchSilenceMaxMs,
   'three progress requests fit into the silence allowed',
@@ -123,3 +161,4 @@ holds(
 );
 holds(limits.storeConnectTimeoutMs <= limits.storeUnaryTimeoutMs, 'connecting takes no longer than a call');
 holds(limits.kubeWatchSilenceMaxMs > 65_000, 'a bookmark, one a minute, fits into the silence allowed');
+holds(limits.journalSegmentBytesMax * 4 <= limits.journalEntriesBytesMax, 'the journal keeps several files of entries');

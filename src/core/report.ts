@@ -1,5 +1,7 @@
 /** What a controller says of itself to the command line: the shapes of the admin API, versioned by `apiVersion`. */
 
+import type { FailoverReport, GrayReport, HoldReport, VerdictReport } from './failover_report.ts';
+
 export interface PeerReport {
   readonly member: string;
   readonly region: string;
@@ -14,13 +16,15 @@ export interface PeerReport {
     readonly shuttingDown: boolean;
   };
   readonly data: {
-    readonly state: 'reachable' | 'unreachable' | 'unknown';
+    readonly state: 'reachable' | 'degraded' | 'unreachable' | 'unknown';
     readonly rttMs: number | null;
     readonly gateways: number;
   };
   readonly services: number;
   readonly capacity: { readonly ready: number; readonly total: number };
   readonly problems: readonly ProblemReport[];
+  /** What is concluded of both planes; absent while nothing decides. */
+  readonly verdict?: VerdictReport;
 }
 
 export interface ProblemReport {
@@ -44,6 +48,13 @@ export interface ServiceReport {
   /** Who answers a new connection made here now, as far as readiness tells. */
   readonly serving: string;
   readonly problems: readonly ProblemReport[];
+  /** Of new connections made here, 0–100; these four are absent while nothing decides. */
+  readonly shares?: readonly { readonly member: string; readonly percent: number }[];
+  /** Cells, this cluster's own among them, that are not simply healthy. */
+  readonly cells?: readonly ({ readonly member: string } & VerdictReport)[];
+  readonly held?: readonly HoldReport[];
+  /** Null: nothing would notice that it answers, but badly. */
+  readonly gray?: GrayReport | null;
 }
 
 export interface ProxyReport {
@@ -79,6 +90,8 @@ export interface StatusReport {
   readonly services: readonly ServiceReport[];
   readonly proxies: readonly ProxyReport[];
   readonly problems: readonly ProblemReport[];
+  /** Absent while nothing decides. */
+  readonly failover?: FailoverReport;
 }
 
 export interface TraceHop {

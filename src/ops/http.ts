@@ -1,10 +1,14 @@
 /**
  * The small HTTP listeners: health, metrics, admin. Three ports, because three audiences reach them: the kubelet, Prometheus,
  * and the command line by port-forward; the admin port binds loopback, so that RBAC on port-forward is what protects it.
+ *
+ * What changes something is a POST, and is refused unless it comes over loopback, under a loopback name, with a header that no
+ * web page can send without being asked for first: a browser on the machine of whoever forwards the port shall not drain a cluster.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 
 export interface Reply {
   readonly status: number;
@@ -19,6 +23,16 @@ export type Route = (
   signal: AbortSignal,
 ) => Promise<Reply | undefined> | Reply | undefined;
 
+/** Gets the parsed body of a POST. What it holds is for the route to check. */
+export type PostRoute = (
+  path: string,
+  body: unknown,
+  signal: AbortSignal,
+) => Promise<Reply | undefined> | Reply | undefined;
+
+/** The command line sends it; a page in a browser cannot, without a preflight that nothing here answers. */
+export const cliHeader = 'x-isthmus-cli';
+
 export const json = (value: unknown, status = 200): Reply => ({
   status,
   type: 'application/json',
@@ -32,24 +46,99 @@ const failure = (error: unknown): Reply => {
   throw error;
 };
 
-const answer = async (route: Route, request: IncomingMessage, response: ServerResponse): Promise<void> => {
+const refused = (status: number, message: string, hint: string): Reply =>
+  json({ error: { code: 'usage/invalid', message, hint } }, status);
+
+const isLoopback = (address: string | undefined): boolean =>
+  address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
+
+const loopbackName = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/;
+
+/** Why a POST may not change anything; undefined when it may. */
+const untrusted = (request: IncomingMessage): Reply | undefined => {
+  const { headers } = request;
+  if (!isLoopback(request.socket.remoteAddress) || !loopbackName.test(headers.host ?? '')) {
+    return refused(403, 'changes are accepted over loopback only', 'use the command line, which forwards a port');
+  }
+  if (headers[cliHeader] !== '1' || headers.origin !== undefined) {
+    return refused(403, `the header ${cliHeader} is not there`, `send "${cliHeader}: 1", or use the command line`);
+  }
+  const type = headers['content-type'] ?? '';
+  if (!/^application\/json(\s*;\s*charset=utf-8)?$/i.test(type)) {
+    return refused(415, `content-type "${type}" is not accepted`, 'send application/json');
+  }
+  return undefined;
+};
+
+/** The body, or the refusal of it. Reads no more than is allowed. */
+const readBody = (request: IncomingMessage): Promise<{ readonly body: unknown } | Reply> =>
+  new Promise((resolve) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    request.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes <= limits.adminBodyBytesMax) chunks.push(chunk);
+      else resolve(refused(413, `the body is larger than ${limits.adminBodyBytesMax} bytes`, 'send less'));
+    });
+    request.on('end', () => {
+      try {
+        resolve({ body: JSON.parse(Buffer.concat(chunks).toString('utf8')) as unknown });
+      } catch {
+        resolve(refused(400, 'the body is not JSON', 'send a JSON object'));
+      }
+    });
+    request.on('error', () => resolve(refused(400, 'the body was cut off', 'send it again')));
+  });
+
+interface Routes {
+  readonly get: Route;
+  readonly post: PostRoute | undefined;
+}
+
+const dispatch = async (
+  { get, post }: Routes,
+  request: IncomingMessage,
+  signal: AbortSignal,
+): Promise<Reply | undefined> => {
+  const url = new URL(request.url ?? '/', 'http://localhost');
+  if (request.method === 'GET' || request.method === 'HEAD') {
+    request.resume();
+    return get(url.pathname, url.searchParams, signal);
+  }
+  if (request.method !== 'POST' || post === undefined) {
+    request.resume();
+    return {
+      status: 405,
+      body: post === undefined ? 'only GET is served here\n' : 'only GET and POST are served here\n',
+    };
+  }
+  const no = untrusted(request);
+  if (no !== undefined) {
+    request.resume();
+    return no;
+  }
+  const read = await readBody(request);
+  return 'status' in read ? read : post(url.pathname, read.body, signal);
+};
+
+const answer = async (routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> => {
   const aborted = new AbortController();
   response.on('close', () => aborted.abort());
   let reply: Reply | undefined;
-  if (request.method !== 'GET' && request.method !== 'HEAD') reply = { status: 405, body: 'only GET is served here\n' };
-  else {
-    try {
-      const url = new URL(request.url ?? '/', 'http://localhost');
-      reply = await Promise.resolve(route(url.pathname, url.searchParams, aborted.signal)).catch(failure);
-    } catch (error) {
-      reply = error instanceof TypeError ? { status: 400, body: 'the path is malformed\n' } : failure(error);
-    }
+  try {
+    reply = await dispatch(routes, request, aborted.signal);
+  } catch (error) {
+    // Only the URL's parser throws this one.
+    const malformed = error instanceof TypeError && (error as NodeJS.ErrnoException).code === 'ERR_INVALID_URL';
+    reply = malformed ? { status: 400, body: 'the path is malformed\n' } : failure(error);
   }
   reply ??= { status: 404, body: 'nothing is served at this path\n' };
   if (response.destroyed) return;
   response.writeHead(reply.status, {
     'content-type': reply.type ?? 'text/plain; charset=utf-8',
     'cache-control': 'no-store',
+    // What is left of a body that is too large is not read: the connection ends with the answer.
+    ...(reply.status === 413 ? { connection: 'close' } : {}),
   });
   response.end(request.method === 'HEAD' ? undefined : reply.body);
 };
@@ -59,15 +148,12 @@ export interface HttpListener {
   close(): Promise<void>;
 }
 
-/** Listens on `<ip>:<port>`. Bounded: headers, request time and connections. */
-export const listenHttp = (address: string, route: Route): Promise<HttpListener> =>
+/** Listens on `<ip>:<port>`. Bounded: headers, bodies, request time and connections. Without `post` nothing can be changed here. */
+export const listenHttp = (address: string, get: Route, post?: PostRoute): Promise<HttpListener> =>
   new Promise((resolve, reject) => {
     const server: Server = createServer(
       { maxHeaderSize: 8 * 1024, requestTimeout: 10_000, headersTimeout: 5_000 },
-      (request, response) => {
-        request.resume();
-        void answer(route, request, response);
-      },
+      (request, response) => void answer({ get, post }, request, response),
     );
     server.maxConnections = 256;
     server.once('error', (cause: NodeJS.ErrnoException) =>

@@ -1,14 +1,22 @@
 import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { IsthmusError } from '../../../src/core/errors.ts';
-import { type HttpListener, healthRoute, json, listenHttp, type Route } from '../../../src/ops/http.ts';
+import {
+  cliHeader,
+  type HttpListener,
+  healthRoute,
+  json,
+  listenHttp,
+  type PostRoute,
+  type Route,
+} from '../../../src/ops/http.ts';
 import { openLog } from '../../../src/ops/log.ts';
 import { openMetrics } from '../../../src/ops/metrics.ts';
 
 let open: HttpListener | undefined;
 afterEach(() => open?.close());
-const serve = async (route: Route): Promise<string> => {
-  open = await listenHttp('127.0.0.1:0', route);
+const serve = async (route: Route, post?: PostRoute): Promise<string> => {
+  open = await listenHttp('127.0.0.1:0', route, post);
   return `http://127.0.0.1:${open.port}`;
 };
 
@@ -31,6 +39,66 @@ describe('health', () => {
     expect((await fetch(`${base}/livez`)).status).toBe(200);
     pending = undefined;
     expect((await fetch(`${base}/readyz`)).status).toBe(200);
+  });
+});
+
+describe('a change over HTTP', () => {
+  const headers = { 'content-type': 'application/json', [cliHeader]: '1' };
+  const taken: unknown[] = [];
+  const change: PostRoute = (path, body) => {
+    if (path !== '/v1/commands') return undefined;
+    taken.push(body);
+    return json({ ok: true });
+  };
+  const post = async (init: RequestInit, path = '/v1/commands'): Promise<Response> =>
+    fetch(`${await serve(() => json({}), change)}${path}`, { method: 'POST', ...init });
+  afterEach(() => taken.splice(0));
+
+  it('is taken with its body', async () => {
+    expect((await post({ headers, body: '{"kind":"freeze"}' })).status).toBe(200);
+    expect(taken).toEqual([{ kind: 'freeze' }]);
+  });
+  it.each([
+    ['without the header', { 'content-type': 'application/json' }, 403],
+    ['from a page', { ...headers, origin: 'http://evil.example' }, 403],
+    ['as a form', { ...headers, 'content-type': 'application/x-www-form-urlencoded' }, 415],
+    ['as text, as a page may without asking', { ...headers, 'content-type': 'text/plain' }, 415],
+  ])('is refused %s', async (_what, given, status) => {
+    const answer = await post({ headers: given, body: '{}' });
+    expect(answer.status).toBe(status);
+    expect(((await answer.json()) as { error: { hint: string } }).error.hint).not.toBe('');
+    expect(taken).toEqual([]);
+  });
+  it('is refused under a name that is not of this machine', async () => {
+    const base = new URL(await serve(() => json({}), change));
+    const answer = await new Promise<string>((resolve, reject) => {
+      const socket = connect(Number(base.port), '127.0.0.1', () => {
+        const head = `POST /v1/commands HTTP/1.1\r\nhost: rebound.example\r\n${cliHeader}: 1\r\n`;
+        socket.end(`${head}content-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}`);
+      });
+      let text = '';
+      socket.on('data', (chunk) => {
+        text += chunk.toString();
+      });
+      socket.on('close', () => resolve(text));
+      socket.on('error', reject);
+    });
+    expect(answer).toMatch(/^HTTP\/1\.1 403/);
+    expect(taken).toEqual([]);
+  });
+  it.each([
+    ['{', 400, /not JSON/],
+    [JSON.stringify({ reason: 'x'.repeat(20_000) }), 413, /larger than/],
+  ])('says what is wrong with its body', async (body, status, message) => {
+    const answer = await post({ headers, body });
+    expect(answer.status).toBe(status);
+    expect(await answer.text()).toMatch(message);
+    expect(taken).toEqual([]);
+  });
+  it('is not accepted where nothing can be changed, and other methods nowhere', async () => {
+    const base = await serve(() => json({}), change);
+    expect((await fetch(`${base}/v1/commands`, { method: 'PUT', headers, body: '{}' })).status).toBe(405);
+    expect((await fetch(`${base}/v1/other`, { method: 'POST', headers, body: '{}' })).status).toBe(404);
   });
 });
 

@@ -1,0 +1,126 @@
+/**
+ * What another cluster's callers get, as far as it can be told from here: its own verdicts (it publishes those that are not
+ * healthy), its round trips, the records of all exporters, and the cluster set's order. It may have policies of its own that
+ * nobody else sees, so whatever is made from this says that it is an estimate.
+ *
+ * Asking that cluster's controller was passed over: controllers share nothing but the store, and a cluster that is in trouble
+ * is the one that would not answer.
+ */
+import type { StandingReport } from '../core/failover_report.ts';
+import type { FailoverPolicy } from '../failover/policy.ts';
+import { capacityReady, capacityTotal } from '../federation/capacity.ts';
+import type { ServiceView, View } from '../federation/view.ts';
+import { rankOf } from './standings.ts';
+
+/** What a member publishes of its verdicts: those that are not `fresh`; service `''` is the member as a whole. */
+export interface Opinion {
+  readonly frozen: boolean;
+  /** Verdicts that did not fit in. */
+  readonly more: number;
+  readonly summary: readonly {
+    readonly service: string;
+    readonly member: string;
+    readonly state: string;
+    readonly reason: string;
+  }[];
+}
+
+export interface ElsewhereInput {
+  readonly view: View;
+  /** The cluster set's; another cluster's own policies are not known here. */
+  readonly policy: FailoverPolicy;
+  readonly opinions: ReadonlyMap<string, Opinion>;
+}
+
+interface Exporter {
+  readonly member: string;
+  readonly ready: number;
+  readonly total: number;
+  readonly rank: number;
+  readonly state: string;
+  readonly reason: string;
+  /** Of its full weight, 0–100. */
+  readonly weightPercent: number;
+  readonly usable: boolean;
+}
+
+const exportersOf = (
+  service: ServiceView,
+  client: string,
+  input: ElsewhereInput,
+  avoided: ReadonlySet<string>,
+): Exporter[] => {
+  const { view, policy, opinions } = input;
+  const found = [...service.remotes].map(([name, record]) => ({
+    name,
+    ready: capacityReady(record),
+    total: capacityTotal(record),
+  }));
+  const own = service.local?.exported === undefined ? undefined : service.local.endpoints;
+  if (own !== undefined) {
+    found.push({ name: view.self, ready: own.filter((e) => e.ready).length, total: own.length });
+  }
+  const said = opinions.get(client)?.summary ?? [];
+  const trips = view.members.get(client)?.vantage?.peers ?? [];
+  return found.map(({ name, ready, total }) => {
+    const verdict =
+      said.find((s) => s.service === service.key && s.member === name) ??
+      said.find((s) => s.service === '' && s.member === name);
+    const reachable = name === client || trips.find((trip) => trip.member === name)?.reachable !== false;
+    const state = verdict?.state ?? (reachable ? 'fresh' : 'quarantined');
+    const out = state === 'quarantined' || state === 'evicted';
+    const drained = avoided.has(name);
+    return {
+      member: name,
+      ready,
+      total,
+      rank: rankOf(policy.order, name, client, view),
+      state,
+      reason: drained
+        ? 'Draining'
+        : (verdict?.reason ?? (reachable ? (ready === 0 ? 'NotReady' : 'Healthy') : 'ProbeFailed')),
+      weightPercent: drained || out ? 0 : 100,
+      usable: ready > 0 && !out && !drained,
+    };
+  });
+};
+
+/** The best there is: usable ones, else any with endpoints, for nobody drops a last cell. */
+const chosen = (exporters: readonly Exporter[]): readonly Exporter[] => {
+  const usable = exporters.filter((e) => e.usable);
+  const any = usable.length > 0 ? usable : exporters.filter((e) => e.ready > 0);
+  const first = Math.min(...any.map((e) => e.rank));
+  return any.filter((e) => e.rank === first);
+};
+
+/**
+ * Rows as that cluster would show them, in its order.
+ * @param avoided - members that get nothing new, as if they were drained
+ */
+export const estimatedRows = (
+  service: ServiceView,
+  client: string,
+  input: ElsewhereInput,
+  avoided: ReadonlySet<string> = new Set(),
+): StandingReport[] => {
+  const exporters = exportersOf(service, client, input, avoided).sort(
+    (a, b) => a.rank - b.rank || (a.member < b.member ? -1 : 1),
+  );
+  const serving = chosen(exporters);
+  const sum = serving.reduce((total, e) => total + e.ready, 0);
+  const ranks = [...new Set(exporters.filter((e) => e.member !== client).map((e) => e.rank))];
+  return exporters.map((e) => ({
+    member: e.member,
+    local: e.member === client,
+    tier: e.member === client ? 0 : ranks.indexOf(e.rank) + 1,
+    sharePercent: serving.includes(e) && sum > 0 ? (100 * e.ready) / sum : 0,
+    weightPercent: e.weightPercent,
+    state: e.state,
+    reason: e.reason,
+    detail: '',
+    ageSeconds: null,
+    untilSeconds: null,
+    ready: e.ready,
+    total: e.total,
+  }));
+};
