@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VITEST := tools/node node_modules/vitest/vitest.mjs run
 
-.PHONY: help setup tools demo test test-unit test-real bench lint format lab-up lab-down gen
+.PHONY: help setup tools demo scenarios test test-unit test-real bench lint format lab-up lab-down gen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -35,6 +35,9 @@ lint: setup ## types, style
 
 format: setup ## rewrite the sources in the house style
 	@node_modules/.bin/biome check --write .
+
+scenarios: tools ## chaos scenarios on one lab, with a report in out/scenarios.html
+	@tools/node scenarios/chaos/main.ts $(SCENARIOS)
 
 lab-up: tools ## three clusters that stay until lab-down
 	@tools/node scenarios/lab/main.ts up

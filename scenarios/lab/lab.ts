@@ -69,6 +69,23 @@ export type Fault =
       readonly status: number;
       readonly share?: number;
     }
+  /** The apps behind a service answer late; `share` of the requests (default all). */
+  | {
+      readonly kind: 'service-slow';
+      readonly cluster: string;
+      readonly namespace: string;
+      readonly service: string;
+      readonly delayMs: number;
+      readonly share?: number;
+    }
+  /** Pods behind a service fail their readiness probe and go on answering; `share` of the pods (default all). */
+  | {
+      readonly kind: 'unready';
+      readonly cluster: string;
+      readonly namespace: string;
+      readonly service: string;
+      readonly share?: number;
+    }
   /** The wall clock that a process of ours sees is shifted; its monotonic clock, and TLS, are not. */
   | { readonly kind: 'clock-skew'; readonly target: Target; readonly skewMs: number };
 

@@ -4,7 +4,8 @@
  *   node server.ts --host <pod ip> --port 8080 --cluster us-east --pod checkout-0
  *
  * Bind the pod's own address, not the wildcard: the stand-in for ztunnel listens on virtual addresses in the same namespace.
- * Behaviour is set by a JSON line on stdin, or by `POST /-/behave`: {"status":503,"delayMs":0,"share":1,"refuse":false}.
+ * Behaviour is set by a JSON line on stdin, or by `POST /-/behave`: {"status":503,"delayMs":0,"share":1,"refuse":false,"ready":true}.
+ * Its readiness (`/-/ready`) is told apart from how it answers others: a service may say that it is ready, and fail.
  * `share` is the part of the requests that it applies to. One JSON line on stdout per change; one per request with --log.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -27,11 +28,13 @@ interface Behaviour {
   share: number;
   /** Close the connection without an answer. */
   refuse: boolean;
+  /** What its readiness probe is told. */
+  ready: boolean;
 }
 
 const name = `${values.cluster}/${values.pod}`;
 const body = `${name}\n`;
-let behaviour: Behaviour = { status: 200, delayMs: 0, share: 1, refuse: false };
+let behaviour: Behaviour = { status: 200, delayMs: 0, share: 1, refuse: false, ready: true };
 let requests = 0;
 
 const say = (line: Record<string, unknown>): void => {
@@ -50,6 +53,7 @@ const behave = (text: string): boolean => {
       delayMs: number(wanted.delayMs, 0, 600_000, 0),
       share: number(wanted.share, 0, 1, 1),
       refuse: wanted.refuse === true,
+      ready: wanted.ready !== false,
     };
     say({ event: 'behave', ...behaviour });
     return true;
@@ -91,7 +95,8 @@ const server = createServer({ keepAliveTimeout: 0, requestTimeout: 0 }, (request
     return;
   }
   request.resume();
-  answer(request, response);
+  if (request.url === '/-/ready') response.writeHead(behaviour.ready ? 200 : 503).end();
+  else answer(request, response);
 });
 server.on('error', (error) => {
   say({ event: 'error', error: error.message });

@@ -72,9 +72,15 @@ export const describeFault = (fault: Fault): string => {
     case 'pod-death':
       return `pod ${fault.cluster}/${fault.namespace}/${fault.name} dies${fault.silent ? ' with its machine' : ''}`;
     case 'service-errors':
-      return `${fault.cluster}/${fault.namespace}/${fault.service} answers ${fault.status}`;
+      return `${percent(fault.share)}${fault.cluster}/${fault.namespace}/${fault.service} answers ${fault.status}`;
+    case 'service-slow':
+      return `${percent(fault.share)}${fault.cluster}/${fault.namespace}/${fault.service} answers ${fault.delayMs} ms late`;
+    case 'unready':
+      return `${percent(fault.share)}${fault.cluster}/${fault.namespace}/${fault.service} is not ready`;
   }
 };
+
+const percent = (share = 1): string => (share === 1 ? '' : `${Math.round(share * 100)} % of `);
 
 const commandOf = (pid: number): string => {
   try {
@@ -118,7 +124,11 @@ export class Injector {
       case 'pod-death':
         return await this.#podDeath(fault);
       case 'service-errors':
-        return await this.#serviceErrors(fault);
+        return await this.#behaves(fault, { status: fault.status, share: fault.share ?? 1 });
+      case 'service-slow':
+        return await this.#behaves(fault, { delayMs: fault.delayMs, share: fault.share ?? 1 });
+      case 'unready':
+        return await this.#behaves(fault, { ready: false }, fault.share ?? 1);
       case 'clock-skew':
         return await this.#clockSkew(fault);
     }
@@ -225,17 +235,24 @@ export class Injector {
     };
   }
 
-  async #serviceErrors(fault: Fault & { kind: 'service-errors' }): Promise<Lift> {
-    const place = { kind: 'pods', cluster: fault.cluster, namespace: fault.namespace, app: fault.service } as const;
-    const behave = async (behaviour: object) => {
+  /** Tells the apps of a service, or the first of them, to behave otherwise. */
+  async #behaves(
+    { cluster, namespace, service }: { readonly cluster: string; readonly namespace: string; readonly service: string },
+    behaviour: object,
+    share = 1,
+  ): Promise<Lift> {
+    const tell = async (what: object, part: number) => {
+      const pods = this.#podsAt({ kind: 'pods', cluster, namespace, app: service });
       await Promise.all(
-        this.#podsAt(place).map(({ node, pod }) =>
-          ask(node.portal, pod.state.address, 8_080, '/-/behave', { method: 'POST', body: JSON.stringify(behaviour) }),
-        ),
+        pods
+          .slice(0, Math.ceil(pods.length * part))
+          .map(({ node, pod }) =>
+            ask(node.portal, pod.state.address, 8_080, '/-/behave', { method: 'POST', body: JSON.stringify(what) }),
+          ),
       );
     };
-    await behave({ status: fault.status, share: fault.share ?? 1 });
-    return () => behave({ status: 200 });
+    await tell(behaviour, share);
+    return () => tell({ status: 200 }, 1);
   }
 
   async #clockSkew({ target, skewMs }: Fault & { kind: 'clock-skew' }): Promise<Lift> {

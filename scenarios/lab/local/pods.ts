@@ -200,10 +200,10 @@ export class Pods {
     }
   }
 
-  async #probe(live: LivePod, { port, path, anyStatus }: Probe): Promise<boolean> {
+  async #probe(live: LivePod, { port, path }: Probe): Promise<boolean> {
     try {
       const { status } = await ask(live.node.portal, live.pod.state.address, port, path, { timeoutMs: probeTimeoutMs });
-      return anyStatus === true || (status >= 200 && status < 400);
+      return status >= 200 && status < 400;
     } catch {
       return false;
     }

@@ -10,8 +10,6 @@ import type { PodSpec } from './objects.ts';
 export interface Probe {
   readonly port: number;
   readonly path: string;
-  /** Any answer will do: for an app that may be told to answer badly and is still ready. */
-  readonly anyStatus?: boolean;
 }
 
 export interface Program {
@@ -131,10 +129,7 @@ export const workloadTemplate = (context: PodContext, workload: Workload): PodTe
       const app = { name: 'app', argv: [process.execPath, serverProgram, ...flags], env: nodeEnvironment() };
       return [...(server ? [app] : []), ztunnel(context, pod)];
     },
-    probes: [
-      { port: 15_021, path: '/healthz/ready' },
-      ...(server ? [{ port: appPort, path: '/-/ready', anyStatus: true }] : []),
-    ],
+    probes: [{ port: 15_021, path: '/healthz/ready' }, ...(server ? [{ port: appPort, path: '/-/ready' }] : [])],
     preStopMs: server ? 1_000 : 0,
     graceMs: 1_000,
   };
