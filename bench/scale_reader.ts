@@ -51,6 +51,7 @@ const local: LocalCluster = {
   nodes: new Map(),
   problems: new Map(),
   policies: [],
+  failoverPolicies: new Map(),
 };
 
 const self = memberName(0);
@@ -120,7 +121,7 @@ function report(): void {
 engine.setSecrets({ mesh: pem, federation: pem, meshRoots: 'roots', tradedRoots: 'roots' });
 if (task.from === 'disk') records.restore(readFileSync(task.saved));
 else records.start();
-engine.markLocal({ services: new Set(), pods: new Set(), policies: false });
+engine.markLocal({ services: new Set(), pods: new Set(), policies: false, failoverPolicies: false });
 
 process.stdin.on('data', () => {
   const begin = performance.now();

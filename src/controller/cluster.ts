@@ -200,6 +200,7 @@ export class Cluster {
       services: new Set([...change.services, ...saved.services.keys()]),
       pods: new Set([...change.pods, ...saved.pods.keys()]),
       policies: true,
+      failoverPolicies: true,
     };
   }
 

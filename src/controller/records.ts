@@ -124,8 +124,8 @@ export class Records {
       }
     }
     if (change.heads.size > 0 || change.members.size > 0) this.#countRefused(change);
-    const { services, own, members, heads } = change;
-    if (services.size + own.size + members.size + heads.size > 0) this.#o.onChange(change);
+    const { services, own, members, signals, heads, policy } = change;
+    if (policy || services.size + own.size + members.size + signals.size + heads.size > 0) this.#o.onChange(change);
   }
 
   /** Refusals are told once each, when they first appear among a member's problems. */

@@ -346,7 +346,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   if (savedLocal !== undefined && records.known) {
     cluster.restore(savedLocal);
     log('info', 'serving from the last good state', { ageSeconds: savedAge() });
-    engine.markLocal({ services: new Set(), pods: new Set(), policies: false });
+    engine.markLocal({ services: new Set(), pods: new Set(), policies: false, failoverPolicies: true });
   }
   records.start();
   const timer = setInterval(() => {

@@ -25,7 +25,10 @@ const slightMs = 10_000;
 export const packLocal = (local: LocalCluster): Uint8Array => serialize({ format: localFormat, local });
 export const unpackLocal = (bytes: Uint8Array): LocalCluster | undefined => {
   const read = deserialize(bytes) as { format?: number; local?: LocalCluster };
-  return read.format === localFormat ? read.local : undefined;
+  // An earlier version saved no failover policies.
+  return read.format === localFormat && read.local !== undefined
+    ? { ...read.local, failoverPolicies: read.local.failoverPolicies ?? new Map() }
+    : undefined;
 };
 export const packSecrets = (secrets: GatewaySecrets): Uint8Array => Buffer.from(JSON.stringify(secrets));
 export const unpackSecrets = (bytes: Uint8Array): GatewaySecrets =>

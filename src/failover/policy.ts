@@ -6,7 +6,11 @@
 import type { ServiceKey } from '../core/names.ts';
 import { defaultThresholds, type Thresholds } from '../health/thresholds.ts';
 
-/** A step of the order: every cluster that a step takes in forms one tier; a cluster belongs to the first step that names it. */
+/**
+ * A step of the order. The clusters that a step takes in form one tier; those of `any` a tier for each region, by its name. A cluster
+ * belongs to the first step that names it or is `same-region`, else to the first that names its region, else to `any`. One that no
+ * step takes in is used only when nobody else is left. Without a `local` step our own endpoints come first.
+ */
 export type OrderStep =
   | { readonly kind: 'local' }
   | { readonly kind: 'same-region' }
@@ -62,12 +66,16 @@ export interface Policies {
   readonly default: FailoverPolicy;
   /** For the services that an object targets. */
   readonly services: ReadonlyMap<ServiceKey, FailoverPolicy>;
+  /** For all other services of a namespace, when an object targets the namespace as a whole. */
+  readonly namespaces?: ReadonlyMap<string, FailoverPolicy>;
   /** What the mesh adapter can carry out. */
   readonly capabilities: { readonly partialSpill: boolean };
 }
 
 export const policyOf = (policies: Policies, service: ServiceKey): FailoverPolicy =>
-  policies.services.get(service) ?? policies.default;
+  policies.services.get(service) ??
+  policies.namespaces?.get(service.slice(0, service.indexOf('/'))) ??
+  policies.default;
 
 export const defaultPolicy: FailoverPolicy = {
   name: 'default',

@@ -6,8 +6,18 @@
  */
 import { fail, IsthmusError, ok, type Result } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
-import type { GatewaysRecord, ServiceRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type {
+  GatewaysRecord,
+  GrantsRecord,
+  ServiceRecord,
+  StatePart,
+  TrustRecord,
+  VantageRecord,
+  VerdictsRecord,
+  VotesRecord,
+} from '../gen/isthmus/v1/records_pb.ts';
 import { codec } from '../records/codec.ts';
+import { decodeStatePart } from '../records/verdicts.ts';
 import { intern, shown } from '../records/wire.ts';
 import { AddressRanges, addressProblem } from '../trust/addresses.ts';
 import { parseBundle } from '../trust/bundle.ts';
@@ -17,26 +27,36 @@ import type { Member } from '../trust/membership.ts';
 /** What a record is, by its key relative to the member's prefix. Other kinds belong to later versions. */
 export type RecordKind =
   | { readonly kind: 'service'; readonly key: ServiceKey }
-  | { readonly kind: 'gateways' | 'trust' | 'vantage' | 'other' };
+  | { readonly kind: 'grants'; readonly reader: string }
+  | { readonly kind: 'statePart'; readonly part: number }
+  | { readonly kind: SingleKind | 'other' };
+
+/** Of which a member has one each. */
+export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts';
 
 const servicesPrefix = 'services/';
-const fixedKinds = {
-  gateways: { kind: 'gateways' },
-  trust: { kind: 'trust' },
-  vantage: { kind: 'vantage' },
-  other: { kind: 'other' },
-} as const;
+const grantsPrefix = 'grants/';
+const partsPrefix = 'verdicts/';
+const singleKinds: ReadonlyMap<string, RecordKind> = new Map(
+  (['gateways', 'trust', 'vantage', 'votes', 'verdicts'] as const).map((kind) => [kind, { kind }]),
+);
+const other: RecordKind = { kind: 'other' };
 
 export const kindOf = (relativeKey: string): RecordKind => {
   if (relativeKey.startsWith(servicesPrefix)) {
     return { kind: 'service', key: intern(relativeKey.slice(servicesPrefix.length)) };
   }
-  if (relativeKey === 'gateways' || relativeKey === 'trust' || relativeKey === 'vantage')
-    return fixedKinds[relativeKey];
-  return fixedKinds.other;
+  const single = singleKinds.get(relativeKey);
+  if (single !== undefined) return single;
+  if (relativeKey.startsWith(grantsPrefix)) return { kind: 'grants', reader: relativeKey.slice(grantsPrefix.length) };
+  if (!relativeKey.startsWith(partsPrefix)) return other;
+  const part = relativeKey.slice(partsPrefix.length);
+  return /^(0|[1-9]\d?)$/.test(part) ? { kind: 'statePart', part: Number(part) } : other;
 };
 
 export interface AdmissionContext {
+  /** Our own member name: of grants only those to us are read, of shipped states only our own. */
+  readonly self: string;
   readonly trustDomain: string;
   /** `namespace/account` under which gateways answer in every cluster of the set. */
   readonly gatewayAccount: string;
@@ -58,6 +78,10 @@ export class Admission {
     this.#grants = grantsOf(member);
     this.#ranges = ranges.value;
     this.#context = context;
+  }
+
+  get self(): string {
+    return this.#context.self;
   }
 
   service(key: ServiceKey, bytes: Uint8Array): Result<ServiceRecord> {
@@ -122,6 +146,42 @@ export class Admission {
 
   vantage(bytes: Uint8Array): Result<VantageRecord> {
     return this.#named('vantage', codec.vantage.decode(bytes));
+  }
+
+  /** @returns undefined for what another reader is granted */
+  grants(reader: string, bytes: Uint8Array): Result<GrantsRecord | undefined> {
+    if (reader !== this.#context.self) return ok(undefined);
+    const key = `grants/${reader}`;
+    const record = this.#named(key, codec.grants.decode(bytes));
+    if (!record.ok || record.value.reader === reader) return record;
+    return this.#refuse('record/malformed', key, `holds what is granted to ${record.value.reader}`);
+  }
+
+  /** Nobody is asked about itself: an accusation of the voter's own region is left out. */
+  votes(bytes: Uint8Array): Result<VotesRecord> {
+    const record = this.#named('votes', codec.votes.decode(bytes));
+    if (!record.ok) return record;
+    const accused = record.value.accused.filter((region) => region !== this.#member.region);
+    return ok(accused.length === record.value.accused.length ? record.value : { ...record.value, accused });
+  }
+
+  /** Said of votes that accuse the voter's own region. */
+  voteRemark(bytes: Uint8Array): IsthmusError | undefined {
+    const record = codec.votes.decode(bytes);
+    const { name, region } = this.#member;
+    if (!record.ok || !record.value.accused.includes(region)) return undefined;
+    const message = `${name}, votes: it accuses its own region ${region}: that is left out`;
+    return new IsthmusError('record/not-granted', message, { subject: { member: name, key: 'votes' } });
+  }
+
+  verdicts(bytes: Uint8Array): Result<VerdictsRecord> {
+    return this.#named('verdicts', codec.verdicts.decode(bytes));
+  }
+
+  /** @returns undefined for a part of another member's state: that is for its own replicas */
+  statePart(part: number, bytes: Uint8Array): Result<StatePart | undefined> {
+    if (this.#member.name !== this.#context.self) return ok(undefined);
+    return this.#named(`verdicts/${part}`, decodeStatePart(bytes));
   }
 
   /** The codec does not know whose record it read. */

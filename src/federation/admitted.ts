@@ -8,9 +8,18 @@
 import { type IsthmusError, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
-import type { GatewaysRecord, ServiceRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type {
+  GatewaysRecord,
+  GrantsRecord,
+  ServiceRecord,
+  StatePart,
+  TrustRecord,
+  VantageRecord,
+  VerdictsRecord,
+  VotesRecord,
+} from '../gen/isthmus/v1/records_pb.ts';
 import { intern } from '../records/wire.ts';
-import { type Admission, kindOf } from './admission.ts';
+import { type Admission, kindOf, type RecordKind } from './admission.ts';
 
 /** Bytes as a string of 8-bit characters: for small values a fraction of what a Uint8Array costs. */
 export type Packed = string;
@@ -33,13 +42,38 @@ export interface RecordsChange {
   /** Gateways, trust or vantage. */
   readonly other: boolean;
   readonly gateways: boolean;
+  /** Grants to us, votes or verdicts: what decisions are told, and nothing is translated from. */
+  readonly signals: boolean;
 }
 
-export class AdmittedRecords {
-  readonly services = new Map<ServiceKey, ServiceRecord>();
+type Single = AdmittedSingles[keyof AdmittedSingles];
+
+/** What a member has published besides services, as far as it may be used. */
+export interface AdmittedSingles {
   gateways: GatewaysRecord | undefined;
   trust: TrustRecord | undefined;
   vantage: VantageRecord | undefined;
+  /** To us. */
+  grants: GrantsRecord | undefined;
+  votes: VotesRecord | undefined;
+  verdicts: VerdictsRecord | undefined;
+}
+
+const nothing: AdmittedSingles = {
+  gateways: undefined,
+  trust: undefined,
+  vantage: undefined,
+  grants: undefined,
+  votes: undefined,
+  verdicts: undefined,
+};
+
+export class AdmittedRecords {
+  readonly services = new Map<ServiceKey, ServiceRecord>();
+  /** Replaced whole when one of them changes. */
+  singles: Readonly<AdmittedSingles> = nothing;
+  /** Of our own member; replaced when it changes. */
+  stateParts: ReadonlyMap<number, StatePart> = new Map();
 
   readonly #covered = new Map<string, Packed>();
   /** Where the covered value is refused: the value in use instead. */
@@ -49,6 +83,7 @@ export class AdmittedRecords {
   #dirty = new Set<ServiceKey>();
   #otherDirty = false;
   #gatewaysDirty = false;
+  #signalsDirty = false;
 
   /** By relative key; for the saved state. */
   get covered(): ReadonlyMap<string, Packed> {
@@ -88,9 +123,8 @@ export class AdmittedRecords {
     this.#admission = admission;
     this.touchAll();
     this.services.clear();
-    this.gateways = undefined;
-    this.trust = undefined;
-    this.vantage = undefined;
+    this.singles = nothing;
+    this.stateParts = new Map();
     this.#problems.clear();
     for (const [key, packed] of this.#covered) {
       const good = this.#lastGood.get(key);
@@ -117,13 +151,20 @@ export class AdmittedRecords {
     for (const key of this.services.keys()) this.#dirty.add(key);
     this.#otherDirty = true;
     this.#gatewaysDirty = true;
+    this.#signalsDirty = true;
   }
 
   take(): RecordsChange {
-    const change = { services: this.#dirty, other: this.#otherDirty, gateways: this.#gatewaysDirty };
+    const change = {
+      services: this.#dirty,
+      other: this.#otherDirty,
+      gateways: this.#gatewaysDirty,
+      signals: this.#signalsDirty,
+    };
     this.#dirty = new Set();
     this.#otherDirty = false;
     this.#gatewaysDirty = false;
+    this.#signalsDirty = false;
     return change;
   }
 
@@ -148,29 +189,41 @@ export class AdmittedRecords {
       this.#dirty.add(what.key);
       return ok(admission.remark(record.value));
     }
-    const record = admission[what.kind](value);
+    if (what.kind === 'statePart') {
+      const part = admission.statePart(what.part, value);
+      if (part.ok) this.#setPart(what.part, part.value);
+      return part.ok ? ok(undefined) : part;
+    }
+    const record =
+      what.kind === 'grants' ? admission.grants(what.reader, value) : (admission[what.kind](value) as Result<Single>);
     if (!record.ok) return record;
-    this.#setOther(record.value);
-    return ok(undefined);
+    if (record.value !== undefined) this.#set(what.kind, record.value);
+    return ok(what.kind === 'votes' ? admission.voteRemark(value) : undefined);
   }
 
-  #setOther(record: GatewaysRecord | TrustRecord | VantageRecord): void {
-    if (record.$typeName === 'isthmus.v1.GatewaysRecord') {
-      this.gateways = record;
-      this.#gatewaysDirty = true;
-    } else if (record.$typeName === 'isthmus.v1.TrustRecord') this.trust = record;
-    else this.vantage = record;
-    this.#otherDirty = true;
+  #set(kind: keyof AdmittedSingles, record: Single): void {
+    this.singles = { ...this.singles, [kind]: record };
+    if (kind === 'grants' || kind === 'votes' || kind === 'verdicts') this.#signalsDirty = true;
+    else this.#otherDirty = true;
+    if (kind === 'gateways') this.#gatewaysDirty = true;
+  }
+
+  #setPart(part: number, value: StatePart | undefined): void {
+    if (value === undefined && !this.stateParts.has(part)) return;
+    const parts = new Map(this.stateParts);
+    if (value === undefined) parts.delete(part);
+    else parts.set(part, value);
+    this.stateParts = parts;
+    this.#signalsDirty = true;
   }
 
   #drop(key: string): void {
-    const what = kindOf(key);
+    const what: RecordKind = kindOf(key);
     if (what.kind === 'service') {
       if (this.services.delete(what.key)) this.#dirty.add(what.key);
-    } else if (what.kind !== 'other') {
-      this[what.kind] = undefined;
-      this.#otherDirty = true;
-      if (what.kind === 'gateways') this.#gatewaysDirty = true;
+    } else if (what.kind === 'statePart') this.#setPart(what.part, undefined);
+    else if (what.kind !== 'other' && (what.kind !== 'grants' || this.#admission?.self === what.reader)) {
+      this.#set(what.kind, undefined);
     }
   }
 }

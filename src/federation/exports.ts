@@ -4,7 +4,7 @@
  * Capacity crosses the border, not pods: how many are ready in which locality. So a pod that is replaced by another one changes no
  * byte, and nothing is written. Equal input gives equal bytes on every replica and after every restart.
  */
-import { IsthmusError, type Result } from '../core/errors.ts';
+import { IsthmusError, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { type ServiceKey, serviceHostname } from '../core/names.ts';
 import type {
@@ -16,6 +16,15 @@ import type {
   VantageRecord,
 } from '../gen/isthmus/v1/records_pb.ts';
 import { codec } from '../records/codec.ts';
+import { declaredCapacity } from './capacity.ts';
+import {
+  type Decided,
+  grantsPrefix,
+  grantsRecord,
+  type SpillOffer,
+  verdictsContent,
+  verdictsRecord,
+} from './decided.ts';
 import type { ExportProblem, LocalCluster, LocalEndpoint, Locality, LocalPod, LocalService } from './local.ts';
 
 /** Records to write, by key relative to our own prefix; undefined withdraws. */
@@ -29,6 +38,13 @@ export interface ExportedGateway {
   readonly hbonePort: number;
   readonly draining: boolean;
   readonly locality: Locality | undefined;
+}
+
+/** As a plan has it. */
+export interface Draining {
+  readonly cluster: boolean;
+  readonly gateways: ReadonlySet<string>;
+  readonly services: ReadonlySet<ServiceKey>;
 }
 
 const unknownLocality: Locality = { region: '', zone: '', subzone: '' };
@@ -72,6 +88,7 @@ export const serviceRecord = (
   sinceMs: number,
   pods: LocalCluster['pods'],
   clusterDomain: string,
+  said: { readonly draining?: boolean; readonly perEndpoint?: number | undefined } = {},
 ): ServiceRecord => ({
   $typeName: 'isthmus.v1.ServiceRecord',
   namespace: service.namespace,
@@ -88,6 +105,8 @@ export const serviceRecord = (
   headless: service.headless,
   sessionAffinity: service.sessionAffinity,
   mode: service.mode,
+  ...(said.draining === true && { draining: true }),
+  ...(said.perEndpoint !== undefined && { declaredCapacityPerSecond: said.perEndpoint }),
   critical: [],
 });
 
@@ -113,6 +132,9 @@ export class Exports {
   readonly #problems = new Map<ServiceKey, ExportProblem>();
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
   readonly #servicesOf = new Map<string, Set<ServiceKey>>();
+  #draining: Draining = { cluster: false, gateways: new Set(), services: new Set() };
+  #verdicts = '';
+  #gateways: { readonly list: readonly ExportedGateway[]; readonly account: string } | undefined;
 
   constructor(options: { readonly clusterDomain: string }) {
     this.#clusterDomain = options.clusterDomain;
@@ -139,10 +161,15 @@ export class Exports {
 
   /** The order does not matter. Errors: `record/…`; what was published before then stays. */
   setGateways(gateways: readonly ExportedGateway[], account: string): Result<void> {
+    this.#gateways = { list: gateways, account };
+    const { cluster, gateways: draining } = this.#draining;
     const record: GatewaysRecord = {
       $typeName: 'isthmus.v1.GatewaysRecord',
-      gateways: [...gateways].sort((a, b) => (a.id < b.id ? -1 : 1)).map(toGateway),
+      gateways: [...gateways]
+        .sort((a, b) => (a.id < b.id ? -1 : 1))
+        .map((gateway) => toGateway(draining.has(gateway.id) ? { ...gateway, draining: true } : gateway)),
       account,
+      ...(cluster && { draining: true }),
       critical: [],
     };
     return this.#set('gateways', codec.gateways.encode(record));
@@ -176,6 +203,67 @@ export class Exports {
     );
   }
 
+  /**
+   * What is being drained here, told to the others: a service and a gateway each by a flag of its own, the whole cluster by one, so
+   * that readers move away in steps and a thousand records stay as they are. Errors: as `setGateways`.
+   */
+  setDraining(draining: Draining, local: LocalCluster): Result<void> {
+    const before = this.#draining.services;
+    this.#draining = {
+      cluster: draining.cluster,
+      gateways: new Set(draining.gateways),
+      services: new Set(draining.services),
+    };
+    for (const key of new Set([...before, ...draining.services])) {
+      if (before.has(key) !== draining.services.has(key)) this.#service(key, local);
+    }
+    return this.#gateways === undefined ? ok(undefined) : this.setGateways(this.#gateways.list, this.#gateways.account);
+  }
+
+  /**
+   * All that we grant, to all readers: what is not in it is withdrawn. Numbers that no reader would take are cut. Errors:
+   * `record/…`; that reader's grants then stay as they were, the others' are set.
+   */
+  setGrants(grants: readonly SpillOffer[]): Result<void> {
+    const byReader = Map.groupBy(grants, ({ reader }) => reader);
+    let failed: Result<void> = ok(undefined);
+    for (const key of this.#desired.keys()) {
+      if (key.startsWith(grantsPrefix) && !byReader.has(key.slice(grantsPrefix.length))) this.#write(key, undefined);
+    }
+    for (const [reader, offers] of byReader) {
+      const written = this.#set(`${grantsPrefix}${reader}`, codec.grants.encode(grantsRecord(reader, offers)));
+      if (!written.ok) failed = written;
+    }
+    return failed;
+  }
+
+  /** @param regions - held for down; the order does not matter. None: the record goes. */
+  setVotes(regions: readonly string[]): Result<void> {
+    const accused = [...new Set(regions)].sort();
+    if (accused.length > 0) {
+      return this.#set('votes', codec.votes.encode({ $typeName: 'isthmus.v1.VotesRecord', accused, critical: [] }));
+    }
+    this.#write('votes', undefined);
+    return ok(undefined);
+  }
+
+  /**
+   * What was decided, and the state that our replicas go on from. The times alone are no change: a state that is shipped stays as
+   * it is until it differs. Errors: `record/too-large`; what was shipped before then stays.
+   */
+  setVerdicts(decided: Decided): Result<void> {
+    const record = verdictsRecord(decided);
+    if (!record.ok) return record;
+    const { head, parts } = record.value;
+    const content = verdictsContent(head);
+    if (content === this.#verdicts) return ok(undefined);
+    const written = this.#set('verdicts', codec.verdicts.encode(head));
+    if (!written.ok) return written;
+    this.#verdicts = content;
+    for (let n = 0; n < limits.statePartsMax; n++) this.#write(`verdicts/${n}`, parts[n]);
+    return ok(undefined);
+  }
+
   /** Changes since the last call. */
   take(): DesiredRecords {
     const changed = this.#changed;
@@ -199,7 +287,12 @@ export class Exports {
       service.endpoints.flatMap(({ pod }) => (pod === undefined ? [] : [pod])),
     );
     const over = !this.#desired.has(relative) && this.#desired.size >= limits.recordsPerMemberMax;
-    const record = serviceRecord(service, service.exported.sinceMs, local.pods, this.#clusterDomain);
+    const { perEndpoint, problem: malformed } = declaredCapacity(service);
+    const record = serviceRecord(service, service.exported.sinceMs, local.pods, this.#clusterDomain, {
+      draining: this.#draining.services.has(key),
+      perEndpoint,
+    });
+    if (malformed !== undefined) this.#problems.set(key, malformed);
     const written = over ? tooMany(key) : this.#set(relative, codec.service.encode(record));
     if (!written.ok)
       this.#problems.set(key, { key, code: written.error.code, message: `${key}: ${written.error.message}` });

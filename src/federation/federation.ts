@@ -16,6 +16,7 @@ import type { Times } from './head.ts';
 import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
 import { Memberships } from './memberships.ts';
 import { readSaved, savedHeader, saveMember } from './saved.ts';
+import { SetPolicyLog } from './set_policy.ts';
 import type { ManifestHead, MemberView } from './view.ts';
 
 export interface FederationOptions {
@@ -38,12 +39,16 @@ export interface FederationChange {
   readonly services: ReadonlySet<ServiceKey>;
   /** Keys of our own: what we wrote has been read back. Nothing that is served follows from it. */
   readonly own: ReadonlySet<ServiceKey>;
-  /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went. */
+  /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went: what is translated. */
   readonly members: ReadonlySet<string>;
   /** Those of them whose membership or gateways changed: what the order of cells depends on. */
   readonly topology: ReadonlySet<string>;
+  /** Members whose grants to us, votes or verdicts changed. */
+  readonly signals: ReadonlySet<string>;
   /** Members whose manifest rose. */
   readonly heads: ReadonlySet<string>;
+  /** The cluster set's policy changed. */
+  readonly policy: boolean;
 }
 
 interface Changes extends FederationChange {
@@ -51,19 +56,29 @@ interface Changes extends FederationChange {
   readonly own: Set<ServiceKey>;
   readonly members: Set<string>;
   readonly topology: Set<string>;
+  readonly signals: Set<string>;
   readonly heads: Set<string>;
 }
 
 /** Where a key belongs. */
-type Place = { readonly member: string; readonly rest: string } | { readonly membership: string } | undefined;
+type Place =
+  | { readonly member: string; readonly rest: string }
+  | { readonly membership: string }
+  | { readonly policy: true }
+  | undefined;
+
+/** In the saved state the cluster set's policy stands where a member would, under a name that none can have. */
+const policyName = '';
 
 export class Federation {
   readonly #options: FederationOptions;
   #memberships: Memberships;
+  #policy: SetPolicyLog;
   readonly #logs = new Map<string, MemberLog>();
   readonly #views = new Map<string, MemberView>();
   readonly #membersPrefix: string;
   readonly #publicPrefix: string;
+  readonly #policyKey: string;
   readonly #root: string;
   #ownRanges: AddressRanges;
   #wallMs = 0;
@@ -75,6 +90,8 @@ export class Federation {
     this.#root = keys.root;
     this.#membersPrefix = keys.membersPrefix;
     this.#publicPrefix = keys.publicPrefix;
+    this.#policyKey = keys.policy;
+    this.#policy = new SetPolicyLog(options);
     this.#memberships = new Memberships(options);
     this.#ownRanges = this.#compileOwnRanges();
   }
@@ -84,9 +101,15 @@ export class Federation {
     return this.#views;
   }
 
-  /** Problems that belong to no member in force: memberships refused or ended, records of unknown members. Bounded. */
+  /** The spec of the cluster set's default FailoverPolicy, not yet parsed; undefined: the authority gave none. */
+  get policySpec(): Readonly<Record<string, unknown>> | undefined {
+    return this.#policy.spec;
+  }
+
+  /** Problems that belong to no member in force: memberships refused or ended, the policy, records of unknown members. Bounded. */
   get problems(): readonly IsthmusError[] {
     const problems = this.#memberships.problems(this.#wallMs);
+    if (this.#policy.problem !== undefined) problems.unshift(this.#policy.problem);
     for (const name of this.#logs.keys()) {
       if (this.#memberships.member(name) !== undefined) continue;
       const message = `the store holds records of ${name}, of whom the authority says nothing: they are ignored`;
@@ -104,19 +127,22 @@ export class Federation {
   snapshot(snapshot: StoreSnapshot, times: Times, prefix: string = this.#root): FederationChange {
     const memberships = new Map<string, Uint8Array>();
     const records = new Map<string, Map<string, Uint8Array>>();
+    let policy: Uint8Array | undefined;
     for (const [name] of this.#logs) {
       if (`${this.#publicPrefix}${name}/`.startsWith(prefix)) records.set(name, new Map());
     }
     for (const { key, value } of snapshot.entries) {
       const place = this.#placeOf(key);
       if (place === undefined || !key.startsWith(prefix)) continue;
-      if ('membership' in place) memberships.set(place.membership, value);
+      if ('policy' in place) policy = value;
+      else if ('membership' in place) memberships.set(place.membership, value);
       else {
         const of = records.get(place.member) ?? new Map<string, Uint8Array>();
         of.set(place.rest, value);
         records.set(place.member, of);
       }
     }
+    if (this.#policyKey.startsWith(prefix)) this.#policy.set(policy);
     const changed = this.#membersPrefix.startsWith(prefix)
       ? this.#memberships.replace(memberships, times.wallMs)
       : this.#memberships.update(memberships, times.wallMs);
@@ -139,10 +165,9 @@ export class Federation {
       const place = this.#placeOf(event.key);
       if (place === undefined) continue;
       const value = event.type === 'put' ? event.value : undefined;
-      if ('membership' in place) {
-        memberships.set(place.membership, value);
-        continue;
-      }
+      if ('policy' in place) this.#policy.set(value);
+      if ('membership' in place) memberships.set(place.membership, value);
+      if (!('member' in place)) continue;
       const batch = batches.get(place.member) ?? { changes: [], manifestAt: undefined };
       batches.set(place.member, batch);
       batch.changes.push({ key: place.rest, value, revision: event.modRevision });
@@ -168,6 +193,10 @@ export class Federation {
   /** The last good state, in pieces that belong after each other. Nothing may change in between. */
   *save(times: Times): Generator<Buffer> {
     yield savedHeader(times.wallMs);
+    if (this.#policy.bytes !== undefined) {
+      const log = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
+      yield saveMember({ name: policyName, membership: this.#policy.bytes, log }, times.nowMs);
+    }
     for (const [name, log] of this.#logs) {
       const membership = this.#memberships.bytes(name);
       if (membership !== undefined) yield saveMember({ name, membership, log: log.save() }, times.nowMs);
@@ -183,6 +212,10 @@ export class Federation {
     const names: string[] = [];
     try {
       for (const { name, membership, log } of readSaved(bytes, times.nowMs, times.wallMs)) {
+        if (name === policyName) {
+          this.#policy.set(membership);
+          continue;
+        }
         // Signed by another authority: the authority was replaced, so its members are to be learnt anew.
         if (!this.#memberships.restore(name, membership)) continue;
         if (this.#log(name)?.restore(log) !== true) {
@@ -197,6 +230,7 @@ export class Federation {
       if (!(error instanceof IsthmusError)) throw error;
       this.#logs.clear();
       this.#memberships = new Memberships(this.#options);
+      this.#policy = new SetPolicyLog(this.#options);
       return { ok: false, error };
     }
     this.#enforce(names, times);
@@ -210,6 +244,7 @@ export class Federation {
       const member = key.slice(this.#publicPrefix.length, slash);
       return isDnsLabel(member) ? { member, rest: key.slice(slash + 1) } : undefined;
     }
+    if (key === this.#policyKey) return { policy: true };
     if (!key.startsWith(this.#membersPrefix)) return undefined;
     const membership = key.slice(this.#membersPrefix.length);
     return membership === '' || membership.includes('/') ? undefined : { membership };
@@ -231,8 +266,9 @@ export class Federation {
 
   #logOptions(name: string): MemberLogOptions {
     const { clusterset, trustDomain, gatewayAccount = 'isthmus-system/isthmus-gateway' } = this.#options;
-    const ownRanges = () => (name === this.#options.self ? undefined : this.#ownRanges);
-    return { clusterset, trustDomain, gatewayAccount, ownRanges };
+    const { self } = this.#options;
+    const ownRanges = () => (name === self ? undefined : this.#ownRanges);
+    return { clusterset, self, trustDomain, gatewayAccount, ownRanges };
   }
 
   #compileOwnRanges(): AddressRanges {
@@ -261,7 +297,9 @@ export class Federation {
       own: new Set(),
       members: new Set(),
       topology: new Set(),
+      signals: new Set(),
       heads: new Set(),
+      policy: this.#policy.take(),
     };
     for (const name of names) {
       const log = this.#logs.get(name);
@@ -277,6 +315,7 @@ export class Federation {
       for (const key of change.services) services.add(key);
       if (change.member) changes.members.add(name);
       if (change.topology) changes.topology.add(name);
+      if (change.signals) changes.signals.add(name);
       if (change.head) changes.heads.add(name);
       const view = log.view;
       if (view === undefined) this.#views.delete(name);

@@ -98,6 +98,20 @@ export interface UntranslatablePolicy {
   readonly name: string;
 }
 
+/**
+ * A FailoverPolicy of this cluster, as its API server has it. What it asks for is read by `failover/policy_object.ts`: here it is
+ * only what somebody wrote.
+ */
+export interface LocalFailoverPolicy {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly generation: number;
+  readonly createdMs: number;
+  /** Parsed JSON. */
+  readonly spec: unknown;
+}
+
 /** Everything known of the local cluster. Maps are replaced or updated by their owner only, between ticks. */
 export interface LocalCluster {
   readonly services: ReadonlyMap<ServiceKey, LocalService>;
@@ -106,6 +120,8 @@ export interface LocalCluster {
   readonly nodes: ReadonlyMap<string, LocalNode>;
   readonly problems: ReadonlyMap<ServiceKey, ExportProblem>;
   readonly policies: readonly UntranslatablePolicy[];
+  /** By `namespace/name`. */
+  readonly failoverPolicies: ReadonlyMap<string, LocalFailoverPolicy>;
 }
 
 /** What changed since the last tick: keys of services, `namespace/name` of pods. */
@@ -113,4 +129,5 @@ export interface LocalChange {
   readonly services: ReadonlySet<ServiceKey>;
   readonly pods: ReadonlySet<string>;
   readonly policies: boolean;
+  readonly failoverPolicies: boolean;
 }

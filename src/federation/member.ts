@@ -30,6 +30,8 @@ export interface MemberChange {
   readonly member: boolean;
   /** Membership or gateways: what the order of cells depends on. */
   readonly topology: boolean;
+  /** Grants to us, votes or verdicts. */
+  readonly signals: boolean;
   /** Its head rose: the control plane behind it is alive. */
   readonly head: boolean;
 }
@@ -97,15 +99,14 @@ export class MemberLog {
   get view(): MemberView | undefined {
     const member = this.#member;
     if (member === undefined) return undefined;
-    const { gateways, trust, vantage, services } = this.#records;
+    const { singles, stateParts, services } = this.#records;
     return {
       member,
       head: this.#admitted === undefined ? undefined : headOf(this.#admitted),
       freshAtMs: this.#freshAtMs,
       shuttingDown: this.#seen?.shuttingDown ?? false,
-      gateways,
-      trust,
-      vantage,
+      ...singles,
+      stateParts,
       services,
       problems: this.problems,
     };
@@ -189,7 +190,8 @@ export class MemberLog {
     const records = this.#records.take();
     const topology = records.gateways || this.#topologyDirty;
     const member = records.other || topology || this.#memberDirty;
-    const change = { services: records.services, member, topology, head: this.#headDirty };
+    const { services, signals } = records;
+    const change = { services, member, topology, signals, head: this.#headDirty };
     this.#memberDirty = false;
     this.#topologyDirty = false;
     this.#headDirty = false;

@@ -1,10 +1,20 @@
 /**
- * The merged view of all members. Types here; the merging itself is in `merge.ts`, and what one member's records amount
+ * The merged view of all members. Mostly types here; the merging itself is in `merge.ts`, and what one member's records amount
  * to (staging, manifests, high-water marks) in `member.ts`.
  */
-import type { IsthmusError } from '../core/errors.ts';
+import { type IsthmusError, ok, type Result } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
-import type { GatewaysRecord, ServiceRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type {
+  GatewaysRecord,
+  GrantsRecord,
+  ServiceRecord,
+  StatePart,
+  TrustRecord,
+  VantageRecord,
+  VerdictsRecord,
+  VotesRecord,
+} from '../gen/isthmus/v1/records_pb.ts';
+import { joinState } from '../records/verdicts.ts';
 import type { Member } from '../trust/membership.ts';
 import type { LocalService } from './local.ts';
 
@@ -24,10 +34,24 @@ export interface MemberView {
   readonly gateways: GatewaysRecord | undefined;
   readonly trust: TrustRecord | undefined;
   readonly vantage: VantageRecord | undefined;
+  /** What it grants us, this cluster. */
+  readonly grants?: GrantsRecord | undefined;
+  /** The regions that it holds for down, its own left out. They count while its manifest rises. */
+  readonly votes?: VotesRecord | undefined;
+  readonly verdicts?: VerdictsRecord | undefined;
+  /** Of our own member only: the writer's state, see `shippedState`. */
+  readonly stateParts?: ReadonlyMap<number, StatePart>;
   readonly services: ReadonlyMap<ServiceKey, ServiceRecord>;
   /** Records or manifests refused, newest last, bounded; shown by `status`. */
   readonly problems: readonly IsthmusError[];
 }
+
+/**
+ * The state that the writer of our own cluster shipped to its replicas. Undefined: there is none.
+ * Errors: `record/malformed`, when its parts do not make it up.
+ */
+export const shippedState = (own: MemberView): Result<Uint8Array | undefined> =>
+  own.verdicts === undefined ? ok(undefined) : joinState(own.verdicts, own.stateParts ?? new Map());
 
 export interface MergedPort {
   readonly name: string;

@@ -10,6 +10,13 @@ import type { IsthmusError } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
 import { type Log, openKubeApi } from './api.ts';
+import {
+  type PolicyObject,
+  policyGroup,
+  policyPlural,
+  policyVersion,
+  projectFailoverPolicy,
+} from './failover_policies.ts';
 import { type Informer, startInformer } from './informer.ts';
 import type { Json } from './json.ts';
 import { createLocalState, type Kind, type Objects } from './local_state.ts';
@@ -21,6 +28,7 @@ import {
   projectPod,
   projectService,
   projectSlice,
+  type ServiceObject,
   serviceNameLabel,
 } from './objects.ts';
 import { projectPolicy, projectRule } from './policies.ts';
@@ -64,7 +72,11 @@ const sources: { readonly [K in Kind]: Source<K> } = {
     paths: versions('security.istio.io', 'peerauthentications', 'v1', 'v1beta1'),
     project: projectPolicy('PeerAuthentication'),
   },
+  // A cluster without the kind has no policies of its own: the cluster set's default decides.
+  failoverpolicies: { paths: versions(policyGroup, policyPlural, policyVersion), project: projectFailoverPolicy },
 };
+
+const nothing: LocalChange = { services: new Set(), pods: new Set(), policies: false, failoverPolicies: false };
 
 export interface DiscoveryOptions {
   readonly kubeConfig: KubeConfig;
@@ -86,6 +98,8 @@ export interface Discovery {
   readonly cluster: LocalCluster;
   /** ServiceExports as they are, with their conditions, for whoever writes those. */
   readonly exports: ReadonlyMap<ServiceKey, ExportObject>;
+  readonly serviceObjects: ReadonlyMap<ServiceKey, ServiceObject>;
+  readonly policyObjects: ReadonlyMap<string, PolicyObject>;
   /** Kinds not yet listed once. Empty: the cluster is complete. */
   synced(): { readonly pending: readonly string[] };
   /** Per kind: since the API server was last heard about it. Up to `limits.kubeWatchSilenceMaxMs` (80 s) is normal. */
@@ -113,7 +127,7 @@ export const startDiscovery = (options: DiscoveryOptions): Discovery => {
     const first = !complete;
     if (first && (informers.size < Object.keys(sources).length || pending().length > 0)) return;
     complete = true;
-    const change = state.flush() ?? (first ? { services: new Set(), pods: new Set(), policies: false } : undefined);
+    const change = state.flush() ?? (first ? nothing : undefined);
     if (change === undefined) return;
     try {
       options.onChange(change);
@@ -151,6 +165,8 @@ export const startDiscovery = (options: DiscoveryOptions): Discovery => {
   return {
     cluster: state.cluster,
     exports: state.exports,
+    serviceObjects: state.serviceObjects,
+    policyObjects: state.policyObjects,
     synced: () => ({ pending: pending() }),
     staleMs: () => Object.fromEntries([...informers].map(([kind, informer]) => [kind, informer.staleMs()])),
     close: () => {

@@ -8,6 +8,7 @@ import type {
   ExportProblem,
   LocalChange,
   LocalCluster,
+  LocalFailoverPolicy,
   LocalNode,
   LocalPod,
   LocalService,
@@ -15,6 +16,7 @@ import type {
   UntranslatablePolicy,
 } from '../federation/local.ts';
 import { joinEndpoints } from './endpoints.ts';
+import { localPolicy, type PolicyObject } from './failover_policies.ts';
 import {
   dataplaneLabel,
   type ExportObject,
@@ -37,6 +39,7 @@ export interface Objects {
   readonly destinationrules: RuleObject;
   readonly authorizationpolicies: UntranslatablePolicy;
   readonly peerauthentications: UntranslatablePolicy;
+  readonly failoverpolicies: PolicyObject;
 }
 export type Kind = keyof Objects;
 
@@ -48,6 +51,9 @@ export interface LocalStateOptions {
 export interface LocalState {
   readonly cluster: LocalCluster;
   readonly exports: ReadonlyMap<ServiceKey, ExportObject>;
+  /** As they are, with their conditions. */
+  readonly serviceObjects: ReadonlyMap<ServiceKey, ServiceObject>;
+  readonly policyObjects: ReadonlyMap<string, PolicyObject>;
   /** Takes an object in, or out. Returns whether that may change anything. */
   set<K extends Kind>(kind: K, key: string, value: Objects[K] | undefined): boolean;
   /** Derives what is marked. Undefined when nothing came out different. */
@@ -125,6 +131,7 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     destinationrules: new Map(),
     authorizationpolicies: new Map(),
     peerauthentications: new Map(),
+    failoverpolicies: new Map(),
   };
   const slicesOf = new Index();
   const rulesOf = new Index();
@@ -136,10 +143,12 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
   const pods = new Map<string, LocalPod>();
   const nodes = new Map<string, LocalNode>();
   const problems = new Map<ServiceKey, ExportProblem>();
+  const failoverPolicies = new Map<string, LocalFailoverPolicy>();
   let policies: readonly UntranslatablePolicy[] = [];
 
   const dirtyServices = new Set<ServiceKey>();
   const dirtyPods = new Set<string>();
+  const dirtyFailoverPolicies = new Set<string>();
   let dirtyPolicies = false;
 
   const mark = (kind: Kind, key: string, object: Objects[Kind], gone: boolean): void => {
@@ -184,6 +193,9 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
         dirtyServices.add(target);
         break;
       }
+      case 'failoverpolicies':
+        dirtyFailoverPolicies.add(key);
+        break;
       default:
         dirtyPolicies = true;
     }
@@ -279,6 +291,15 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     return true;
   };
 
+  const flushFailoverPolicy = (key: string): boolean => {
+    const object = objects.failoverpolicies.get(key);
+    const derived = object && localPolicy(object);
+    if (same(failoverPolicies.get(key), derived)) return false;
+    if (derived === undefined) failoverPolicies.delete(key);
+    else failoverPolicies.set(key, derived);
+    return true;
+  };
+
   const flushPolicies = (): boolean => {
     const next = [...objects.authorizationpolicies.values(), ...objects.peerauthentications.values()];
     if (same(next, policies)) return false;
@@ -292,11 +313,14 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
       pods,
       nodes,
       problems,
+      failoverPolicies,
       get policies() {
         return policies;
       },
     },
     exports: objects.serviceexports,
+    serviceObjects: objects.services,
+    policyObjects: objects.failoverpolicies,
     set: (kind, key, value) => {
       const kept = objects[kind];
       const previous = kept.get(key);
@@ -315,11 +339,14 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
         services: new Set([...dirtyServices].filter(flushService)),
         pods: new Set([...dirtyPods].filter(flushPod)),
         policies: dirtyPolicies && flushPolicies(),
+        failoverPolicies: [...dirtyFailoverPolicies].filter(flushFailoverPolicy).length > 0,
       };
       dirtyServices.clear();
       dirtyPods.clear();
+      dirtyFailoverPolicies.clear();
       dirtyPolicies = false;
-      return changed.services.size > 0 || changed.pods.size > 0 || changed.policies ? changed : undefined;
+      const { services: some, pods: others, policies: rules, failoverPolicies: wishes } = changed;
+      return some.size > 0 || others.size > 0 || rules || wishes ? changed : undefined;
     },
   };
 };

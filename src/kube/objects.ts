@@ -6,9 +6,8 @@ import { isDeepStrictEqual } from 'node:util';
 import type { LocalPort } from '../federation/local.ts';
 import { count, flag, type Json, record, records, stringMap, text, texts } from './json.ts';
 
-export interface ServiceObject {
-  readonly namespace: string;
-  readonly name: string;
+/** Its conditions are those of ours alone. */
+export interface ServiceObject extends ConditionTarget {
   readonly createdMs: number;
   readonly type: 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalName';
   readonly clusterIPs: readonly string[];
@@ -67,19 +66,24 @@ export interface Condition {
   readonly lastTransitionTime: string;
 }
 
-export interface ExportObject {
+/** What conditions are written on: an object, as it was last seen. */
+export interface ConditionTarget {
   readonly namespace: string;
   readonly name: string;
   readonly uid: string;
-  /** Such as multicluster.x-k8s.io/v1beta1: the version it was read as, and is written as. */
   readonly apiVersion: string;
   readonly generation: number;
-  readonly createdMs: number;
-  readonly deleting: boolean;
   readonly conditions: readonly Condition[];
 }
 
-const createdMs = (metadata: Json): number => {
+export interface ExportObject extends ConditionTarget {
+  /** Such as multicluster.x-k8s.io/v1beta1: the version it was read as, and is written as. */
+  readonly apiVersion: string;
+  readonly createdMs: number;
+  readonly deleting: boolean;
+}
+
+export const createdMs = (metadata: Json): number => {
   const at = Date.parse(text(metadata, 'creationTimestamp'));
   return Number.isNaN(at) ? 0 : at;
 };
@@ -94,6 +98,16 @@ const keptAnnotations = (metadata: Json): Record<string, string> => {
   return out;
 };
 
+export const projectConditions = (object: Json): readonly Condition[] =>
+  records(record(object, 'status'), 'conditions').map((condition) => ({
+    type: text(condition, 'type'),
+    status: text(condition, 'status'),
+    reason: text(condition, 'reason'),
+    message: text(condition, 'message'),
+    observedGeneration: count(condition, 'observedGeneration'),
+    lastTransitionTime: text(condition, 'lastTransitionTime'),
+  }));
+
 const serviceType = (value: string): ServiceObject['type'] =>
   value === 'NodePort' || value === 'LoadBalancer' || value === 'ExternalName' ? value : 'ClusterIP';
 
@@ -107,6 +121,10 @@ export const projectService = (object: Json): ServiceObject => {
   return {
     namespace: text(metadata, 'namespace'),
     name: text(metadata, 'name'),
+    uid: text(metadata, 'uid'),
+    apiVersion: 'v1',
+    generation: count(metadata, 'generation') ?? 0,
+    conditions: projectConditions(object).filter(({ type }) => type.startsWith('isthmus.dev/')),
     createdMs: createdMs(metadata),
     type: serviceType(text(spec, 'type')),
     clusterIPs,
@@ -231,14 +249,7 @@ export const projectExport = (object: Json): ExportObject => {
     generation: count(metadata, 'generation') ?? 0,
     createdMs: createdMs(metadata),
     deleting: text(metadata, 'deletionTimestamp') !== '',
-    conditions: records(record(object, 'status'), 'conditions').map((condition) => ({
-      type: text(condition, 'type'),
-      status: text(condition, 'status'),
-      reason: text(condition, 'reason'),
-      message: text(condition, 'message'),
-      observedGeneration: count(condition, 'observedGeneration'),
-      lastTransitionTime: text(condition, 'lastTransitionTime'),
-    })),
+    conditions: projectConditions(object),
   };
 };
 

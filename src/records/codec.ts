@@ -3,14 +3,26 @@
  *
  * Writing is deterministic (fields in order, lists in the order given). Reading checks the size first, then every count,
  * name and number, and answers with a typed error instead of throwing. What is written here is always readable here.
- * Manifests are signed as they are written, so they have functions of their own in `manifest.ts`.
+ * What is signed as it is written has functions of its own: `manifest.ts`, `membership.ts`, `set_policy.ts`; the parts of a
+ * shipped state are in `verdicts.ts`.
  */
 import type { Result } from '../core/errors.ts';
-import type { GatewaysRecord, ServiceRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type {
+  GatewaysRecord,
+  GrantsRecord,
+  ServiceRecord,
+  TrustRecord,
+  VantageRecord,
+  VerdictsRecord,
+  VotesRecord,
+} from '../gen/isthmus/v1/records_pb.ts';
 import { decodeGateways, encodeGateways } from './gateways.ts';
+import { decodeGrants, encodeGrants } from './grants.ts';
 import { decodeService, encodeService } from './service.ts';
 import { decodeTrust, encodeTrust } from './trust.ts';
 import { decodeVantage, encodeVantage } from './vantage.ts';
+import { decodeVerdicts, encodeVerdicts } from './verdicts.ts';
+import { decodeVotes, encodeVotes } from './votes.ts';
 
 export interface RecordCodec<T> {
   /** Fails with the error that a reader would meet. */
@@ -24,9 +36,15 @@ export const codec: {
   readonly gateways: RecordCodec<GatewaysRecord>;
   readonly trust: RecordCodec<TrustRecord>;
   readonly vantage: RecordCodec<VantageRecord>;
+  readonly grants: RecordCodec<GrantsRecord>;
+  readonly votes: RecordCodec<VotesRecord>;
+  readonly verdicts: RecordCodec<VerdictsRecord>;
 } = {
   service: { encode: encodeService, decode: decodeService },
   gateways: { encode: encodeGateways, decode: decodeGateways },
   trust: { encode: encodeTrust, decode: decodeTrust },
   vantage: { encode: encodeVantage, decode: decodeVantage },
+  grants: { encode: encodeGrants, decode: decodeGrants },
+  votes: { encode: encodeVotes, decode: decodeVotes },
+  verdicts: { encode: encodeVerdicts, decode: decodeVerdicts },
 };

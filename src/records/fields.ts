@@ -44,6 +44,11 @@ export const wantProtocol = (field: string, value: string): void =>
   want(value.length <= limits.nameLengthMax && protocolName.test(value), field, value, 'a protocol name');
 export const wantAccount = (field: string, value: string): void =>
   want(isAccount(value), field, value, '"<namespace>/<service account>"');
+export const wantService = (field: string, value: string): void => {
+  const slash = value.indexOf('/');
+  const holds = slash > 0 && isDnsLabel(value.slice(0, slash)) && isDnsLabel(value.slice(slash + 1));
+  want(holds, field, value, '"<namespace>/<service>"');
+};
 export const wantPort = (field: string, value: number): void =>
   want(value >= 1 && value <= 65_535, field, value, 'a port (1 to 65535)');
 

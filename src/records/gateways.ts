@@ -53,10 +53,11 @@ const parse = (bytes: Uint8Array): GatewaysRecord => {
       record.gateways.push(reader.message('gateways', parseGateway));
       wantCount('gateways.gateways', record.gateways.length, limits.gatewaysPerMemberMax);
     } else if (field === 2) record.account = reader.once('account').text('account', limits.hostnameLengthMax + 64);
+    else if (field === 3) record.draining = reader.once('draining').bool('draining');
     else if (field === criticalField) readCritical(reader, record.critical);
     else reader.skip();
   }
-  wantKnown('gateways', record.critical, 2);
+  wantKnown('gateways', record.critical, 3);
   wantAccount('gateways.account', record.account);
   wantDistinct(
     'gateways.id',

@@ -11,6 +11,12 @@ export interface Keys {
   gateways(member: string): string;
   trust(member: string): string;
   vantage(member: string): string;
+  grants(member: string, reader: string): string;
+  votes(member: string): string;
+  verdicts(member: string): string;
+  statePart(member: string, part: number): string;
+  /** The cluster set's default FailoverPolicy. */
+  readonly policy: string;
 }
 
 export const storeKeys = (clusterset: string): Keys => {
@@ -27,5 +33,10 @@ export const storeKeys = (clusterset: string): Keys => {
     gateways: (member) => `${memberPrefix(member)}gateways`,
     trust: (member) => `${memberPrefix(member)}trust`,
     vantage: (member) => `${memberPrefix(member)}vantage`,
+    grants: (member, reader) => `${memberPrefix(member)}grants/${reader}`,
+    votes: (member) => `${memberPrefix(member)}votes`,
+    verdicts: (member) => `${memberPrefix(member)}verdicts`,
+    statePart: (member, part) => `${memberPrefix(member)}verdicts/${part}`,
+    policy: `${root}set/policy`,
   };
 };

@@ -102,7 +102,7 @@ const parse = (bytes: Uint8Array): ServiceRecord => {
   };
   const reader = new WireReader(bytes, 'service');
   for (let field = reader.next(); field !== 0; field = reader.next()) readField(reader, field, record);
-  wantKnown('service', record.critical, 10);
+  wantKnown('service', record.critical, 12);
   check(record);
   return record;
 };
@@ -144,6 +144,16 @@ const readField = (reader: WireReader, field: number, record: ServiceRecord): vo
       break;
     case 10:
       record.mode = reader.once('mode').text('mode', limits.nameLengthMax);
+      break;
+    case 11:
+      record.draining = reader.once('draining').bool('draining');
+      break;
+    case 12:
+      // Only the number's size is the reader's business: more than anybody has is as good as the most that counts.
+      record.declaredCapacityPerSecond = Math.min(
+        limits.capacityPerSecondMax,
+        reader.once('declared_capacity_per_second').uint32('declared_capacity_per_second'),
+      );
       break;
     case criticalField:
       if (record.critical.length === 0) record.critical = [];

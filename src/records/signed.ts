@@ -11,7 +11,14 @@ import { type Signed, SignedSchema } from '../gen/isthmus/v1/records_pb.ts';
 import { decoding, encoded, want } from './fields.ts';
 import { WireReader } from './wire.ts';
 
-export type SignedKind = 'manifest' | 'membership';
+export type SignedKind =
+  | 'manifest'
+  | 'membership'
+  | 'policy'
+  | 'journal-segment'
+  | 'journal-seal'
+  | 'journal-export'
+  | 'journal-end';
 
 const signatureBytes = 64;
 /** Tags and lengths around payload and signature. */
@@ -40,6 +47,10 @@ const parse = (bytes: Uint8Array, payloadMax: number): Signed => {
 export const decodeSigned = (bytes: Uint8Array, payloadMax: number): Result<Signed> =>
   decoding('signed', bytes, payloadMax + envelopeBytes, () => parse(bytes, payloadMax));
 
+/** 64 bytes, to be kept beside the payload. @param key - an Ed25519 private key */
+export const signatureOf = (kind: SignedKind, payload: Uint8Array, key: KeyObject): Uint8Array =>
+  new Uint8Array(sign(null, message(kind, payload), key));
+
 /** @param key - an Ed25519 private key */
 export const encodeSigned = (
   kind: SignedKind,
@@ -47,7 +58,7 @@ export const encodeSigned = (
   payloadMax: number,
   key: KeyObject,
 ): Result<Uint8Array> => {
-  const signature = new Uint8Array(sign(null, message(kind, payload), key));
+  const signature = signatureOf(kind, payload, key);
   const bytes = toBinary(SignedSchema, { $typeName: 'isthmus.v1.Signed', payload, signature });
   return encoded(bytes, (back) => {
     const decoded = decodeSigned(back, payloadMax);
@@ -55,8 +66,11 @@ export const encodeSigned = (
   });
 };
 
-export const signatureHolds = (kind: SignedKind, signed: Signed, key: KeyObject): boolean =>
-  verify(null, message(kind, signed.payload), key, signed.signature);
+export const signatureHolds = (
+  kind: SignedKind,
+  signed: Pick<Signed, 'payload' | 'signature'>,
+  key: KeyObject,
+): boolean => verify(null, message(kind, signed.payload), key, signed.signature);
 
 /** @param raw - the 32 bytes of an Ed25519 public key */
 export const publicKeyOf = (raw: Uint8Array): Result<KeyObject> => {

@@ -52,4 +52,5 @@ export const localCluster = (services: readonly LocalService[], pods: readonly L
   nodes: new Map(),
   problems: new Map(),
   policies: [],
+  failoverPolicies: new Map(),
 });

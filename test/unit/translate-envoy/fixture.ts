@@ -176,6 +176,7 @@ export const world = (spec: WorldSpec = {}): GatewayInput => {
     nodes: new Map(),
     problems: new Map(),
     policies: [],
+    failoverPolicies: new Map(),
   };
   return {
     settings: spec.settings ?? {

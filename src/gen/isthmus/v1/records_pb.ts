@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file isthmus/v1/records.proto.
  */
 export const file_isthmus_v1_records: GenFile = /*@__PURE__*/
-  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEiogIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwipwEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEhEKCGNyaXRpY2FsGNAPIAMoDSI5CghMb2NhbGl0eRIOCgZyZWdpb24YASABKAkSDAoEem9uZRgCIAEoCRIPCgdzdWJ6b25lGAMgASgJIjsKC1NlcnZpY2VQb3J0EgwKBG5hbWUYASABKAkSDAoEcG9ydBgCIAEoDRIQCghwcm90b2NvbBgDIAEoCSJQCghDYXBhY2l0eRImCghsb2NhbGl0eRgBIAEoCzIULmlzdGhtdXMudjEuTG9jYWxpdHkSDQoFcmVhZHkYAiABKA0SDQoFdG90YWwYAyABKA0ihgIKDVNlcnZpY2VSZWNvcmQSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIaG9zdG5hbWUYAyABKAkSJgoFcG9ydHMYBCADKAsyFy5pc3RobXVzLnYxLlNlcnZpY2VQb3J0EhAKCGFjY291bnRzGAUgAygJEiYKCGNhcGFjaXR5GAYgAygLMhQuaXN0aG11cy52MS5DYXBhY2l0eRITCgtleHBvcnRlZF9tcxgHIAEoBBIQCghoZWFkbGVzcxgIIAEoCBIYChBzZXNzaW9uX2FmZmluaXR5GAkgASgIEgwKBG1vZGUYCiABKAkSEQoIY3JpdGljYWwY0A8gAygNIo0BCgdHYXRld2F5EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFwoPZmVkZXJhdGlvbl9wb3J0GAMgASgNEhIKCmhib25lX3BvcnQYBCABKA0SEAoIZHJhaW5pbmcYBSABKAgSJgoIbG9jYWxpdHkYBiABKAsyFC5pc3RobXVzLnYxLkxvY2FsaXR5IlsKDkdhdGV3YXlzUmVjb3JkEiUKCGdhdGV3YXlzGAEgAygLMhMuaXN0aG11cy52MS5HYXRld2F5Eg8KB2FjY291bnQYAiABKAkSEQoIY3JpdGljYWwY0A8gAygNIm8KC1RydXN0UmVjb3JkEhQKDHRydXN0X2RvbWFpbhgBIAEoCRINCgVyb290cxgCIAMoDBIQCghzZXF1ZW5jZRgDIAEoBBIWCg5yZWZyZXNoX2hpbnRfcxgEIAEoDRIRCghjcml0aWNhbBjQDyADKA0iVAoLUGVlclZhbnRhZ2USDgoGbWVtYmVyGAEgASgJEg4KBnJ0dF9tcxgCIAEoDRISCgpydHRfdmFyX21zGAMgASgNEhEKCXJlYWNoYWJsZRgEIAEoCCJKCg1WYW50YWdlUmVjb3JkEiYKBXBlZXJzGAEgAygLMhcuaXN0aG11cy52MS5QZWVyVmFudGFnZRIRCghjcml0aWNhbBjQDyADKA1iBnByb3RvMw");
+  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEiogIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi0QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEhEKCGNyaXRpY2FsGNAPIAMoDSI8CgtKb3VybmFsSGVhZBINCgVjaGFpbhgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMIjkKCExvY2FsaXR5Eg4KBnJlZ2lvbhgBIAEoCRIMCgR6b25lGAIgASgJEg8KB3N1YnpvbmUYAyABKAkiOwoLU2VydmljZVBvcnQSDAoEbmFtZRgBIAEoCRIMCgRwb3J0GAIgASgNEhAKCHByb3RvY29sGAMgASgJIlAKCENhcGFjaXR5EiYKCGxvY2FsaXR5GAEgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eRINCgVyZWFkeRgCIAEoDRINCgV0b3RhbBgDIAEoDSL2AgoNU2VydmljZVJlY29yZBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIQCghob3N0bmFtZRgDIAEoCRImCgVwb3J0cxgEIAMoCzIXLmlzdGhtdXMudjEuU2VydmljZVBvcnQSEAoIYWNjb3VudHMYBSADKAkSJgoIY2FwYWNpdHkYBiADKAsyFC5pc3RobXVzLnYxLkNhcGFjaXR5EhMKC2V4cG9ydGVkX21zGAcgASgEEhAKCGhlYWRsZXNzGAggASgIEhgKEHNlc3Npb25fYWZmaW5pdHkYCSABKAgSDAoEbW9kZRgKIAEoCRIVCghkcmFpbmluZxgLIAEoCEgAiAEBEikKHGRlY2xhcmVkX2NhcGFjaXR5X3Blcl9zZWNvbmQYDCABKA1IAYgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nQh8KHV9kZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kIo0BCgdHYXRld2F5EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFwoPZmVkZXJhdGlvbl9wb3J0GAMgASgNEhIKCmhib25lX3BvcnQYBCABKA0SEAoIZHJhaW5pbmcYBSABKAgSJgoIbG9jYWxpdHkYBiABKAsyFC5pc3RobXVzLnYxLkxvY2FsaXR5In8KDkdhdGV3YXlzUmVjb3JkEiUKCGdhdGV3YXlzGAEgAygLMhMuaXN0aG11cy52MS5HYXRld2F5Eg8KB2FjY291bnQYAiABKAkSFQoIZHJhaW5pbmcYAyABKAhIAIgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nIm8KC1RydXN0UmVjb3JkEhQKDHRydXN0X2RvbWFpbhgBIAEoCRINCgVyb290cxgCIAMoDBIQCghzZXF1ZW5jZRgDIAEoBBIWCg5yZWZyZXNoX2hpbnRfcxgEIAEoDRIRCghjcml0aWNhbBjQDyADKA0iVAoLUGVlclZhbnRhZ2USDgoGbWVtYmVyGAEgASgJEg4KBnJ0dF9tcxgCIAEoDRISCgpydHRfdmFyX21zGAMgASgNEhEKCXJlYWNoYWJsZRgEIAEoCCJKCg1WYW50YWdlUmVjb3JkEiYKBXBlZXJzGAEgAygLMhcuaXN0aG11cy52MS5QZWVyVmFudGFnZRIRCghjcml0aWNhbBjQDyADKA0iMQoKU3BpbGxHcmFudBIPCgdzZXJ2aWNlGAEgASgJEhIKCnBlcl9zZWNvbmQYAiABKA0iWQoMR3JhbnRzUmVjb3JkEg4KBnJlYWRlchgBIAEoCRImCgZncmFudHMYAiADKAsyFi5pc3RobXVzLnYxLlNwaWxsR3JhbnQSEQoIY3JpdGljYWwY0A8gAygNIjEKC1ZvdGVzUmVjb3JkEg8KB2FjY3VzZWQYASADKAkSEQoIY3JpdGljYWwY0A8gAygNIlAKDlZlcmRpY3RTdW1tYXJ5Eg8KB3NlcnZpY2UYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBXN0YXRlGAMgASgJEg4KBnJlYXNvbhgEIAEoCSK8AQoOVmVyZGljdHNSZWNvcmQSKwoHc3VtbWFyeRgBIAMoCzIaLmlzdGhtdXMudjEuVmVyZGljdFN1bW1hcnkSDAoEbW9yZRgCIAEoDRIOCgZmcm96ZW4YAyABKAgSDQoFcGFydHMYBCABKA0SDQoFYnl0ZXMYBSABKA0SDgoGZGlnZXN0GAYgASgMEg0KBWF0X21zGAcgASgEEg8KB3dhbGxfbXMYCCABKAQSEQoIY3JpdGljYWwY0A8gAygNIiwKCVN0YXRlUGFydBIMCgRkYXRhGAEgASgMEhEKCGNyaXRpY2FsGNAPIAMoDSJSCglTZXRQb2xpY3kSEgoKY2x1c3RlcnNldBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRzcGVjGAMgASgMEhEKCGNyaXRpY2FsGNAPIAMoDWIGcHJvdG8z");
 
 /**
  * What the authority says of a member; nothing else is trusted about it. Key: set/members/<m>.
@@ -191,6 +191,13 @@ export type Manifest = Message<"isthmus.v1.Manifest"> & {
   shuttingDown: boolean;
 
   /**
+   * Newest entry of the writer's journal: who holds this manifest can tell whether that journal was cut or rewritten since.
+   *
+   * @generated from field: isthmus.v1.JournalHead journal = 9;
+   */
+  journal?: JournalHead | undefined;
+
+  /**
    * @generated from field: repeated uint32 critical = 2000;
    */
   critical: number[];
@@ -202,6 +209,37 @@ export type Manifest = Message<"isthmus.v1.Manifest"> & {
  */
 export const ManifestSchema: GenMessage<Manifest> = /*@__PURE__*/
   messageDesc(file_isthmus_v1_records, 2);
+
+/**
+ * @generated from message isthmus.v1.JournalHead
+ */
+export type JournalHead = Message<"isthmus.v1.JournalHead"> & {
+  /**
+   * Which chain, 16 hexadecimal digits: each replica has its own, and begins a new one when its disk was lost.
+   *
+   * @generated from field: string chain = 1;
+   */
+  chain: string;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * SHA-256 of that entry.
+   *
+   * @generated from field: bytes hash = 3;
+   */
+  hash: Uint8Array;
+};
+
+/**
+ * Describes the message isthmus.v1.JournalHead.
+ * Use `create(JournalHeadSchema)` to create a new message.
+ */
+export const JournalHeadSchema: GenMessage<JournalHead> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 3);
 
 /**
  * @generated from message isthmus.v1.Locality
@@ -228,7 +266,7 @@ export type Locality = Message<"isthmus.v1.Locality"> & {
  * Use `create(LocalitySchema)` to create a new message.
  */
 export const LocalitySchema: GenMessage<Locality> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 3);
+  messageDesc(file_isthmus_v1_records, 4);
 
 /**
  * @generated from message isthmus.v1.ServicePort
@@ -257,7 +295,7 @@ export type ServicePort = Message<"isthmus.v1.ServicePort"> & {
  * Use `create(ServicePortSchema)` to create a new message.
  */
 export const ServicePortSchema: GenMessage<ServicePort> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 4);
+  messageDesc(file_isthmus_v1_records, 5);
 
 /**
  * @generated from message isthmus.v1.Capacity
@@ -284,7 +322,7 @@ export type Capacity = Message<"isthmus.v1.Capacity"> & {
  * Use `create(CapacitySchema)` to create a new message.
  */
 export const CapacitySchema: GenMessage<Capacity> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 5);
+  messageDesc(file_isthmus_v1_records, 6);
 
 /**
  * Key: public/<m>/services/<namespace>/<name>.
@@ -351,6 +389,20 @@ export type ServiceRecord = Message<"isthmus.v1.ServiceRecord"> & {
   mode: string;
 
   /**
+   * This service is being drained from this member; set only when it is.
+   *
+   * @generated from field: optional bool draining = 11;
+   */
+  draining?: boolean | undefined;
+
+  /**
+   * New connections a second that one ready endpoint takes, as its owner declared; absent: unknown.
+   *
+   * @generated from field: optional uint32 declared_capacity_per_second = 12;
+   */
+  declaredCapacityPerSecond?: number | undefined;
+
+  /**
    * @generated from field: repeated uint32 critical = 2000;
    */
   critical: number[];
@@ -361,7 +413,7 @@ export type ServiceRecord = Message<"isthmus.v1.ServiceRecord"> & {
  * Use `create(ServiceRecordSchema)` to create a new message.
  */
 export const ServiceRecordSchema: GenMessage<ServiceRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 6);
+  messageDesc(file_isthmus_v1_records, 7);
 
 /**
  * @generated from message isthmus.v1.Gateway
@@ -403,7 +455,7 @@ export type Gateway = Message<"isthmus.v1.Gateway"> & {
  * Use `create(GatewaySchema)` to create a new message.
  */
 export const GatewaySchema: GenMessage<Gateway> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 7);
+  messageDesc(file_isthmus_v1_records, 8);
 
 /**
  * Key: public/<m>/gateways.
@@ -424,6 +476,13 @@ export type GatewaysRecord = Message<"isthmus.v1.GatewaysRecord"> & {
   account: string;
 
   /**
+   * The whole member is being drained; set only when it is. Its gateways stay as they are: readers move their traffic in steps.
+   *
+   * @generated from field: optional bool draining = 3;
+   */
+  draining?: boolean | undefined;
+
+  /**
    * @generated from field: repeated uint32 critical = 2000;
    */
   critical: number[];
@@ -434,7 +493,7 @@ export type GatewaysRecord = Message<"isthmus.v1.GatewaysRecord"> & {
  * Use `create(GatewaysRecordSchema)` to create a new message.
  */
 export const GatewaysRecordSchema: GenMessage<GatewaysRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 8);
+  messageDesc(file_isthmus_v1_records, 9);
 
 /**
  * Key: public/<m>/trust. The SPIFFE bundle of the member's mesh.
@@ -475,7 +534,7 @@ export type TrustRecord = Message<"isthmus.v1.TrustRecord"> & {
  * Use `create(TrustRecordSchema)` to create a new message.
  */
 export const TrustRecordSchema: GenMessage<TrustRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 9);
+  messageDesc(file_isthmus_v1_records, 10);
 
 /**
  * @generated from message isthmus.v1.PeerVantage
@@ -509,7 +568,7 @@ export type PeerVantage = Message<"isthmus.v1.PeerVantage"> & {
  * Use `create(PeerVantageSchema)` to create a new message.
  */
 export const PeerVantageSchema: GenMessage<PeerVantage> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 10);
+  messageDesc(file_isthmus_v1_records, 11);
 
 /**
  * Key: public/<m>/vantage. What this member sees of the others; written on change only.
@@ -533,5 +592,260 @@ export type VantageRecord = Message<"isthmus.v1.VantageRecord"> & {
  * Use `create(VantageRecordSchema)` to create a new message.
  */
 export const VantageRecordSchema: GenMessage<VantageRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 11);
+  messageDesc(file_isthmus_v1_records, 12);
+
+/**
+ * @generated from message isthmus.v1.SpillGrant
+ */
+export type SpillGrant = Message<"isthmus.v1.SpillGrant"> & {
+  /**
+   * "namespace/name", or "*": each service that has no grant of its own.
+   *
+   * @generated from field: string service = 1;
+   */
+  service: string;
+
+  /**
+   * New connections a second; 0 refuses.
+   *
+   * @generated from field: uint32 per_second = 2;
+   */
+  perSecond: number;
+};
+
+/**
+ * Describes the message isthmus.v1.SpillGrant.
+ * Use `create(SpillGrantSchema)` to create a new message.
+ */
+export const SpillGrantSchema: GenMessage<SpillGrant> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 13);
+
+/**
+ * Key: public/<m>/grants/<reader>. How much of its traffic one reader may spill onto this member. A record for each reader: a
+ * grant that changes is news for one.
+ *
+ * @generated from message isthmus.v1.GrantsRecord
+ */
+export type GrantsRecord = Message<"isthmus.v1.GrantsRecord"> & {
+  /**
+   * The reader, as in the key.
+   *
+   * @generated from field: string reader = 1;
+   */
+  reader: string;
+
+  /**
+   * @generated from field: repeated isthmus.v1.SpillGrant grants = 2;
+   */
+  grants: SpillGrant[];
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.GrantsRecord.
+ * Use `create(GrantsRecordSchema)` to create a new message.
+ */
+export const GrantsRecordSchema: GenMessage<GrantsRecord> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 14);
+
+/**
+ * Key: public/<m>/votes. The regions that this member holds for down, never its own. A vote stands while it is here, and counts
+ * while its member's manifest rises.
+ *
+ * @generated from message isthmus.v1.VotesRecord
+ */
+export type VotesRecord = Message<"isthmus.v1.VotesRecord"> & {
+  /**
+   * @generated from field: repeated string accused = 1;
+   */
+  accused: string[];
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.VotesRecord.
+ * Use `create(VotesRecordSchema)` to create a new message.
+ */
+export const VotesRecordSchema: GenMessage<VotesRecord> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 15);
+
+/**
+ * What a member holds of one service at one cluster, or of a cluster as a whole.
+ *
+ * @generated from message isthmus.v1.VerdictSummary
+ */
+export type VerdictSummary = Message<"isthmus.v1.VerdictSummary"> & {
+  /**
+   * "namespace/name"; empty: the member as a whole.
+   *
+   * @generated from field: string service = 1;
+   */
+  service: string;
+
+  /**
+   * @generated from field: string member = 2;
+   */
+  member: string;
+
+  /**
+   * "suspect" | "quarantined" | "evicted".
+   *
+   * @generated from field: string state = 3;
+   */
+  state: string;
+
+  /**
+   * A CamelCase word.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message isthmus.v1.VerdictSummary.
+ * Use `create(VerdictSummarySchema)` to create a new message.
+ */
+export const VerdictSummarySchema: GenMessage<VerdictSummary> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 16);
+
+/**
+ * Key: public/<m>/verdicts. The member's current decisions: for people and readers what is not fresh, for its own replicas the
+ * writer's whole state, in parts.
+ *
+ * @generated from message isthmus.v1.VerdictsRecord
+ */
+export type VerdictsRecord = Message<"isthmus.v1.VerdictsRecord"> & {
+  /**
+   * @generated from field: repeated isthmus.v1.VerdictSummary summary = 1;
+   */
+  summary: VerdictSummary[];
+
+  /**
+   * Left out of the summary, which is bounded.
+   *
+   * @generated from field: uint32 more = 2;
+   */
+  more: number;
+
+  /**
+   * Deciding is frozen by a person.
+   *
+   * @generated from field: bool frozen = 3;
+   */
+  frozen: boolean;
+
+  /**
+   * The state: so many parts, bytes, and the SHA-256 of all of them together. No parts: none is shipped.
+   *
+   * @generated from field: uint32 parts = 4;
+   */
+  parts: number;
+
+  /**
+   * @generated from field: uint32 bytes = 5;
+   */
+  bytes: number;
+
+  /**
+   * @generated from field: bytes digest = 6;
+   */
+  digest: Uint8Array;
+
+  /**
+   * When it was shipped, on the scale of the state's own times, in ms: a replica with another clock counts from here.
+   *
+   * @generated from field: uint64 at_ms = 7;
+   */
+  atMs: bigint;
+
+  /**
+   * The same moment on the wall clock, in ms since 1970.
+   *
+   * @generated from field: uint64 wall_ms = 8;
+   */
+  wallMs: bigint;
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.VerdictsRecord.
+ * Use `create(VerdictsRecordSchema)` to create a new message.
+ */
+export const VerdictsRecordSchema: GenMessage<VerdictsRecord> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 17);
+
+/**
+ * Key: public/<m>/verdicts/<n>, n from 0. Opaque to all but the member's own replicas.
+ *
+ * @generated from message isthmus.v1.StatePart
+ */
+export type StatePart = Message<"isthmus.v1.StatePart"> & {
+  /**
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.StatePart.
+ * Use `create(StatePartSchema)` to create a new message.
+ */
+export const StatePartSchema: GenMessage<StatePart> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 18);
+
+/**
+ * Key: set/policy, as Signed. The cluster set's default FailoverPolicy.
+ *
+ * @generated from message isthmus.v1.SetPolicy
+ */
+export type SetPolicy = Message<"isthmus.v1.SetPolicy"> & {
+  /**
+   * @generated from field: string clusterset = 1;
+   */
+  clusterset: string;
+
+  /**
+   * Raised by the authority with each change; a reader never goes back.
+   *
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * The spec of a FailoverPolicy as JSON (UTF-8); "{}" goes back to the built-in one.
+   *
+   * @generated from field: bytes spec = 3;
+   */
+  spec: Uint8Array;
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.SetPolicy.
+ * Use `create(SetPolicySchema)` to create a new message.
+ */
+export const SetPolicySchema: GenMessage<SetPolicy> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 19);
 
