@@ -15,6 +15,9 @@ export interface ProbeResult {
   readonly member: string;
   /** Undefined: the probe was of the peer's gateways alone. */
   readonly service: ServiceKey | undefined;
+  /** The peer's gateway that was asked, by its id; left out when the path chose it. */
+  readonly gateway?: string | undefined;
+  /** When it ended. */
   readonly atMs: number;
   /** True also when the peer's policy denied it: a denial is an answer. */
   readonly ok: boolean;

@@ -66,3 +66,8 @@ export interface Verdicts {
   /** Regions that a quorum holds for down. */
   readonly regions: ReadonlyMap<string, Verdict>;
 }
+
+const frozenReasons: ReadonlySet<Reason> = new Set(['ControlSilent', 'StoreDark', 'ShuttingDown']);
+
+/** A suspect whose path is in order: its records are kept as they are, with all of their weight. */
+export const isFrozen = ({ state, reason }: Verdict): boolean => state === 'suspect' && frozenReasons.has(reason);
