@@ -35,6 +35,8 @@ paths=(
   envoy-api/envoy/extensions/filters/http/router/v3/router.proto
   envoy-api/envoy/extensions/filters/http/rbac/v3/rbac.proto
   envoy-api/envoy/extensions/filters/http/health_check/v3/health_check.proto
+  envoy-api/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto
+  envoy-api/envoy/extensions/filters/network/connection_limit/v3/connection_limit.proto
   envoy-api/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto
   envoy-api/envoy/extensions/upstreams/http/v3/http_protocol_options.proto
   envoy-api/envoy/extensions/transport_sockets/tls/v3/tls.proto
