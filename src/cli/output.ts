@@ -2,7 +2,7 @@
  * What people and scripts read: data on stdout, progress on stderr. Tables look like kubectl's: upper-case heads, two blanks
  * between columns, no boxes, so that they grep and awk well.
  */
-import { styleText } from 'node:util';
+import { stripVTControlCharacters, styleText } from 'node:util';
 import { stringify } from 'yaml';
 import { IsthmusError } from '../core/errors.ts';
 
@@ -16,16 +16,61 @@ export const parseFormat = (value: string): Format => {
   });
 };
 
-const width = (text: string): number => text.length;
+/** Colours take no room. */
+const visible = (text: string): number => stripVTControlCharacters(text).length;
 
 export const table = (head: readonly string[], rows: readonly (readonly string[])[]): string => {
-  const widths = head.map((h, i) => Math.max(width(h), ...rows.map((r) => width(r[i] ?? ''))));
+  const widths = head.map((h, i) => Math.max(visible(h), ...rows.map((r) => visible(r[i] ?? ''))));
   const line = (cells: readonly string[]) =>
     cells
-      .map((cell, i) => (i === head.length - 1 ? cell : cell + ' '.repeat(widths[i]! - width(cell) + 2)))
+      .map((cell, i) => (i === head.length - 1 ? cell : cell + ' '.repeat(widths[i]! - visible(cell) + 2)))
       .join('')
       .trimEnd();
   return [line(head), ...rows.map((r) => line(r.map((c) => (c === '' ? '-' : c))))].join('\n');
+};
+
+type Colour = 'green' | 'yellow' | 'red' | 'dim' | 'bold';
+
+/** For stdout: plain unless it is a terminal, and as NO_COLOR and FORCE_COLOR say. */
+export const paint = (colour: Colour, text: string): string => styleText(colour, text, { stream: process.stdout });
+
+/** A state as a word in its colour. */
+export const paintState = (state: string, text: string = state): string => {
+  const colours: Record<string, Colour> = { fresh: 'green', suspect: 'yellow', quarantined: 'red', evicted: 'red' };
+  const colour = colours[state];
+  return colour === undefined ? text : paint(colour, text);
+};
+
+/** Prose is cut into lines for a terminal only: what is read by programs, or kept, stays in one. */
+export const columns = (): number =>
+  process.stdout.isTTY ? Math.max(60, Math.min(process.stdout.columns ?? 100, 120)) : Number.POSITIVE_INFINITY;
+
+/** @param indent - of the second line and those after it */
+export const wrap = (text: string, indent: string, width: number = columns()): string => {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    const longer = line === '' ? word : `${line} ${word}`;
+    if (line !== '' && visible(longer) > width) {
+      lines.push(line);
+      line = `${indent}${word}`;
+    } else line = longer;
+  }
+  return [...lines, line].join('\n');
+};
+
+/** Rows without a head, indented, aligned; the last column is prose. */
+export const aligned = (rows: readonly (readonly string[])[], width: number = columns()): string => {
+  const count = Math.max(0, ...rows.map((row) => row.length));
+  const widths = Array.from({ length: count }, (_, i) => Math.max(...rows.map((row) => visible(row[i] ?? ''))));
+  const line = (row: readonly string[]): string => {
+    const cells = row.map((cell, i) =>
+      i === row.length - 1 ? cell : cell + ' '.repeat(widths[i]! - visible(cell) + 2),
+    );
+    const start = 2 + widths.slice(0, row.length - 1).reduce((sum, w) => sum + w + 2, 0);
+    return wrap(`  ${cells.join('')}`, ' '.repeat(Math.min(start, 40)), width).trimEnd();
+  };
+  return rows.map(line).join('\n');
 };
 
 export const print = (text: string): void => {

@@ -102,6 +102,64 @@ const lookCommands = (program: Command): void => {
     .action(async (options) => (await import('./config.ts')).check(options));
 };
 
+const failoverCommands = (program: Command): void => {
+  reach(program.command('explain'))
+    .description('where a service’s traffic goes, why, and what would change it')
+    .argument('<service>', '<namespace>/<service>')
+    .option('--from <cluster>', 'the view of another cluster’s callers, as far as it can be told from here')
+    .option('--at <time>', 'from the journal: 2026-11-21T14:32:05Z, 14:32 (UTC), or 5m (ago)')
+    .addOption(output())
+    .action(async (service, options) => (await import('./explain.ts')).explainCommand(service, options));
+  for (const verb of ['drain', 'undrain'] as const) {
+    reach(program.command(verb))
+      .description(
+        verb === 'drain'
+          ? 'move traffic away from a cluster, a gateway or a service, in steps'
+          : 'let traffic return to what was drained, in steps',
+      )
+      .argument('[what]', 'cluster, gateway or service')
+      .argument('[name]', 'cluster, gateway pod, or <namespace>/<service>')
+      .option('--region <name>', 'all clusters of a region')
+      .option('--cluster <name>', 'where the gateway or service is; default: the cluster that is asked')
+      .option('--over <time>', 'length of the ramp, as 30s; default: the policy’s')
+      .option('--grace <time>', 'open connections may last so long after the ramp, as 2m; default: the policy’s')
+      .option('--reason <text>', 'for the journal')
+      .option('--dry-run', 'print what would move, how much, and onto whom; do nothing', false)
+      .option('--yes', 'do it without asking for the name to be typed', false)
+      .option('--wait [time]', 'follow the ramp to its end; 5m when no time is given')
+      .addOption(output())
+      .action(async (what, name, options) => (await import('./drain.ts')).drainCommand(verb, what, name, options));
+  }
+  for (const verb of ['freeze', 'thaw'] as const) {
+    reach(program.command(verb))
+      .description(verb === 'freeze' ? 'stop deciding, and go on serving what was decided' : 'decide again')
+      .option('--reason <text>', 'for the journal')
+      .addOption(output())
+      .action(async (options) => (await import('./freeze.ts')).freezeCommand(verb, options));
+  }
+  reach(program.command('failback'))
+    .description(
+      'let a cluster that is healthy again have a service’s traffic back, where the policy waits for a person',
+    )
+    .argument('<service>', '<namespace>/<service>')
+    .option('--cluster <name>', 'who gets it back; default: the cluster that is asked')
+    .option('--reason <text>', 'for the journal')
+    .addOption(output())
+    .action(async (service, options) => (await import('./failback.ts')).failback(service, options));
+  reach(program.command('confirm-withdrawal'))
+    .description('believe at once that a cluster meant to withdraw as much as it did')
+    .requiredOption('--cluster <name>', 'who withdrew it')
+    .option('--reason <text>', 'for the journal')
+    .option('--yes', 'do it without asking for the name to be typed', false)
+    .addOption(output())
+    .action(async (options) => (await import('./failback.ts')).confirmWithdrawal(options));
+  reach(program.command('observe'))
+    .description('day by day, what policies that only observe would have done')
+    .option('--days <n>', 'today and so many days before it', '7')
+    .addOption(output())
+    .action(async (options) => (await import('./observe.ts')).observe(options));
+};
+
 const runCommands = (program: Command): void => {
   configured(program.command('controller'))
     .description('run a controller (in its pod)')
@@ -121,6 +179,7 @@ export const run = async (argv: readonly string[]): Promise<number> => {
     .configureHelp({ sortSubcommands: true });
   setUpCommands(program);
   lookCommands(program);
+  failoverCommands(program);
   runCommands(program);
   const inherit = (command: Command): void => {
     for (const child of command.commands) {

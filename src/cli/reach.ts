@@ -2,8 +2,9 @@
  * How the command line reaches a controller: an admin address given by hand, else a port-forward through the Kubernetes API,
  * so that RBAC decides who may look. etcd credentials never leave the controllers.
  */
-import { get } from 'node:http';
+import { type ClientRequest, request as httpRequest } from 'node:http';
 import { type ErrorCode, errorCodes, IsthmusError } from '../core/errors.ts';
+import { cliHeader } from '../ops/http.ts';
 
 export interface ReachOptions {
   readonly controller?: readonly string[];
@@ -15,15 +16,27 @@ export interface ReachOptions {
 interface Reached {
   readonly name: string;
   get(path: string, timeoutMs: number): Promise<unknown>;
+  post(path: string, body: unknown, timeoutMs: number): Promise<unknown>;
   close(): void;
 }
 
 const answersMax = 64 * 1024 * 1024;
 
-/** Plain node:http: `fetch` refuses some ports and hides why a connection failed. */
-const request = (url: URL, timeoutMs: number): Promise<{ status: number; text: string }> =>
+interface Sent {
+  readonly status: number;
+  readonly text: string;
+}
+
+/** Plain node:http: `fetch` refuses some ports and hides why a connection failed. A body makes it a POST. */
+const request = (url: URL, body: unknown, timeoutMs: number): Promise<Sent> =>
   new Promise((resolve, reject) => {
-    const call = get(url, { timeout: timeoutMs, agent: false }, (response) => {
+    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+    const headers =
+      payload === undefined
+        ? {}
+        : { 'content-type': 'application/json', 'content-length': payload.length, [cliHeader]: '1' };
+    const method = payload === undefined ? 'GET' : 'POST';
+    const call: ClientRequest = httpRequest(url, { method, headers, timeout: timeoutMs, agent: false }, (response) => {
       const parts: Buffer[] = [];
       let bytes = 0;
       response.on('data', (part: Buffer) => {
@@ -38,25 +51,31 @@ const request = (url: URL, timeoutMs: number): Promise<{ status: number; text: s
     });
     call.on('timeout', () => call.destroy(new Error(`no answer in ${timeoutMs} ms`)));
     call.on('error', reject);
+    call.end(payload);
   });
 
-const fetchJson = async (base: string, path: string, timeoutMs: number): Promise<unknown> => {
+const exchange = async (base: string, path: string, body: unknown, timeoutMs: number): Promise<unknown> => {
   const unreachable = (why: string, cause?: unknown) =>
     new IsthmusError('controller/unreachable', `controller at ${base} does not answer: ${why}`, {
       hint: 'check that its pod runs, and the address',
       cause,
     });
-  const answer = await request(new URL(path, base), timeoutMs).catch((cause: NodeJS.ErrnoException) => {
+  const answer = await request(new URL(path, base), body, timeoutMs).catch((cause: NodeJS.ErrnoException) => {
     throw unreachable(cause.code ?? cause.message, cause);
   });
-  let body: unknown;
+  let read: unknown;
   try {
-    body = JSON.parse(answer.text);
+    read = JSON.parse(answer.text);
   } catch (cause) {
+    if (answer.status === 404 || answer.status === 405) {
+      throw new IsthmusError('controller/unreachable', `controller at ${base} does not know ${path}`, {
+        hint: 'it is older than this command line: upgrade it, or use the version that `isthmus status` shows',
+      });
+    }
     throw unreachable(`it sent ${answer.status} and no JSON`, cause);
   }
-  if (answer.status === 200) return body;
-  const error = (body as { error?: { code?: ErrorCode; message?: string; hint?: string } }).error;
+  if (answer.status === 200) return read;
+  const error = (read as { error?: { code?: ErrorCode; message?: string; hint?: string } }).error;
   if (error?.code === undefined || !(error.code in errorCodes)) throw unreachable(`it sent status ${answer.status}`);
   throw new IsthmusError(
     error.code,
@@ -64,6 +83,13 @@ const fetchJson = async (base: string, path: string, timeoutMs: number): Promise
     error.hint === undefined ? {} : { hint: error.hint },
   );
 };
+
+const reached = (name: string, url: string, close: () => void): Reached => ({
+  name,
+  get: (path, timeoutMs) => exchange(url, path, undefined, timeoutMs),
+  post: (path, body, timeoutMs) => exchange(url, path, body, timeoutMs),
+  close,
+});
 
 const direct = (url: string): Reached => {
   try {
@@ -73,7 +99,7 @@ const direct = (url: string): Reached => {
       hint: 'for example http://127.0.0.1:15000',
     });
   }
-  return { name: url, get: (path, timeoutMs) => fetchJson(url, path, timeoutMs), close: () => {} };
+  return reached(url, url, () => {});
 };
 
 /** Every controller that can be reached, at least one; or 'controller/unreachable'. */
@@ -83,28 +109,69 @@ export const reachControllers = async (options: ReachOptions): Promise<Reached[]
   }
   const { forwardControllers } = await import('./forward.ts');
   const forwarded = await forwardControllers(options);
-  return forwarded.map((f) => ({
-    name: f.pod,
-    get: (path, timeoutMs) => fetchJson(f.url, path, timeoutMs),
-    close: f.close,
-  }));
+  return forwarded.map((f) => reached(f.pod, f.url, f.close));
 };
 
-/** The first controller's answer; the others are tried when it fails. */
-export const askOne = async (options: ReachOptions, path: string, timeoutMs: number): Promise<unknown> => {
-  const reached = await reachControllers(options);
+type Ask = (controller: Reached) => Promise<unknown>;
+
+/** Asks one after the other until one answers. @param goesOn - errors after which the next one is asked */
+const askEach = async (options: ReachOptions, ask: Ask, goesOn: (error: IsthmusError) => boolean): Promise<unknown> => {
+  const controllers = await reachControllers(options);
   let last: unknown;
   try {
-    for (const controller of reached) {
+    for (const controller of controllers) {
       try {
-        return await controller.get(path, timeoutMs);
+        return await ask(controller);
       } catch (error) {
         last = error;
-        if (error instanceof IsthmusError && error.code !== 'controller/unreachable') throw error;
+        if (error instanceof IsthmusError && !goesOn(error)) throw error;
       }
     }
   } finally {
-    for (const controller of reached) controller.close();
+    for (const controller of controllers) controller.close();
   }
   throw last;
+};
+
+/** The first controller's answer; the others are tried when it fails. */
+export const askOne = (options: ReachOptions, path: string, timeoutMs: number): Promise<unknown> =>
+  askEach(
+    options,
+    (controller) => controller.get(path, timeoutMs),
+    ({ code }) => code === 'controller/unreachable',
+  );
+
+/** As `askOne`, for a question that has a body and changes nothing. */
+export const askOneWith = (options: ReachOptions, path: string, body: unknown, timeoutMs: number): Promise<unknown> =>
+  askEach(
+    options,
+    (controller) => controller.post(path, body, timeoutMs),
+    ({ code }) => code === 'controller/unreachable',
+  );
+
+/** Where nothing can have arrived: a controller that was reached and fell silent may have done what it was asked. */
+const neverSent = (error: IsthmusError): boolean =>
+  error.code === 'controller/unreachable' &&
+  (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNREFUSED';
+
+/** Sends a change to the replica that decides; the others say that they do not. */
+export const sendOne = async (
+  options: ReachOptions,
+  path: string,
+  body: unknown,
+  timeoutMs: number,
+): Promise<unknown> => {
+  try {
+    return await askEach(
+      options,
+      (controller) => controller.post(path, body, timeoutMs),
+      (error) => error.code === 'command/not-writer' || neverSent(error),
+    );
+  } catch (error) {
+    if (!(error instanceof IsthmusError) || error.code !== 'controller/unreachable' || neverSent(error)) throw error;
+    throw new IsthmusError('controller/unreachable', `${error.message}; whether it was carried out is not known`, {
+      hint: 'isthmus journal list',
+      cause: error.cause,
+    });
+  }
 };

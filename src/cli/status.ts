@@ -1,6 +1,8 @@
 /** `isthmus status`: facts, with the age of each. Judgement is left to the reader; nothing is green because it was green once. */
+import { percentText } from '../controller/wording.ts';
+import type { FailoverReport, JournalHealth, VerdictReport } from '../core/failover_report.ts';
 import type { PeerReport, ProxyReport, ServiceReport, StatusReport } from '../core/report.ts';
-import { age, type Format, print, printData, table } from './output.ts';
+import { age, aligned, type Format, paint, paintState, print, printData, table, wrap } from './output.ts';
 import { type ReachOptions, reachControllers } from './reach.ts';
 
 const controlOf = (peer: PeerReport): string => {
@@ -9,39 +11,83 @@ const controlOf = (peer: PeerReport): string => {
 };
 
 const dataOf = (peer: PeerReport): string =>
-  peer.data.rttMs === null
+  peer.data.rttMs === null || peer.data.state === 'unreachable'
     ? peer.data.state
     : `${peer.data.state} ${peer.data.rttMs < 10 ? peer.data.rttMs.toFixed(1) : Math.round(peer.data.rttMs)}ms`;
 
-const peerRows = (peers: readonly PeerReport[]): string =>
-  table(
-    ['CLUSTER', 'REGION', 'CONTROL PLANE', 'DATA PLANE', 'GATEWAYS', 'SERVICES', 'CAPACITY'],
+const stateOf = (verdict: VerdictReport | undefined): string =>
+  verdict === undefined ? '' : paintState(verdict.state, `${verdict.state} ${age(verdict.ageSeconds)}`);
+
+/** Why a cell or a peer is not simply healthy, and until when: a line under the table. */
+const verdictRow = (who: string, verdict: VerdictReport): string[] => {
+  const until = verdict.untilSeconds === null ? 'until evidence comes' : `changes in ${age(verdict.untilSeconds)}`;
+  const detail = verdict.detail === '' ? '' : `: ${verdict.detail}`;
+  return [who, stateOf(verdict), `${verdict.reason}, ${until}${detail}`];
+};
+
+const peerRows = (peers: readonly PeerReport[]): string => {
+  const judged = peers.some((peer) => peer.verdict !== undefined);
+  const rows = table(
+    [
+      ...['CLUSTER', 'REGION'],
+      ...(judged ? ['STATE'] : []),
+      ...['CONTROL PLANE', 'DATA PLANE', 'GATEWAYS', 'SERVICES', 'READY'],
+    ],
     peers.map((p) => [
       p.member,
       p.region,
+      ...(judged ? [stateOf(p.verdict)] : []),
       controlOf(p),
       dataOf(p),
       String(p.data.gateways),
       String(p.services),
-      `${p.capacity.ready}/${p.capacity.total} ready`,
+      `${p.capacity.ready}/${p.capacity.total}`,
     ]),
   );
+  const doubted = peers.flatMap((p) =>
+    p.verdict === undefined || p.verdict.reason === 'Healthy' ? [] : [verdictRow(p.member, p.verdict)],
+  );
+  return doubted.length === 0 ? rows : `${rows}\n${aligned(doubted)}`;
+};
 
 const remotesOf = (service: ServiceReport): string =>
   service.remotes.map((r) => `${r.member} ${r.ready}/${r.total}`).join(' > ');
 
-const serviceRows = (services: readonly ServiceReport[]): string =>
-  table(
-    ['SERVICE', 'MODE', 'EXPORTED', 'LOCAL', 'REMOTE (IN ORDER)', 'SERVING'],
+const servingOf = ({ serving, shares }: ServiceReport): string => {
+  if (shares === undefined) return serving;
+  if (shares.length === 0) return paint('red', 'nobody');
+  return shares.length === 1
+    ? shares[0]!.member
+    : shares.map(({ member, percent }) => `${member} ${percentText(percent).replace(' ', '')}`).join(' + ');
+};
+
+const grayOf = ({ gray }: ServiceReport, wide: boolean): string =>
+  gray === undefined || gray === null ? '' : wide ? gray.probe : 'yes';
+
+const serviceRows = (services: readonly ServiceReport[], wide: boolean): string => {
+  const decided = services.some((s) => s.gray !== undefined);
+  const rows = table(
+    [...['SERVICE', 'MODE', 'EXPORTED', 'LOCAL', 'REMOTE (IN ORDER)', 'SERVING'], ...(decided ? ['GRAY PROBE'] : [])],
     services.map((s) => [
       s.service,
       s.mode,
       s.exported ? 'yes' : 'no',
       `${s.local.ready}/${s.local.total}`,
       remotesOf(s),
-      s.serving,
+      servingOf(s),
+      ...(decided ? [grayOf(s, wide)] : []),
     ]),
   );
+  const below = services.flatMap((s) => [
+    ...(s.cells ?? []).map((cell) => verdictRow(`${s.service} at ${cell.member}`, cell)),
+    ...(s.held ?? []).map((hold) => [
+      hold.member === null ? s.service : `${s.service} at ${hold.member}`,
+      paint('yellow', 'held'),
+      `${hold.guard}: ${hold.detail}`,
+    ]),
+  ]);
+  return below.length === 0 ? rows : `${rows}\n${aligned(below)}`;
+};
 
 const proxyRows = (proxies: readonly ProxyReport[], wide: boolean): string =>
   table(
@@ -49,17 +95,55 @@ const proxyRows = (proxies: readonly ProxyReport[], wide: boolean): string =>
     proxies.map((p) => [
       p.node,
       p.role,
-      p.state,
+      p.state === 'acked' ? p.state : paint(p.state === 'rejected' ? 'red' : 'yellow', p.state),
       age(p.connectedSeconds),
       ...(wide ? [p.types.map((t) => `${t.type} ${t.sent}/${t.acked}`).join(', ')] : []),
     ]),
   );
+
+const drainRows = ({ drains }: FailoverReport): string => {
+  const rows = table(
+    ['DRAINING', 'MOVED', 'FOR', 'DONE', 'CONNECTIONS END', 'BY', 'REASON'],
+    drains.map((d) => [
+      d.target,
+      `${d.percent} %`,
+      age(d.ageSeconds),
+      d.doneInSeconds === null ? 'yes' : `in ${age(d.doneInSeconds)}`,
+      d.graceSeconds === null ? 'ended' : `in ${age(d.graceSeconds)}`,
+      d.author,
+      d.reason,
+    ]),
+  );
+  const held = drains.flatMap((d) =>
+    d.held.map((hold) => [d.target, paint('yellow', 'held'), `${hold.guard}: ${hold.detail}`]),
+  );
+  return held.length === 0 ? rows : `${rows}\n${aligned(held)}`;
+};
 
 const problemLines = (report: StatusReport): string[] => [
   ...report.problems.map((p) => `${p.code}: ${p.message}`),
   ...report.peers.flatMap((p) => p.problems.map((x) => `${p.member}: ${x.code}: ${x.message}`)),
   ...report.services.flatMap((s) => s.problems.map((x) => `${s.service}: ${x.code}: ${x.message}`)),
   ...report.proxies.flatMap((p) => p.rejected.map((r) => `${p.node} rejected ${r.resource}: ${r.reason}`)),
+];
+
+const journalOf = ({ state, spooled, ageSeconds, reason }: JournalHealth): string => {
+  const newest = ageSeconds === null ? 'no entry yet' : `newest entry ${age(ageSeconds)} old`;
+  if (state === 'written') return `on disk, ${newest}`;
+  const waiting = `${spooled} entr${spooled === 1 ? 'y waits' : 'ies wait'} in memory`;
+  const text =
+    state === 'spooled'
+      ? `behind: ${waiting}`
+      : `not writable: ${reason}; ${waiting}, and changes by people are refused`;
+  return paint(state === 'spooled' ? 'yellow' : 'red', text);
+};
+
+const failoverLines = (f: FailoverReport): string[] => [
+  `  failover    ${f.deciding ? 'decides' : 'serves what the writer decides'}${f.observing.length === 0 ? '' : `; only observed: ${f.observing.join(', ')}`}`,
+  `  journal     ${journalOf(f.journal)}`,
+  ...f.regions.map(
+    (r) => `  region      ${r.region}: ${paintState(r.state)} ${age(r.ageSeconds)}, ${r.reason}: ${r.detail}`,
+  ),
 ];
 
 const head = (r: StatusReport): string => {
@@ -77,21 +161,32 @@ const head = (r: StatusReport): string => {
   const gateways = `${r.gateways.filter((g) => g.healthy).length}/${r.gateways.length} answer`;
   return [
     `${r.member} in cluster set ${r.clusterset}, replica ${r.replica}${r.writer ? ' (writer)' : ''}, isthmus ${r.version}`,
-    `  store       ${store}`,
+    wrap(`  store       ${store}`, '              '),
     `  state       ${saved}`,
     `  kubernetes  ${kube}`,
     `  gateways    ${gateways}`,
+    ...(r.failover === undefined ? [] : failoverLines(r.failover)),
   ].join('\n');
+};
+
+const banner = ({ failover }: StatusReport): string[] => {
+  const frozen = failover?.frozen;
+  if (frozen === undefined || frozen === null) return [];
+  const why = frozen.reason === '' ? '' : ` (${frozen.reason})`;
+  const text = `FROZEN for ${age(frozen.ageSeconds)} by ${frozen.author}${why}: verdicts go on, nothing is moved. To go on: isthmus thaw`;
+  return [paint('yellow', wrap(text, '  '))];
 };
 
 /** One replica's report as a page of text. */
 export const renderStatus = (report: StatusReport, wide: boolean): string => {
-  const parts = [head(report)];
+  const parts = [...banner(report), head(report)];
+  const { failover } = report;
+  if (failover !== undefined && failover.drains.length > 0) parts.push(drainRows(failover));
   parts.push(report.peers.length === 0 ? 'no peers' : peerRows(report.peers));
-  parts.push(report.services.length === 0 ? 'no exported services' : serviceRows(report.services));
+  parts.push(report.services.length === 0 ? 'no exported services' : serviceRows(report.services, wide));
   parts.push(report.proxies.length === 0 ? 'no proxies connected to this replica' : proxyRows(report.proxies, wide));
   const problems = problemLines(report);
-  if (problems.length > 0) parts.push(`problems:\n${problems.map((p) => `  ${p}`).join('\n')}`);
+  if (problems.length > 0) parts.push(`problems:\n${problems.map((p) => wrap(`  ${p}`, '    ')).join('\n')}`);
   return parts.join('\n\n');
 };
 

@@ -5,7 +5,7 @@
  * GET  /v1/status /v1/trace /v1/explain /v1/observe
  * POST /v1/dry-run /v1/commands
  */
-import { type ErrorCode, IsthmusError } from '../core/errors.ts';
+import { IsthmusError, type Result } from '../core/errors.ts';
 import type {
   CommandReport,
   DecisionReport,
@@ -53,8 +53,8 @@ export interface AdminPorts {
   command(command: Command): Promise<readonly DecisionReport[]>;
   /** Why this replica takes no commands: it is not the one that decides. Undefined: it is. */
   notWriter(): string | undefined;
-  /** Why the journal takes nothing; undefined: it does. */
-  journalRefuses(): string | undefined;
+  /** Whether the journal would take a change by this author; its error says why not. */
+  journalAccepts(author: string): Result<true>;
 }
 
 export interface AdminRoutes {
@@ -152,28 +152,18 @@ const traced = async (query: URLSearchParams, ports: AdminPorts): Promise<Reply>
     }),
   );
 
-const refusal = (code: ErrorCode, message: string, hint: string): IsthmusError =>
-  new IsthmusError(code, message, { hint });
-
 const commanded = async (body: unknown, ports: AdminPorts): Promise<Reply> => {
-  const command = parseCommand(body);
+  const command = parseCommand(body, ports.self);
   checkCommand(command, ports.view());
   const elsewhere = ports.notWriter();
   if (elsewhere !== undefined) {
-    throw refusal(
-      'command/not-writer',
-      `${ports.replica} does not decide: ${elsewhere}`,
-      'send it to the replica that writes',
-    );
+    throw new IsthmusError('command/not-writer', `${ports.replica} does not decide: ${elsewhere}`, {
+      hint: 'send it to the replica that writes; isthmus status shows which',
+    });
   }
-  const unwritable = ports.journalRefuses();
-  if (unwritable !== undefined) {
-    throw refusal(
-      'journal/unwritable',
-      `changes by people are refused while the journal cannot be written: ${unwritable}`,
-      'free the disk of the controller; isthmus status shows the journal',
-    );
-  }
+  // What cannot be told afterwards is not begun.
+  const accepted = ports.journalAccepts(command.author);
+  if (!accepted.ok) throw accepted.error;
   const report: CommandReport = {
     apiVersion: 'isthmus.dev/v1',
     kind: 'Command',
@@ -187,7 +177,7 @@ const commanded = async (body: unknown, ports: AdminPorts): Promise<Reply> => {
 };
 
 const rehearsed = async (body: unknown, ports: AdminPorts): Promise<Reply> => {
-  const command = parseDrain(body);
+  const command = parseDrain(body, ports.self);
   checkCommand(command, ports.view());
   return json(await ports.dryRun(command));
 };

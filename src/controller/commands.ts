@@ -20,8 +20,16 @@ const printable = (text: string): boolean => !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test
 const name = z.string().refine(isDnsLabel, 'must be a DNS label (a-z, 0-9, -; 63 at most)');
 const region = z.string().regex(/^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/, 'must be a region’s name');
 const service = z.string().refine((key) => parseServiceKey(key).ok, 'must be <namespace>/<service>');
+/** In the journal they are not people: what a person asks for must not pass for the controller's own. */
+const reserved = ['controller', 'envoy'];
 const said = {
-  author: z.string().min(1, 'must say who asks').max(limits.authorLengthMax).refine(printable, 'must be printable'),
+  author: z
+    .string()
+    .trim()
+    .min(1, 'must say who asks')
+    .max(limits.authorLengthMax)
+    .refine(printable, 'must be printable')
+    .refine((author) => !reserved.includes(author), 'is not a person'),
   reason: z.string().max(limits.commandReasonLengthMax).refine(printable, 'must be printable').default(''),
 };
 
@@ -30,10 +38,10 @@ const target = z.discriminatedUnion('scope', [
   z.strictObject({ scope: z.literal('region'), region }),
   z.strictObject({
     scope: z.literal('gateway'),
-    member: name,
+    member: name.optional(),
     gateway: z.string().min(1).max(limits.hostnameLengthMax).refine(printable, 'must be printable'),
   }),
-  z.strictObject({ scope: z.literal('service'), member: name, service }),
+  z.strictObject({ scope: z.literal('service'), member: name.optional(), service }),
 ]);
 
 const drain = z.strictObject({
@@ -44,15 +52,14 @@ const drain = z.strictObject({
   graceMs: z.number().int().min(0).max(graceMaxMs).optional(),
 });
 
+const word = { member: name.optional(), service: service.optional(), ...said };
+
 const command = z.discriminatedUnion('kind', [
   drain,
-  z.strictObject({ kind: z.enum(['freeze', 'thaw']), ...said }),
-  z.strictObject({
-    kind: z.enum(['failback', 'confirm-withdrawal']),
-    member: name,
-    service: service.optional(),
-    ...said,
-  }),
+  z.strictObject({ kind: z.literal('freeze'), ...said }),
+  z.strictObject({ kind: z.literal('thaw'), ...said }),
+  z.strictObject({ kind: z.literal('failback'), ...word }),
+  z.strictObject({ kind: z.literal('confirm-withdrawal'), ...word }),
 ]);
 
 const at = (value: unknown, path: readonly PropertyKey[]): unknown =>
@@ -76,22 +83,28 @@ const wrong = (error: z.ZodError, body: unknown): IsthmusError => {
   });
 };
 
-const plain = ({ overMs, graceMs, ...rest }: z.infer<typeof drain>): DrainCommand => ({ ...rest, overMs, graceMs });
+/** A member that is not named is the one that is asked. */
+const plain = ({ target: aim, overMs, graceMs, ...rest }: z.infer<typeof drain>, self: string): DrainCommand => {
+  const where: DrainTarget =
+    aim.scope === 'gateway' || aim.scope === 'service' ? { ...aim, member: aim.member ?? self } : aim;
+  return { ...rest, target: where, overMs, graceMs };
+};
 
 /** @throws IsthmusError usage/invalid, naming the field and the value */
-export const parseCommand = (body: unknown): Command => {
+export const parseCommand = (body: unknown, self: string): Command => {
   const parsed = command.safeParse(body);
   if (!parsed.success) throw wrong(parsed.error, body);
   const { data } = parsed;
-  if ('target' in data) return plain(data);
-  return 'member' in data ? { ...data, service: data.service } : data;
+  if ('target' in data) return plain(data, self);
+  if (data.kind === 'freeze' || data.kind === 'thaw') return data;
+  return { ...data, member: data.member ?? self, service: data.service };
 };
 
 /** A drain or its end: what a dry run can be made of. */
-export const parseDrain = (body: unknown): DrainCommand => {
+export const parseDrain = (body: unknown, self: string): DrainCommand => {
   const parsed = drain.safeParse(body);
   if (!parsed.success) throw wrong(parsed.error, body);
-  return plain(parsed.data);
+  return plain(parsed.data, self);
 };
 
 const unknown = (field: string, value: string, known: readonly string[], what: string): IsthmusError =>

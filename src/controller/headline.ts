@@ -21,7 +21,8 @@ const excusesMax = 2;
 const cause = (row: StandingReport): string => {
   const words = isReason(row.reason) ? because(row.reason, row) : row.reason;
   const state = row.state === 'fresh' || row.state === 'unknown' ? '' : `${row.member} is ${row.state}: `;
-  const detail = row.detail === '' ? '' : ` (${row.detail})`;
+  // The number of endpoints is in the words already.
+  const detail = row.detail === '' || row.reason === 'NotReady' ? '' : ` (${row.detail})`;
   // A fresh cell is out for something that is no verdict: its name takes the place of "it".
   if (state !== '') return `${state}${words}${detail}`;
   const named = words.startsWith('it ')
