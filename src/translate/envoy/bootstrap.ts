@@ -6,7 +6,7 @@
  * named in a TLS context itself would be read once.
  */
 import { isIP } from 'node:net';
-import { gatewayIdVariable } from './resource_names.ts';
+import { gatewayIdVariable, telemetryCluster } from './resource_names.ts';
 
 export interface ControllerAddress {
   /** An IP address or a DNS name; all of one kind. */
@@ -66,8 +66,18 @@ const secretFile = (name: string, secret: object) => ({
   json: { resources: [{ '@type': `${tls}.Secret`, name, ...secret }] },
 });
 
-const controllers = (input: BootstrapInput) => ({
-  name: controllerCluster,
+/** A controller that refuses connections is passed over for a while. */
+const refusing = {
+  split_external_local_origin_errors: true,
+  consecutive_local_origin_failure: 2,
+  interval: '1s',
+  base_ejection_time: '5s',
+  max_ejection_percent: 50,
+};
+
+/** The controllers under one name. */
+const controllers = (input: BootstrapInput, name: string) => ({
+  name,
   type: input.controllers.every(({ address }) => isIP(address) !== 0) ? 'STATIC' : 'STRICT_DNS',
   connect_timeout: '1s',
   lb_policy: 'ROUND_ROBIN',
@@ -77,14 +87,6 @@ const controllers = (input: BootstrapInput) => ({
       // A controller that vanished is left within seconds; the stream then goes to the other one.
       explicit_http_config: { http2_protocol_options: { connection_keepalive: { interval: '5s', timeout: '3s' } } },
     },
-  },
-  // One that refuses connections is passed over for a while.
-  outlier_detection: {
-    split_external_local_origin_errors: true,
-    consecutive_local_origin_failure: 2,
-    interval: '1s',
-    base_ejection_time: '5s',
-    max_ejection_percent: 50,
   },
   transport_socket: {
     name: 'envoy.transport_sockets.tls',
@@ -109,7 +111,7 @@ const controllers = (input: BootstrapInput) => ({
     },
   },
   load_assignment: {
-    cluster_name: controllerCluster,
+    cluster_name: name,
     endpoints: [
       {
         lb_endpoints: input.controllers.map(({ address, port }) => ({
@@ -142,7 +144,29 @@ export const bootstrapFiles = (input: BootstrapInput): BootstrapFile[] => [
         lds_config: { ads: {}, ...v3 },
         cds_config: { ads: {}, ...v3 },
       },
-      static_resources: { clusters: [controllers(input)] },
+      static_resources: {
+        clusters: [
+          { ...controllers(input, controllerCluster), outlier_detection: refusing },
+          // Apart from discovery: a replica that does not take reports just now must not look like a dead one.
+          controllers(input, telemetryCluster),
+        ],
+      },
+      cluster_manager: {
+        load_stats_config: {
+          api_type: 'GRPC',
+          transport_api_version: 'V3',
+          grpc_services: [{ envoy_grpc: { cluster_name: telemetryCluster } }],
+        },
+      },
+      // A gateway answers probes through a listener inside itself.
+      bootstrap_extensions: [
+        {
+          name: 'envoy.bootstrap.internal_listener',
+          typed_config: {
+            '@type': 'type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener',
+          },
+        },
+      ],
       // Hundreds of clusters of which few are used at any time: their counters exist once they count something.
       deferred_stat_options: { enable_deferred_creation_stats: true },
       overload_manager: {

@@ -5,7 +5,7 @@
 import type { ServiceKey } from '../../core/names.ts';
 import type { Plan } from '../../failover/plan.ts';
 import type { LocalCluster } from '../../federation/local.ts';
-import type { MemberView, ServiceView } from '../../federation/view.ts';
+import type { ManifestHead, MemberView, ServiceView } from '../../federation/view.ts';
 import type { Member } from '../../trust/membership.ts';
 
 export interface CertificatePem {
@@ -49,6 +49,8 @@ export interface GatewaySettings {
   readonly self: Member;
   readonly trustDomain: string;
   readonly binding: Binding;
+  /** Who may send probes through the egress; default: the account `isthmus-controller` of `isthmus-system`. */
+  readonly controllerIdentity?: string;
 }
 
 /** Round trip to a peer's gateways and its mean deviation, from our own vantage record. */
@@ -67,4 +69,9 @@ export interface GatewayInput {
   readonly local: LocalCluster;
   /** By member; a peer that is not in it has not been measured. */
   readonly roundTrips: ReadonlyMap<string, RoundTrip>;
+  /**
+   * The head that our gateways tell probes of other members. Each change is pushed: give a new one every few seconds, not with every
+   * manifest.
+   */
+  readonly head?: ManifestHead | undefined;
 }

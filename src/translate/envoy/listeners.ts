@@ -11,6 +11,7 @@
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type { HopRole } from '../../core/hop.ts';
+import { probeSni } from '../../core/probing.ts';
 import type { FilterChainSchema } from '../../gen/envoy/config/listener/v3/listener_components_pb.ts';
 import { ListenerSchema } from '../../gen/envoy/config/listener/v3/listener_pb.ts';
 import { HealthCheckSchema } from '../../gen/envoy/extensions/filters/http/health_check/v3/health_check_pb.ts';
@@ -21,11 +22,12 @@ import {
   HttpConnectionManager_ServerHeaderTransformation,
   HttpConnectionManagerSchema,
 } from '../../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
+import { attemptLog, borderLog, tunnelLog } from './access_logs.ts';
 import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
 import { anyAnswer, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
 import { serverHttp2 } from './http2.ts';
 import type { Binding, GatewaySettings } from './input.ts';
-import { federationSni, listenerNames, routeNames, secretNames } from './resource_names.ts';
+import { federationSni, listenerNames, probeRoutes, routeNames, secretNames } from './resource_names.ts';
 import { downstreamTls, memberCheck, type PeerCheck } from './tls.ts';
 
 type ChainInit = MessageInitShape<typeof FilterChainSchema>;
@@ -43,16 +45,33 @@ const healthFilter = (): Filter =>
     ],
   });
 
-const connectionManager = (role: HopRole, statPrefix: string, member: string, loopFilter: Filter) =>
-  extension('envoy.filters.network.http_connection_manager', HttpConnectionManagerSchema, {
+interface Manager {
+  readonly role: HopRole;
+  readonly statPrefix: string;
+  /** Default: the role's. */
+  readonly routes?: string;
+  readonly log?: ReturnType<typeof tunnelLog>;
+  /** Of single tries. */
+  readonly attempts?: ReturnType<typeof tunnelLog>;
+}
+
+const connectionManager = (member: string, loopFilter: Filter, manager: Manager) => {
+  const { role, statPrefix, routes = routeNames[role], log, attempts } = manager;
+  return extension('envoy.filters.network.http_connection_manager', HttpConnectionManagerSchema, {
     codecType: HttpConnectionManager_CodecType.HTTP2,
     statPrefix,
-    routeSpecifier: { case: 'rds', value: { routeConfigName: routeNames[role], configSource: fromAds() } },
+    routeSpecifier: { case: 'rds', value: { routeConfigName: routes, configSource: fromAds() } },
     httpFilters: [
       healthFilter(),
       loopFilter,
-      extension('envoy.filters.http.router', RouterSchema, { suppressEnvoyHeaders: true }),
+      extension('envoy.filters.http.router', RouterSchema, {
+        suppressEnvoyHeaders: true,
+        upstreamLog: attempts === undefined ? [] : [attempts],
+      }),
     ],
+    ...(log === undefined
+      ? {}
+      : { accessLog: [log], accessLogOptions: { flushLogOnTunnelSuccessfullyEstablished: true } }),
     http2ProtocolOptions: serverHttp2(),
     upgradeConfigs: [{ upgradeType: 'CONNECT' }],
     // Tunnels live as long as their callers want.
@@ -66,6 +85,7 @@ const connectionManager = (role: HopRole, statPrefix: string, member: string, lo
     serverHeaderTransformation: HttpConnectionManager_ServerHeaderTransformation.PASS_THROUGH,
     localReplyConfig: { mappers: [{ filter: anyAnswer, headersToAdd: [localAnswerMark(role, member)] }] },
   });
+};
 
 /** A handshake may take two long round trips and a lost packet; who takes longer is not one of ours. */
 const handshakeTimeoutMs = 5_000;
@@ -123,14 +143,31 @@ const meshCheck = (trustDomain: string, roots: string): PeerCheck => ({
   uri: { prefix: `spiffe://${trustDomain}/ns/` },
 });
 
-export const egressListener = ({ self, trustDomain, binding }: GatewaySettings): Encoded =>
+const defaultController = (trustDomain: string): string =>
+  `spiffe://${trustDomain}/ns/isthmus-system/sa/isthmus-controller`;
+
+/** Callers, and by an SNI that no caller sets, the probes of our own controllers. */
+export const egressListener = ({ self, trustDomain, binding, controllerIdentity }: GatewaySettings): Encoded =>
   listener(listenerNames.egress, binding, binding.egressPort, {
+    listenerFilters: [extension('envoy.filters.listener.tls_inspector', TlsInspectorSchema, {})],
     filterChains: [
       chain(
         'mesh',
         secretNames.mesh,
         meshCheck(trustDomain, secretNames.meshRoots),
-        connectionManager('egress', 'egress', self.name, refuseAnyHop()),
+        connectionManager(self.name, refuseAnyHop(), {
+          role: 'egress',
+          statPrefix: 'egress',
+          log: tunnelLog(),
+          attempts: attemptLog(),
+        }),
+      ),
+      chain(
+        'probe',
+        secretNames.mesh,
+        { roots: secretNames.meshRoots, uri: { exact: controllerIdentity ?? defaultController(trustDomain) } },
+        connectionManager(self.name, refuseAnyHop(), { role: 'egress', statPrefix: 'probe', routes: probeRoutes }),
+        [probeSni(self.clusterset)],
       ),
     ],
   });
@@ -148,17 +185,19 @@ export const federationListener = ({ self, binding }: GatewaySettings, members: 
     filterChains:
       members.length === 0
         ? [nobody]
-        : [...members]
-            .sort()
-            .map((member) =>
-              chain(
-                member,
-                secretNames.federation,
-                memberCheck(self.clusterset, member),
-                connectionManager('federation', `federation.${member}`, self.name, refuseSecondHop()),
-                [federationSni(self.clusterset, member)],
-              ),
+        : [...members].sort().map((member) =>
+            chain(
+              member,
+              secretNames.federation,
+              memberCheck(self.clusterset, member),
+              connectionManager(self.name, refuseSecondHop(), {
+                role: 'federation',
+                statPrefix: `federation.${member}`,
+                log: borderLog(),
+              }),
+              [federationSni(self.clusterset, member)],
             ),
+          ),
   });
 
 /** All exported services are reachable here: which of them callers use directly is said by their workloads, not by us. */
@@ -169,7 +208,7 @@ export const hboneListener = ({ self, trustDomain, binding }: GatewaySettings): 
         'mesh',
         secretNames.mesh,
         meshCheck(trustDomain, secretNames.tradedRoots),
-        connectionManager('hbone', 'hbone', self.name, refuseSecondHop()),
+        connectionManager(self.name, refuseSecondHop(), { role: 'hbone', statPrefix: 'hbone' }),
       ),
     ],
   });

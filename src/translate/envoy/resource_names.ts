@@ -22,6 +22,20 @@ export const secretNames = {
 /** The cluster of a local service's port: `local/<namespace>/<service>/<port>`. */
 export const localClusterName = (key: ServiceKey, port: number): string => `local/${key}/${port}`;
 
+/** Routes of probes through our own gateway, and the cluster that leads to one member: `probe/<member>`. */
+export const probeRoutes = 'probe';
+export const probeClusterName = (member: string): string => `probe/${member}`;
+
+/** Listener, cluster and routes by which a gateway answers for itself. */
+export const headName = 'head';
+
+/** Whether a cluster carries calls to other members: of those alone loads are reported. */
+export const isClassCluster = (name: string): boolean =>
+  name !== headName && !name.startsWith('local/') && !name.startsWith('probe/') && !name.startsWith('isthmus-');
+
+/** In the bootstrap: where access logs and load reports go. */
+export const telemetryCluster = 'isthmus-telemetry';
+
 /** Federation identity of a member's gateways. */
 export const federationIdentity = (clusterset: string, member: string): string =>
   `spiffe://${clusterset}/cluster/${member}`;

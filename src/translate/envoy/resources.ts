@@ -8,9 +8,11 @@ import type { MemberView, ServiceView } from '../../federation/view.ts';
 import { classCluster } from './class_cluster.ts';
 import { classEndpoints } from './class_endpoints.ts';
 import { type Encoded, typeUrls } from './encoded.ts';
+import { headHost, headResources, headRoutes } from './head.ts';
 import type { GatewayInput, GatewaySettings, RoundTrip } from './input.ts';
 import { egressListener, federationListener, hboneListener } from './listeners.ts';
 import { localClusters, localEndpoints } from './local_service.ts';
+import { probeResources } from './probes.ts';
 import { type EncodedHost, egressHosts, egressPorts, egressRoutes, localHosts, localRoutes } from './routes.ts';
 import { memberSecret, ownSecrets } from './secrets.ts';
 import { type PeerTimers, timersFor, unmeasured } from './timers.ts';
@@ -84,8 +86,8 @@ export const localResources = (
   ];
 };
 
-/** Listeners and secrets: they change with membership and certificates, not with services. */
-export const memberResources = ({ settings, secrets, members }: GatewayInput): Encoded[] => {
+/** Listeners, secrets and the way of probes: they change with membership and certificates, not with services. */
+export const memberResources = ({ settings, secrets, members, roundTrips }: GatewayInput): Encoded[] => {
   const others = [...members.values()].map((view) => view.member).filter(({ name }) => name !== settings.self.name);
   return [
     egressListener(settings),
@@ -94,6 +96,12 @@ export const memberResources = ({ settings, secrets, members }: GatewayInput): E
       others.map(({ name }) => name),
     ),
     hboneListener(settings),
+    ...headResources(),
+    ...probeResources(
+      settings,
+      others.map(({ name }) => name),
+      roundTrips,
+    ),
     ...ownSecrets(secrets),
     ...others.map(memberSecret),
   ];
@@ -114,7 +122,11 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
     resources.push(...localResources(service, input));
   }
   for (const entry of classes.values()) resources.push(...classResources(settings, entry, members, roundTrips));
-  resources.push(egressRoutes(settings.self.name, outward), ...localRoutes(settings.self.name, inward));
+  resources.push(
+    egressRoutes(settings.self.name, outward),
+    ...localRoutes(settings.self.name, inward, [headHost()]),
+    headRoutes(input.head),
+  );
   return resources;
 };
 

@@ -148,11 +148,18 @@ export const egressRoutes = (self: string, hosts: Iterable<EncodedHost>): Encode
     hosts,
   );
 
-/** The routes of the listeners that lead to our own pods: the same, but for the mark. */
-export const localRoutes = (self: string, hosts: readonly EncodedHost[]): Encoded[] =>
+/**
+ * The routes of the listeners that lead to our own pods: the same, but for the mark.
+ * @param atBorder - only on the federation listener
+ */
+export const localRoutes = (
+  self: string,
+  hosts: readonly EncodedHost[],
+  atBorder: readonly EncodedHost[] = [],
+): Encoded[] =>
   (['federation', 'hbone'] as const).map((role) =>
     assembled(
       create(RouteConfigurationSchema, { name: routeNames[role], responseHeadersToAdd: [answerMark(role, self)] }),
-      hosts,
+      role === 'federation' ? [...hosts, ...atBorder] : hosts,
     ),
   );

@@ -13,6 +13,7 @@
 import type { ServiceKey } from '../../core/names.ts';
 import type { ServiceClass } from '../../failover/classes.ts';
 import type { Encoded, GatewayTypeUrl } from './encoded.ts';
+import { headHost, headRoutes } from './head.ts';
 import type { GatewayInput } from './input.ts';
 import {
   classResources,
@@ -107,6 +108,7 @@ export class GatewayTranslation {
       this.#replace('members', memberResources(input), changed, removed);
     }
     if (routes) this.#replace('routes', this.#routes(input), changed, removed);
+    this.#replace('head', [headRoutes(input.head)], changed, removed);
     for (const [name, { users }] of [...this.#classes]) {
       if (users.size > 0) continue;
       this.#classes.delete(name);
@@ -225,7 +227,7 @@ export class GatewayTranslation {
     const self = settings.self.name;
     return [
       egressRoutes(self, [...this.#outward.values()].flat()),
-      ...localRoutes(self, [...this.#inward.values()].flat()),
+      ...localRoutes(self, [...this.#inward.values()].flat(), [headHost()]),
     ];
   }
 

@@ -12,6 +12,7 @@ import {
   DeltaDiscoveryResponseSchema,
 } from '../../../src/gen/envoy/service/discovery/v3/discovery_pb.ts';
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
+import { Reports } from './reports.ts';
 
 type Stream = ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
 
@@ -95,8 +96,10 @@ export class AdsServer {
   readonly #resources = new Map<string, Map<string, Encoded>>();
   /** What Envoys refused, with their words. */
   readonly refusals: string[] = [];
+  readonly reports = new Reports();
 
   constructor() {
+    this.reports.addTo(this.#server);
     this.#server.addService(
       {
         deltaAggregatedResources: {

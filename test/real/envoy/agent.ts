@@ -25,6 +25,8 @@ export const operations = {
   adsSet: (node: string, resources: Encoded[]) => ads.set(node, resources),
   adsRefusals: () => ads.refusals,
   adsSent: (node: string) => ads.sent(node),
+  /** What Envoys reported since the last call. */
+  reports: () => ads.reports.take(),
   podStart: (name: string, address: string, port: number) => pods.start(name, address, port),
   podKill: (name: string) => pods.kill(name),
   podOpen: (name: string) => pods.open(name),

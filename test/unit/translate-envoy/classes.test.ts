@@ -6,6 +6,7 @@ import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpo
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
 import { UpstreamTlsContextSchema } from '../../../src/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts';
 import { typeUrls } from '../../../src/translate/envoy/encoded.ts';
+import { isClassCluster } from '../../../src/translate/envoy/resource_names.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
 import { timersFor, unmeasured } from '../../../src/translate/envoy/timers.ts';
 import { decoded, type GatewaySpec, member, memberView, type ServiceSpec, unpacked, world } from './fixture.ts';
@@ -23,9 +24,7 @@ const members = Object.entries(gateways).map(([name, list]) => memberView(member
 const translate = (services: ServiceSpec[], rest: object = {}) =>
   gatewayResources(world({ members, services, ...rest }));
 const clusterNames = (resources: ReturnType<typeof translate>) =>
-  resources
-    .filter(({ typeUrl, name }) => typeUrl === typeUrls.cluster && !name.startsWith('local/'))
-    .map((r) => r.name);
+  resources.filter(({ typeUrl, name }) => typeUrl === typeUrls.cluster && isClassCluster(name)).map((r) => r.name);
 
 describe('classes', () => {
   it('are one cluster for all services with the same peers, order, weights and policy', () => {

@@ -198,6 +198,7 @@ export const world = (spec: WorldSpec = {}): GatewayInput => {
     },
     local,
     roundTrips: spec.roundTrips ?? new Map(),
+    head: spec.head,
   };
 };
 

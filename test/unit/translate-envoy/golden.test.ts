@@ -11,6 +11,7 @@ import { ClusterSchema } from '../../../src/gen/envoy/config/cluster/v3/cluster_
 import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpoint/v3/endpoint_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
+import { HttpGrpcAccessLogConfigSchema } from '../../../src/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts';
 import { HealthCheckSchema } from '../../../src/gen/envoy/extensions/filters/http/health_check/v3/health_check_pb.ts';
 import { RBACSchema } from '../../../src/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts';
 import { RouterSchema } from '../../../src/gen/envoy/extensions/filters/http/router/v3/router_pb.ts';
@@ -47,6 +48,7 @@ const registry = createRegistry(
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
   HttpProtocolOptionsSchema,
+  HttpGrpcAccessLogConfigSchema,
 );
 
 const check = (name: string, value: unknown): void => {
@@ -87,6 +89,7 @@ describe('golden', () => {
           exported: false,
         },
       ],
+      head: { epoch: 1_795_000_000_000n, sequence: 42n },
       roundTrips: new Map([
         ['us-west', { rttMs: 60, varMs: 4 }],
         ['eu-central', { rttMs: 90, varMs: 4 }],

@@ -1,6 +1,7 @@
 /** Our own exported services: which pods take tunnels from elsewhere, and what does not leave the cluster. */
 import { describe, expect, it } from 'vitest';
 import { IsthmusError } from '../../../src/core/errors.ts';
+import { gatewayAuthority } from '../../../src/core/probing.ts';
 import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpoint/v3/endpoint_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
@@ -67,7 +68,7 @@ describe('routes to local services', () => {
       }),
     );
     const exported = ['cart.shop.svc.cluster.local:443', 'cart.shop.svc.cluster.local:80'];
-    expect(hostsOf(resources, 'federation')).toEqual(exported);
+    expect(hostsOf(resources, 'federation')).toEqual([...exported, gatewayAuthority].sort());
     expect(hostsOf(resources, 'hbone')).toEqual(exported);
     expect(hostsOf(resources, 'egress')).toEqual(['remote.shop.svc.cluster.local:80']);
     const clusters = resources.filter(({ typeUrl }) => typeUrl === typeUrls.cluster).map(({ name }) => name);
@@ -86,7 +87,9 @@ describe('routes to local services', () => {
     const dns = { ...view, ports, local: { ...view.local!, ports } };
     const resources = gatewayResources({ ...input, services: new Map([['shop/dns', dns]]) });
     for (const name of ['egress', 'federation', 'hbone']) {
-      expect(hostsOf(resources, name)).toEqual(['dns.shop.svc.cluster.local:53']);
+      expect(hostsOf(resources, name).filter((host) => host !== gatewayAuthority)).toEqual([
+        'dns.shop.svc.cluster.local:53',
+      ]);
     }
     const named = resources.map(({ typeUrl, name }) => `${typeUrl} ${name}`);
     expect(new Set(named).size).toBe(named.length);
@@ -97,7 +100,7 @@ describe('routes to local services', () => {
     const headless = new IsthmusError('service/headless', 'shop/cart is headless');
     const view = { ...input.services.get('shop/cart')!, unsupported: headless };
     const resources = gatewayResources({ ...input, services: new Map([['shop/cart', view]]) });
-    expect(['egress', 'federation', 'hbone'].flatMap((name) => hostsOf(resources, name))).toEqual([]);
+    expect(['egress', 'federation', 'hbone'].flatMap((name) => hostsOf(resources, name))).toEqual([gatewayAuthority]);
   });
 });
 

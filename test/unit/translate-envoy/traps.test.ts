@@ -50,6 +50,7 @@ describe('trap 1: RST_STREAM ends connections', () => {
   it('has wide limits on every listener and towards other gateways', () => {
     expect(managers.map(({ statPrefix }) => statPrefix)).toEqual([
       'egress',
+      'probe',
       'federation.eu-central',
       'federation.us-west',
       'hbone',
