@@ -1,9 +1,13 @@
-/** Writes docs/CONFIGURATION.md, docs/METRICS.md and docs/ERRORS.md from the tables in the sources: `tools/node tools/docs.ts`. */
+/**
+ * Writes docs/CONFIGURATION.md, docs/METRICS.md, docs/ERRORS.md, docs/FAILOVER-POLICY.md and deploy/crd-failoverpolicies.yaml from the
+ * tables in the sources: `tools/node tools/docs.ts`.
+ */
 import { writeFileSync } from 'node:fs';
 import { gatewaySchema } from '../src/config/gateway.ts';
 import { configJsonSchema, configKeys, environmentName } from '../src/config/load.ts';
 import { errorCodes } from '../src/core/errors.ts';
 import { metricTable } from '../src/ops/metrics.ts';
+import { definitionYaml, policyPage } from './policy_files.ts';
 
 type Node = { properties?: Record<string, Node>; default?: unknown };
 const defaultOf = (schema: Node, path: string): string => {
@@ -62,3 +66,6 @@ ${Object.entries(errorCodes)
   .join('\n')}
 `,
 );
+
+writeFileSync('docs/FAILOVER-POLICY.md', policyPage());
+writeFileSync('deploy/crd-failoverpolicies.yaml', definitionYaml());

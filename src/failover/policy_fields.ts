@@ -82,7 +82,7 @@ const general: readonly PolicyField[] = [
   field(
     'order',
     { kind: 'order', countMax: 64 },
-    'Where traffic goes, best first. A cluster belongs to the first step that takes it in; all clusters of a step share its traffic by ready capacity; a cluster that no step takes in gets none. `cluster` and `region` need a `name`; nothing can follow `any`.',
+    'Where traffic goes, best first: steps with a `type` (local, same-region, cluster, region, any). The clusters that a step takes in share its traffic by ready capacity (those of `any` region by region); each belongs to the first step that names it or its region. One that no step takes in is used only when nobody else is left. `cluster` and `region` need a `name`; nothing can follow `any`.',
     'order',
   ),
   field(
