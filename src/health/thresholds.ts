@@ -61,7 +61,8 @@ export const defaultThresholds: Thresholds = {
   withdrawalHoldMs: 300_000,
   flapPenalty: 1_000,
   flapHalfLifeMs: 60_000,
-  flapLimit: 3_500,
+  // An outage and its end are five changes: one alone is no flapping.
+  flapLimit: 5_000,
   grayFailures: 3,
   graySuccesses: 5,
 };
