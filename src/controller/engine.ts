@@ -42,7 +42,14 @@ export interface EngineOptions {
 export class Engine {
   readonly tables = {
     ztunnel: new ResourceTable([types.address, types.authorization]),
-    gateway: new ResourceTable([types.cluster, types.endpoints, types.listener, types.routes, types.secret]),
+    gateway: new ResourceTable([
+      types.cluster,
+      types.endpoints,
+      types.listener,
+      types.routes,
+      types.secret,
+      types.extension,
+    ]),
   };
   readonly #aliasesOf = new Map<string, readonly string[]>();
   readonly #namesOf = new Map<string, Set<string>>();

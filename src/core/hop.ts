@@ -10,6 +10,13 @@
 export const traceHeader = 'x-isthmus-trace';
 export const hopHeader = 'x-isthmus-hop';
 
+/**
+ * On a 429 of the far gateway: which bound was reached. `grant`: what its member takes of this service from the caller's member;
+ * `rate`: new tunnels a second of that member altogether.
+ */
+export const refusedHeader = 'x-isthmus-refused';
+export const refusals = { grant: 'grant', rate: 'rate' } as const;
+
 /** `egress`: the caller's own gateway; `federation`: the far one, from a gateway; `hbone`: the far one, from a ztunnel. */
 export const hopRoles = ['egress', 'federation', 'hbone'] as const;
 export type HopRole = (typeof hopRoles)[number];

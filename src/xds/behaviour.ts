@@ -25,6 +25,7 @@ const behaviours: ReadonlyMap<string, TypeBehaviour> = new Map([
   [types.endpoints, named],
   [types.routes, named],
   [types.secret, named],
+  [types.extension, named],
   [types.address, mesh],
   [types.authorization, mesh],
 ]);
@@ -37,6 +38,7 @@ export const upsertOrder: readonly string[] = [
   types.endpoints,
   types.listener,
   types.routes,
+  types.extension,
   types.secret,
 ];
 
@@ -46,5 +48,6 @@ export const removalOrder: readonly string[] = [
   types.routes,
   types.cluster,
   types.endpoints,
+  types.extension,
   types.secret,
 ];

@@ -43,7 +43,14 @@ export const startRig = async (overrides: Partial<ServerOptions> = {}): Promise<
   const serving = await ca.issue({ commonName: 'controller', dns: ['controller'], ips: ['127.0.0.1'] });
   const tables = {
     ztunnel: new ResourceTable([types.address, types.authorization]),
-    gateway: new ResourceTable([types.cluster, types.endpoints, types.listener, types.routes, types.secret]),
+    gateway: new ResourceTable([
+      types.cluster,
+      types.endpoints,
+      types.listener,
+      types.routes,
+      types.secret,
+      types.extension,
+    ]),
   };
   const events: string[] = [];
   const tokensSeen: string[] = [];
