@@ -22,6 +22,7 @@ export const checkInputs = (
     else left++;
   }
   const there = new Set<string>();
+  const whole = findings.count === 0;
   for (const { line, number } of lines) {
     if (typeOf(line) !== 'inputs') continue;
     const read = readInputs(line);
@@ -33,7 +34,8 @@ export const checkInputs = (
       // Named already: not missing as well.
       if (read !== undefined) there.add(read.digest);
     } else if (sequence === undefined || there.has(read.digest)) {
-      findings.add('file', `line ${number}: inputs that no entry here names`, at);
+      // When an entry was changed or is missing, they may well be its own.
+      if (whole || sequence !== undefined) findings.add('file', `line ${number}: inputs that no entry here names`, at);
     } else there.add(read.digest);
   }
   let kept = 0;

@@ -14,8 +14,10 @@ import { entriesOf, type Found, type Group, groupLines, keyFromHex, readSegmentH
 export interface EntryFilter {
   readonly sinceMs?: number | undefined;
   readonly untilMs?: number | undefined;
-  /** At most so many, the newest. */
+  /** At most so many, `journalListMax` when it does not say. */
   readonly limit?: number | undefined;
+  /** Which of too many: the newest, unless it says `oldest`. The answer is in the order of the chain either way. */
+  readonly keep?: 'newest' | 'oldest' | undefined;
   /** Only this chain. */
   readonly chain?: string | undefined;
   /** Of the body: this room does not read it. */
@@ -60,17 +62,21 @@ export class JournalReader {
 
   /** Oldest first. */
   async entries(filter: EntryFilter): Promise<readonly Found[]> {
-    const limit = Math.min(filter.limit ?? limits.journalListMax, limits.journalListMax);
+    const limit = filter.limit ?? limits.journalListMax;
+    const newest = filter.keep !== 'oldest';
+    const inOrder = <T>(items: readonly T[]): readonly T[] => (newest ? items.toReversed() : items);
     const found: Found[] = [];
-    for (const file of (await this.list('entries', filter.chain)).toReversed()) {
+    for (const file of inOrder(await this.list('entries', filter.chain))) {
       const { head, groups } = await this.segment(file);
       const key = keyFromHex(head === undefined ? undefined : readSegmentHead(head)?.publicKey);
-      for (const group of groups.toReversed()) {
-        for (const one of entriesOf(group, key).toReversed()) if (matches(one, filter)) found.push(one);
-        if (found.length >= limit) return found.slice(0, limit).reverse();
+      for (const group of inOrder(groups)) {
+        // Most are passed over by their time: a signature is checked only for those that are shown.
+        if (!entriesOf(group, undefined).some((one) => matches(one, filter))) continue;
+        found.push(...inOrder(entriesOf(group, key)).filter((one) => matches(one, filter)));
+        if (found.length >= limit) return inOrder(found.slice(0, limit));
       }
     }
-    return found.reverse();
+    return inOrder(found);
   }
 
   /** One entry; of the newest chain that has it, unless one is named. */
