@@ -66,6 +66,7 @@ export const errorCodes = {
   'service/session-affinity': spec('SessionAffinityNotSupported', 65),
   'service/conflict': spec('Conflict', 65),
   'service/capacity': spec('InvalidCapacity', 65),
+  'service/probe': spec('InvalidProbe', 65),
   'policy/untranslatable': spec('PolicyNotTranslatable', 65),
   'policy/invalid': spec('InvalidPolicy', 65),
   'policy/signature': spec('PolicySignatureInvalid', 65),
@@ -86,6 +87,7 @@ export const errorCodes = {
   'xds/nack': spec('ProxyRejectedResource', 65),
   'xds/slow': spec('ProxyTooSlow', 75, true),
   'xds/too-many': spec('TooManyConnections', 75, true),
+  'report/malformed': spec('MalformedReport', 65),
   // disk
   'state/corrupt': spec('SavedStateCorrupt', 65),
   'state/io': spec('SavedStateUnwritable', 75, true),

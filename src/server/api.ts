@@ -59,6 +59,30 @@ export interface ServerHooks {
   flushed?(streams: number, durationMs: number): void;
 }
 
+export type ReportKind = 'access-log' | 'load-report';
+
+/** What is told of one stream of reports. */
+export interface ReportStream {
+  /** One message as it came. @throws IsthmusError for what cannot be believed: the stream ends. */
+  receive(message: Buffer): void;
+  /** It has ended, whoever ended it. */
+  close(): void;
+}
+
+/** Who takes what gateways report of their traffic. */
+export interface ReportSink {
+  /** False while this replica takes none: a gateway then looks for another one. */
+  accepts(): boolean;
+  open(
+    kind: ReportKind,
+    stream: {
+      /** The reason why a node id is not a gateway's of this cluster. */
+      readonly checkNode: (nodeId: string) => IsthmusError | undefined;
+      readonly send: (message: Uint8Array) => void;
+    },
+  ): ReportStream;
+}
+
 export interface ServerOptions {
   readonly tokenListen: ListenAddress;
   readonly mtlsListen: ListenAddress;
@@ -74,6 +98,8 @@ export interface ServerOptions {
   readonly tables: { readonly ztunnel: ResourceTable; readonly gateway: ResourceTable };
   /** What ztunnels may ask for by other names than the resources' own. */
   readonly ztunnelAliases?: Aliases;
+  /** Absent: reports are not served. */
+  readonly reports?: ReportSink;
   /** Certificate chain, one PEM to an element. Rejects with an IsthmusError. */
   certificates(call: CertificateCall, peer: TokenPeer): Promise<readonly string[]>;
   readonly clock: Clock;
@@ -103,6 +129,8 @@ export interface DiscoveryServer {
   /** The tables have changed: push, now or as soon as the last push is done with. */
   changed(): void;
   proxies(): readonly ProxyStatus[];
+  /** Ends the streams of reports: for when `reports.accepts()` has become false. */
+  endReports(): void;
   /** For new connections. Throws `trust/invalid` and keeps the old material when the new one is unusable. */
   updateTls(tls: ServerTls): void;
   /** Ends the streams in good order, spread over half of `graceMs`, so that proxies move to the other replica. */

@@ -17,6 +17,7 @@ import { grpcStatus } from './grpc_status.ts';
 import { type Listener, openListener } from './listener.ts';
 import { gatewayNodeProblem, ztunnelNodeProblem } from './node_id.ts';
 import type { DiscoveryCall } from './outlet.ts';
+import { accessLogService, loadReportService, ReportStreams } from './report_streams.ts';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 const method = (path: string, streams: boolean) => ({
@@ -57,6 +58,7 @@ class Discovery implements DiscoveryServer {
   readonly #hooks: ServerHooks;
   readonly #streams = new Set<DiscoveryStream>();
   readonly #flusher: Flusher;
+  readonly #reports: ReportStreams | undefined;
   #listeners: { readonly token: Listener; readonly mtls: Listener } | undefined;
   #closing = false;
 
@@ -64,6 +66,9 @@ class Discovery implements DiscoveryServer {
     this.#options = options;
     this.#hooks = options.hooks ?? {};
     this.#flusher = new Flusher(options.clock, () => this.#flushAll());
+    const { reports: sink, log } = options;
+    const checkNode = (nodeId: string) => gatewayNodeProblem(nodeId, (pod) => this.#isGatewayPod(pod));
+    this.#reports = sink === undefined ? undefined : new ReportStreams({ sink, checkNode, log });
   }
 
   async start(): Promise<void> {
@@ -80,6 +85,10 @@ class Discovery implements DiscoveryServer {
       interceptors: [gatewayInterceptor(gatewayIdentity, () => this.#options.gatewayIssuers(), refusedBy('mtls'))],
     });
     mtlsServer.addService(discoveryService, this.#discoveryHandlers('gateway'));
+    if (this.#reports !== undefined) {
+      mtlsServer.addService(accessLogService, { streamAccessLogs: this.#reports.handler('access-log') });
+      mtlsServer.addService(loadReportService, { streamLoadStats: this.#reports.handler('load-report') });
+    }
     const token = await openListener({
       listen: this.#options.tokenListen,
       server: tokenServer,
@@ -118,6 +127,10 @@ class Discovery implements DiscoveryServer {
     return [...this.#streams].flatMap((stream) => stream.status() ?? []);
   }
 
+  endReports(): void {
+    this.#reports?.endAll();
+  }
+
   updateTls(tls: ServerTls): void {
     // The stricter one first: if the material is bad, neither port changes.
     this.#listeners!.mtls.reload(tls);
@@ -131,6 +144,7 @@ class Discovery implements DiscoveryServer {
     const { token, mtls } = this.#listeners!;
     token.stop();
     mtls.stop();
+    this.#reports?.endAll();
     const streams = [...this.#streams];
     const stepMs = graceMs / 2 / Math.max(1, streams.length);
     for (const [i, stream] of streams.entries()) {
@@ -151,6 +165,10 @@ class Discovery implements DiscoveryServer {
     };
   }
 
+  #isGatewayPod(pod: string): boolean {
+    return this.#options.isGatewayPod?.(pod) ?? true;
+  }
+
   #open(role: Role, call: DiscoveryCall): void {
     const { tables, ztunnelAliases, clock, log } = this.#options;
     if (this.#closing || this.#streams.size >= limits.streamsMax) {
@@ -159,13 +177,14 @@ class Discovery implements DiscoveryServer {
       return;
     }
     const peer = peerOf(call.metadata);
-    const isGatewayPod = (pod: string): boolean => this.#options.isGatewayPod?.(pod) ?? true;
     const stream = new DiscoveryStream(call, {
       role,
       table: tables[role],
       aliases: role === 'ztunnel' ? ztunnelAliases : undefined,
       checkNode: (nodeId) =>
-        peer.kind === 'token' ? ztunnelNodeProblem(nodeId, peer.token) : gatewayNodeProblem(nodeId, isGatewayPod),
+        peer.kind === 'token'
+          ? ztunnelNodeProblem(nodeId, peer.token)
+          : gatewayNodeProblem(nodeId, (pod) => this.#isGatewayPod(pod)),
       clock,
       log,
       hooks: this.#hooks,

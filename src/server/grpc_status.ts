@@ -12,6 +12,7 @@ const codes: Partial<Record<ErrorCode, number>> = {
   'xds/node-mismatch': status.PERMISSION_DENIED,
   'xds/type-denied': status.PERMISSION_DENIED,
   'xds/malformed': status.INVALID_ARGUMENT,
+  'report/malformed': status.INVALID_ARGUMENT,
   'xds/slow': status.ABORTED,
   'xds/too-many': status.RESOURCE_EXHAUSTED,
 };

@@ -24,11 +24,10 @@ const services = [{ key: 'shop/checkout', pods: [], tiers: [['us-west'], ['eu-ce
 const resources = gatewayResources(world({ members, services }));
 
 const chainsOf = (name: string) => decoded(resources, ListenerSchema, name).filterChains;
-const managerOf = (chain: ReturnType<typeof chainsOf>[number]) =>
-  unpacked(
-    chain.filters[0]?.configType.case === 'typedConfig' ? chain.filters[0].configType.value : undefined,
-    HttpConnectionManagerSchema,
-  );
+const managerOf = (chain: ReturnType<typeof chainsOf>[number]) => {
+  const config = chain.filters[0]?.configType;
+  return unpacked(config?.case === 'typedConfig' ? config.value : undefined, HttpConnectionManagerSchema);
+};
 const tlsOf = (chain: ReturnType<typeof chainsOf>[number]) =>
   unpacked(
     chain.transportSocket?.configType.case === 'typedConfig' ? chain.transportSocket.configType.value : undefined,
