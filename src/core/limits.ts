@@ -90,6 +90,9 @@ export const limits = {
   gatewayProbesPerSecondMax: 100,
   serviceProbesPerSecondMax: 10,
   grayProbesPerSecondMax: 50,
+  // the federation border, of each member at each Envoy
+  memberConnectionsMax: 2_000,
+  memberConnectsPerSecondMax: 2_000,
   // certificates
   csrBytesMax: 8 * 1024,
   tokenBytesMax: 16 * 1024,
@@ -112,6 +115,10 @@ export const limits = {
   kubeAbsentPollMs: 5_000,
   kubeBackoffMinMs: 200,
   kubeBackoffMaxMs: 5_000,
+  eventsBurst: 100,
+  eventsRefillMs: 200,
+  eventsPerObjectBurst: 10,
+  eventsPerObjectRefillMs: 30_000,
   tokenCacheEntriesMax: 10_000,
   tokenCacheMs: 60_000,
   // admin API
@@ -119,6 +126,7 @@ export const limits = {
   authorLengthMax: 256,
   commandReasonLengthMax: 512,
   // saved state
+  failoverStateBytesMax: 64 * 1024 * 1024,
   stateBytesMax: 512 * 1024 * 1024,
   stateSetAsideMax: 16,
   // journal
@@ -137,6 +145,8 @@ export const limits = {
   journalListMax: 1_000,
   journalFindingsMax: 100,
   journalAnchorsPerMemberMax: 16,
+  journalRecordsWholeMax: 2_000,
+  journalRecordsMax: 10_000,
 } as const;
 
 const holds = (condition: boolean, relation: string): void => {

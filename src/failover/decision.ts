@@ -42,4 +42,6 @@ export interface Decision {
   /** True when the policy only observes: this is what would have been done. */
   readonly observed: boolean;
   readonly policy: string;
+  /** It reacts to our own failed data path, or to something that is no longer there: not counted against moves a minute. */
+  readonly urgent: boolean;
 }

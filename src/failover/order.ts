@@ -14,6 +14,7 @@ import type { MemberView, ServiceView } from '../federation/view.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Member } from '../trust/membership.ts';
 import type { Cell, RemotePlan, Tiers } from './plan.ts';
+import type { OrderStep } from './policy.ts';
 
 export interface OrderPolicy {
   /** Names of members or regions, preferred first. Those not named come after, by region. */
@@ -30,15 +31,78 @@ interface Candidate {
   readonly tier: string;
 }
 
-/**
- * The tier of a member as a string that sorts: 0 our region, 1 the configured order, 2 the rest by region.
- * A member named itself stands alone; members of a named region share its tier.
- */
-const tierOf = (member: Member, self: Member, policy: OrderPolicy): string => {
-  if (member.region === self.region) return '0';
-  const byName = policy.order.indexOf(member.name);
-  const place = byName >= 0 ? byName : policy.order.indexOf(member.region);
-  return place >= 0 ? `1 ${String(place).padStart(6, '0')}` : `2 ${member.region}`;
+/** The steps that a list of names stands for: our cluster, our region, each name in its place, then the rest. */
+export const orderSteps = (names: readonly string[]): readonly OrderStep[] => [
+  { kind: 'local' },
+  { kind: 'same-region' },
+  ...names.flatMap((name): OrderStep[] => [
+    { kind: 'cluster', name },
+    { kind: 'region', name },
+  ]),
+  { kind: 'any' },
+];
+
+/** The step that takes a member in: one that names it or our region before one that names its region, `any` last; -1: none. */
+const stepOf = (member: Member, self: Member, steps: readonly OrderStep[]): number => {
+  const near = steps.findIndex(
+    (step) =>
+      (step.kind === 'same-region' && member.region === self.region) ||
+      (step.kind === 'cluster' && step.name === member.name),
+  );
+  if (near >= 0) return near;
+  const region = steps.findIndex((step) => step.kind === 'region' && step.name === member.region);
+  return region >= 0 ? region : steps.findIndex((step) => step.kind === 'any');
+};
+
+/** The tier of a member as a string that sorts: the place of its step; members that no step names, or only `any`, by region. */
+const tierKey = (member: Member, step: number, steps: readonly OrderStep[]): string => {
+  const place = String(step < 0 ? steps.length : step).padStart(6, '0');
+  return step < 0 || steps[step]!.kind === 'any' ? `${place} ${member.region}` : place;
+};
+
+const tierOf = (member: Member, self: Member, steps: readonly OrderStep[]): string =>
+  tierKey(member, stepOf(member, self, steps), steps);
+
+/** A member in its place, whatever it exports. */
+export interface RankedMember {
+  readonly name: string;
+  readonly region: string;
+  readonly gateways: 'serving' | 'draining' | 'none';
+  /** Equal for members of one tier, rising. */
+  readonly tier: number;
+  /** False: no step names it. It is used only when nobody else is left. */
+  readonly named: boolean;
+  /** It comes before our own endpoints. */
+  readonly beforeLocal: boolean;
+}
+
+/** All members but ourselves, best first, by name within a tier. */
+export const rankMembers = (
+  self: Member,
+  members: ReadonlyMap<string, MemberView>,
+  steps: readonly OrderStep[],
+): readonly RankedMember[] => {
+  const local = steps.findIndex(({ kind }) => kind === 'local');
+  const keyed: { readonly view: MemberView; readonly key: string; readonly step: number }[] = [];
+  for (const view of members.values()) {
+    if (view.member.name === self.name) continue;
+    const step = stepOf(view.member, self, steps);
+    keyed.push({ view, key: tierKey(view.member, step, steps), step });
+  }
+  keyed.sort((a, b) => (a.key === b.key ? (a.view.member.name < b.view.member.name ? -1 : 1) : a.key < b.key ? -1 : 1));
+  let tier = -1;
+  return keyed.map(({ view, key, step }, i) => {
+    if (key !== keyed[i - 1]?.key) tier++;
+    const gateways = view.gateways?.gateways ?? [];
+    return {
+      name: view.member.name,
+      region: view.member.region,
+      gateways: gateways.length === 0 ? 'none' : gateways.some(({ draining }) => !draining) ? 'serving' : 'draining',
+      tier,
+      named: step >= 0,
+      beforeLocal: step >= 0 && step < local,
+    };
+  });
 };
 
 const levelOf = (view: MemberView, ready: number): Level => {
@@ -47,15 +111,15 @@ const levelOf = (view: MemberView, ready: number): Level => {
   return gateways.some(({ draining }) => !draining) ? levels.serving : levels.draining;
 };
 
-const candidate = (view: MemberView, record: ServiceRecord, self: Member, policy: OrderPolicy): Candidate => {
+const candidate = (view: MemberView, record: ServiceRecord, self: Member, steps: readonly OrderStep[]): Candidate => {
   const ready = capacityReady(record);
   const level = levelOf(view, ready);
   const weight = Math.max(1, level === levels.nothing ? capacityTotal(record) : ready);
-  return { cell: { member: view.member.name, weight }, level, tier: tierOf(view.member, self, policy) };
+  return { cell: { member: view.member.name, weight }, level, tier: tierOf(view.member, self, steps) };
 };
 
 /** Over TCP, for a tunnel carries nothing else. */
-const offers = ({ ports }: ServiceRecord, port: number): boolean =>
+export const offers = ({ ports }: ServiceRecord, port: number): boolean =>
   ports.some((offered) => offered.port === port && carriesTcp(offered.protocol));
 
 /**
@@ -70,12 +134,13 @@ export const planService = (
   port?: number,
 ): RemotePlan => {
   const candidates: Candidate[] = [];
+  const steps = orderSteps(policy.order);
   if (view.unsupported === undefined) {
     for (const [name, record] of view.remotes) {
       const member = members.get(name);
       if (member === undefined || name === self.name || record.headless || record.sessionAffinity) continue;
       if (port !== undefined && !offers(record, port)) continue;
-      candidates.push(candidate(member, record, self, policy));
+      candidates.push(candidate(member, record, self, steps));
     }
   }
   const best = Math.max(levels.nothing, ...candidates.map(({ level }) => level));

@@ -51,6 +51,7 @@ export interface GuardHold {
 /** In the order in which they are asked. */
 export const guardNames = [
   'Frozen',
+  'CutOff',
   'LastCell',
   'Region',
   'Grant',

@@ -1,0 +1,440 @@
+/**
+ * One service's step: from what is known of its cells and what is remembered, to its plan, its memory, and what the journal says.
+ *
+ * The order matters. What may not be held back is done first, so that the guards judge what is left to discretion against the world
+ * as it will be. Then cells are placed, and last it is asked whether anything moved: weights that follow readiness are no move.
+ */
+import type { ServiceKey } from '../core/names.ts';
+import type { ServiceView } from '../federation/view.ts';
+import type { Verdict } from '../health/verdict.ts';
+import { demandOf, headroomOf, headroomSum } from './capacity.ts';
+import type { Decision, Placement } from './decision.ts';
+import { type GuardScene, heldBack, phaseHold, type Role } from './guards.ts';
+import { type LocalFacts, localShare } from './local_share.ts';
+import { addMove, recentMoves, roomAtMs } from './moves.ts';
+import { type Change, narrate } from './narrate.ts';
+import { kindOf, membersOf, type PlaceOptions, place, placePorts, samePlaces, sameTiers } from './placement.ts';
+import type { CellStanding, GuardHold, ServicePlan } from './plan.ts';
+import type { FailoverPolicy } from './policy.ts';
+import { type CellSituation, type Wish, wishDueMs, wishOf } from './ramp.ts';
+import { type CellFacts, type Seat, shareOf, standingOf } from './standing.ts';
+import type { CellMemory, Drain, ServiceMemory } from './state.ts';
+
+export interface ServiceScene {
+  readonly key: ServiceKey;
+  readonly view: ServiceView;
+  readonly now: number;
+  readonly role: Role;
+  readonly self: string;
+  readonly selfRegion: string;
+  readonly policy: FailoverPolicy;
+  readonly partial: boolean;
+  /** Remote exporters in their order, with the memory that they had. */
+  readonly cells: readonly CellFacts[];
+  /** Undefined: there is no Service of ours. */
+  readonly local: LocalFacts | undefined;
+  readonly before: ServiceMemory | undefined;
+  readonly demand: ReadonlyMap<string, number>;
+  readonly receivingSpill: boolean;
+  readonly ejectedMs: (member: string) => number | undefined;
+  /** Members that a person lets come back in this step, with who. */
+  readonly released: ReadonlyMap<string, string>;
+}
+
+export interface ServiceResult {
+  readonly plan: ServicePlan;
+  readonly memory: ServiceMemory;
+  readonly decisions: readonly Decision[];
+  readonly wakeAt: number | undefined;
+}
+
+/** A withdrawn cell is remembered so long: one that comes back sooner is held down. */
+const goneMs = 60_000;
+
+const noMembers: readonly string[] = [];
+const noCells: ReadonlyMap<string, CellMemory> = new Map();
+
+/** The step of one service while it is being made. */
+class Draft {
+  readonly scene: ServiceScene;
+  readonly cells: CellFacts[];
+  local: LocalFacts | undefined;
+  readonly moves: readonly number[];
+  readonly holds: GuardHold[] = [];
+  readonly changes: Change[] = [];
+  /** When to look again. */
+  readonly dues: number[] = [];
+
+  constructor(scene: ServiceScene) {
+    this.scene = scene;
+    this.cells = [...scene.cells];
+    this.local = scene.local;
+    this.moves = recentMoves(scene.before?.moves ?? [], scene.now);
+  }
+
+  get remoteServes(): boolean {
+    return this.cells.some((cell) => {
+      const kind = kindOf(cell);
+      return kind === 'in-use' || kind === 'waiting' || kind === 'leaving';
+    });
+  }
+  get localFit(): boolean {
+    return this.local !== undefined && this.local.bad === undefined && this.local.ready > 0;
+  }
+  /** Remote cells stand by: nothing would move with them. */
+  get localServes(): boolean {
+    const { before } = this.scene;
+    return this.localFit && (before === undefined || before.placement.localPercent === 100);
+  }
+  get demand(): number | undefined {
+    const { policy, demand, before } = this.scene;
+    const localPercent = this.local === undefined ? 100 : (before?.placement.localPercent ?? 100);
+    const away = this.localServes ? 0 : localPercent;
+    return demandOf({
+      seen: demand,
+      localTotal: this.local?.total ?? 0,
+      localPercent: away,
+      capacity: policy.capacity,
+    });
+  }
+
+  /** Nobody else has its traffic: it comes back whole. */
+  #relieved(index: number): boolean {
+    const { policy } = this.scene;
+    const cell = this.scene.cells[index]!;
+    if (this.localServes && !cell.member.beforeLocal) return false;
+    let other = false;
+    for (const [i, rival] of this.scene.cells.entries()) {
+      if (i === index || kindOf(rival) !== 'in-use') continue;
+      const full = shareOf(rival, policy.thresholds.suspectWeight) >= 100;
+      if (full && rival.member.tier < cell.member.tier && rival.member.named) return false;
+      other = true;
+    }
+    return other || (cell.member.beforeLocal && this.localFit);
+  }
+
+  #situation(index: number): CellSituation {
+    const { bad, doubt, drain, member, calmAtMs } = this.cells[index]!;
+    const released = this.scene.released.has(member.name);
+    return { bad, doubt, drain, calmAtMs, released, relieved: this.#relieved(index), partial: true };
+  }
+
+  #localSituation(local: LocalFacts): CellSituation {
+    const { released, self, partial } = this.scene;
+    const relieved = this.scene.cells.some((cell) => kindOf(cell) === 'in-use');
+    const { bad, doubt, drain, calmAtMs } = local;
+    return { bad, doubt, drain, calmAtMs, released: released.has(self), relieved, partial };
+  }
+
+  #guardScene(): GuardScene {
+    const { now, role, self, selfRegion, policy, receivingSpill, ejectedMs } = this.scene;
+    const { cells, localFit, localServes, demand, moves } = this;
+    return {
+      now,
+      role,
+      self,
+      selfRegion,
+      policy,
+      receivingSpill,
+      ejectedMs,
+      cells,
+      localFit,
+      localServes,
+      demand,
+      moves,
+    };
+  }
+
+  #apply(member: string, wish: Wish, put: (memory: CellMemory | undefined) => void, drain: Drain | undefined): void {
+    put(wish.to);
+    if (wish.kind === 'note') return;
+    const author = drain?.author ?? this.scene.released.get(member);
+    this.changes.push({ member, kind: wish.kind, rule: wish.rule, detail: wish.detail, urgent: wish.urgent, author });
+  }
+
+  /** Everything that is wished of every cell: notes and what is urgent at once, then the rest past the guards. */
+  shift(): void {
+    const { policy, now, self } = this.scene;
+    const pending: {
+      member: string;
+      wish: Wish;
+      put: (memory: CellMemory | undefined) => void;
+      drain: Drain | undefined;
+    }[] = [];
+    const consider = (
+      member: string,
+      memory: CellMemory | undefined,
+      situation: CellSituation,
+      put: (memory: CellMemory | undefined) => void,
+    ): void => {
+      const wish = wishOf(memory, situation, policy, now);
+      if (wish === undefined) {
+        const due = wishDueMs(memory, situation, policy);
+        if (due !== undefined) this.dues.push(due);
+        return;
+      }
+      if (wish.urgent) this.#apply(member, wish, put, situation.drain);
+      else pending.push({ member, wish, put, drain: situation.drain });
+      const due = wishDueMs(wish.to, situation, policy);
+      if (due !== undefined) this.dues.push(due);
+    };
+    for (const [i, cell] of this.cells.entries()) {
+      if (cell.memory === undefined && cell.bad === undefined && cell.drain === undefined) continue;
+      consider(cell.member.name, cell.memory, this.#situation(i), (memory) => {
+        this.cells[i] = { ...this.cells[i]!, memory };
+      });
+    }
+    const { local } = this;
+    if (local !== undefined && (local.memory !== undefined || local.bad !== undefined || local.drain !== undefined)) {
+      consider(self, local.memory, this.#localSituation(local), (memory) => {
+        this.local = { ...this.local!, memory };
+      });
+    }
+    pending.sort((a, b) => order(a.wish) - order(b.wish));
+    for (const { member, wish, put, drain } of pending) {
+      const held = heldBack(this.#guardScene(), { member, wish });
+      if (held === undefined) this.#apply(member, wish, put, drain);
+      else {
+        this.holds.push(held.hold);
+        if (held.dueMs !== undefined) this.dues.push(held.dueMs);
+      }
+    }
+    this.#lastChance();
+  }
+
+  /** Cells that are good and wait are used in full while there is nobody else: then they are back. */
+  #lastChance(): void {
+    const back = (memory: CellMemory): boolean => memory.phase !== 'drain' && memory.phase !== 'out';
+    if (!this.cells.some((cell) => kindOf(cell) === 'in-use')) {
+      for (const [i, cell] of this.cells.entries()) {
+        if (kindOf(cell) !== 'waiting' || cell.memory === undefined || !back(cell.memory)) continue;
+        this.cells[i] = { ...cell, memory: undefined };
+        this.#broughtBack(cell.member.name);
+      }
+    }
+    const { local } = this;
+    if (local?.memory === undefined || local.bad !== undefined || !back(local.memory) || this.remoteServes) return;
+    this.local = { ...local, memory: undefined };
+    this.#broughtBack(this.scene.self);
+  }
+
+  #broughtBack(member: string): void {
+    const detail = 'back at once, for no other cluster can serve';
+    this.changes.push({ member, kind: 'failback', rule: 'Healthy', detail, urgent: true, author: undefined });
+    this.holds.push({ guard: 'LastCell', member, detail });
+  }
+}
+
+/** What takes away is judged before what brings back. */
+const order = ({ kind }: Wish): number => (kind === 'withdraw' ? 0 : kind === 'drain' ? 1 : 2);
+
+/** Memory by member: of those present, and for a while of those that are gone. */
+const rememberCells = (draft: Draft): ReadonlyMap<string, CellMemory> => {
+  const { before, now, self } = draft.scene;
+  const cells = new Map<string, CellMemory>();
+  const put = (member: string, memory: CellMemory | undefined): void => {
+    if (memory !== undefined) cells.set(member, memory);
+  };
+  const present = new Set<string>([self]);
+  for (const cell of draft.cells) {
+    present.add(cell.member.name);
+    put(cell.member.name, cell.memory);
+  }
+  put(self, draft.local?.memory);
+  if (before === undefined) return cells.size === 0 ? noCells : cells;
+  for (const [member, memory] of before.cells) {
+    if (!present.has(member) && memory.sinceMs > now - goneMs)
+      cells.set(member, { ...memory, phase: 'out', percent: 0 });
+  }
+  for (const member of membersOf((before.wished ?? before.placement).tiers)) {
+    if (present.has(member) || cells.has(member) || before.cells.has(member)) continue;
+    cells.set(member, { phase: 'out', percent: 0, sinceMs: now, cause: 'Withdrawn' });
+  }
+  return sameCells(cells, before.cells) ? before.cells : cells;
+};
+
+const sameCells = (a: ReadonlyMap<string, CellMemory>, b: ReadonlyMap<string, CellMemory>): boolean => {
+  if (a.size !== b.size) return false;
+  for (const [member, memory] of a) {
+    const other = b.get(member);
+    if (other === memory) continue;
+    if (other === undefined || other.phase !== memory.phase || other.percent !== memory.percent) return false;
+    if (other.sinceMs !== memory.sinceMs || other.cause !== memory.cause) return false;
+  }
+  return true;
+};
+
+/** Share of the traffic that the cells before our own endpoints take, 0–100. */
+const preferredPercent = (cells: readonly CellFacts[], suspectWeight: number): number => {
+  let percent = 0;
+  for (const cell of cells) {
+    if (!cell.member.beforeLocal) break;
+    if (kindOf(cell) === 'in-use') percent = Math.max(percent, shareOf(cell, suspectWeight));
+  }
+  return percent;
+};
+
+const remoteHeadroom = (draft: Draft): number | undefined =>
+  headroomSum(
+    draft.cells
+      .filter((cell) => kindOf(cell) === 'in-use')
+      .map(({ ready, grant }) => headroomOf(ready, grant, draft.scene.policy.capacity)),
+  );
+
+const tunnelAge = (cells: readonly CellFacts[], policy: FailoverPolicy): number | undefined => {
+  let age = policy.failback.tunnelAgeMs;
+  for (const { drain } of cells) {
+    if (drain === undefined) continue;
+    const grace = drain.graceMs ?? policy.drain.graceMs;
+    age = age === undefined ? grace : Math.min(age, grace);
+  }
+  return age;
+};
+
+const seatsOf = (tiers: Placement['tiers']): ReadonlyMap<string, Seat> => {
+  const seats = new Map<string, Seat>();
+  for (const [tier, cells] of tiers.entries()) {
+    for (const { member, percent } of cells) seats.set(member, { tier, percent });
+  }
+  return seats;
+};
+
+const nowhere: Seat = { tier: undefined, percent: 0 };
+
+const standingsOf = (draft: Draft, placement: Placement): readonly CellStanding[] => {
+  const { policy, self, selfRegion } = draft.scene;
+  const seats = seatsOf(placement.tiers);
+  const due = (facts: LocalFacts) =>
+    facts.memory === undefined
+      ? undefined
+      : wishDueMs(facts.memory, { ...facts, released: false, relieved: true, partial: true }, policy);
+  const standings = draft.cells.map((cell) => standingOf(cell, seats.get(cell.member.name) ?? nowhere, due(cell)));
+  const { local } = draft;
+  if (local === undefined) return standings;
+  const member = {
+    name: self,
+    region: selfRegion,
+    gateways: 'serving',
+    tier: -1,
+    named: true,
+    beforeLocal: false,
+  } as const;
+  const own = standingOf(
+    { ...local, member, grant: undefined },
+    { tier: undefined, percent: placement.localPercent },
+    due(local),
+  );
+  return [own, ...standings];
+};
+
+const heldKey = ({ guard, member }: GuardHold): string => `${guard}|${member ?? ''}`;
+
+const sameList = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((value, i) => value === b[i]);
+
+export const decideService = (scene: ServiceScene): ServiceResult => {
+  const { key, view, policy, before, now, self } = scene;
+  const draft = new Draft(scene);
+  draft.shift();
+  const previous = before?.wished ?? before?.placement;
+  const lastGood = before === undefined ? noMembers : (before.lastGood ?? membersOf(previous!.tiers));
+  const grantsCount = draft.cells.some(({ grant }) => grant !== undefined);
+  const options: PlaceOptions = {
+    lastGood,
+    suspectWeight: policy.thresholds.suspectWeight,
+    demand: grantsCount ? draft.demand : undefined,
+  };
+  const placed = place(draft.cells, options);
+  const share = localShare(draft.local, {
+    self,
+    policy,
+    partial: scene.partial,
+    remoteServes: draft.remoteServes,
+    preferredPercent: preferredPercent(draft.cells, options.suspectWeight),
+    receivingSpill: scene.receivingSpill,
+    headroom: remoteHeadroom(draft),
+    before: previous?.localPercent,
+    mayMove: draft.moves.length < policy.maxMovesPerMinute,
+    cutOff: scene.role === 'cut-off',
+  });
+  const tiers = previous !== undefined && sameTiers(previous.tiers, placed.tiers) ? previous.tiers : placed.tiers;
+  const placement: Placement =
+    previous !== undefined && previous.tiers === tiers && previous.localPercent === share.percent
+      ? previous
+      : { localPercent: share.percent, tiers };
+  const holds = [...draft.holds, ...share.holds];
+  for (const cell of draft.cells) {
+    const hold = phaseHold(cell, policy);
+    if (hold !== undefined) holds.push(hold);
+  }
+  if (draft.local !== undefined && draft.local.memory !== undefined) {
+    const member = { name: self, region: '', gateways: 'serving', tier: -1, named: true, beforeLocal: false } as const;
+    const hold = phaseHold({ ...draft.local, member, grant: undefined }, policy);
+    if (hold !== undefined) holds.push(hold);
+  }
+  if (placed.kind === 'last' && draft.cells.length > 0) {
+    const names = membersOf(tiers).join(', ');
+    holds.push({
+      guard: 'LastCell',
+      member: undefined,
+      detail: `no cluster can be trusted to serve; ${names} stay in use`,
+    });
+  }
+  if (placed.unmet > 0) {
+    const detail = `${Math.round(placed.unmet)} new connections/s go out beyond what the others grant, for there is nowhere else`;
+    holds.push({ guard: 'Grant', member: undefined, detail });
+  }
+  const failFast = placed.kind === 'last' && policy.whenAllBad === 'fail-fast' && !draft.localFit;
+  const moved =
+    previous !== undefined && (!samePlaces(previous, placement) || (before?.failFast ?? false) !== failFast);
+  const heldKeys = [...new Set(holds.map(heldKey))].sort();
+  const decisions = narrate({
+    scene,
+    previous,
+    placement,
+    moved,
+    changes: draft.changes,
+    byCapacity: share.byCapacity,
+    kind: placed.kind,
+    holds,
+    failFast,
+    heldBefore: before?.held ?? noMembers,
+  });
+  const heldSame = before !== undefined && sameList(before.held, heldKeys);
+  const moves = moved ? addMove(draft.moves, now, policy.maxMovesPerMinute) : draft.moves;
+  const memory: ServiceMemory = {
+    placement,
+    wished: undefined,
+    cells: rememberCells(draft),
+    lastGood: placed.kind === 'last' ? lastGood : undefined,
+    failFast,
+    moves: before !== undefined && moves.length === before.moves.length && !moved ? before.moves : moves,
+    held: heldSame ? before.held : heldKeys,
+    demand: scene.demand,
+    policy: policy.name,
+  };
+  const roomAt = roomAtMs(draft.moves, policy.maxMovesPerMinute);
+  if (roomAt !== undefined && holds.some(({ guard }) => guard === 'MoveRate')) draft.dues.push(roomAt);
+  const ports = placePorts(view, draft.cells, options);
+  const first = placed.tiers.length > 0 && placed.kind !== 'last';
+  const inLast = new Set(placed.kind === 'last' ? membersOf(placed.tiers) : []);
+  const usable =
+    first ||
+    draft.cells.some(({ member, ready }) => inLast.has(member.name) && ready > 0 && member.gateways !== 'none');
+  const plan: ServicePlan = {
+    key,
+    tiers,
+    ...(ports === undefined ? {} : { ports }),
+    usable,
+    local: { percent: placement.localPercent },
+    failFast,
+    tunnelAgeMs: tunnelAge(draft.cells, policy),
+    standings: standingsOf(draft, placement),
+    held: holds,
+    policy: policy.name,
+  };
+  const wakeAt = draft.dues.length === 0 ? undefined : Math.min(...draft.dues);
+  return { plan, memory, decisions, wakeAt };
+};
+
+export const verdictsOfNobody: ReadonlyMap<string, Verdict> = new Map();
