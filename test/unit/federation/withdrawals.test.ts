@@ -292,7 +292,7 @@ describe('always', () => {
         for (const { after, waitMs, gone, answers, confirmed, evicted } of moments) {
           nowMs += waitMs;
           const covered = new Map(after.map((name) => [name, records.get(name)!]));
-          const told = new Map([
+          const told = new Map<string, { answer: 'gone' | 'answers'; atMs: number }>([
             ...gone.map((name) => [name, { answer: 'gone', atMs: nowMs }] as const),
             ...answers.map((name) => [name, { answer: 'answers', atMs: nowMs }] as const),
           ]);
