@@ -9,9 +9,14 @@ import type { ExportProblem, LocalChange, LocalCluster, Locality } from '../fede
 import type { MemberView, View } from '../federation/view.ts';
 import { GatewayLiveness } from '../gateway/liveness.ts';
 import { type KubeApi, openKubeApi } from '../kube/api.ts';
-import { type ConditionsWriter, exportConditions, openConditions } from '../kube/conditions.ts';
+import { type ConditionKind, type ConditionsWriter, openConditionWriter } from '../kube/condition_writer.ts';
+import { exportConditions, exportKind } from '../kube/conditions.ts';
 import { type Discovery, startDiscovery } from '../kube/discovery.ts';
+import { type Events, openEvents } from '../kube/events.ts';
 import { type Election, type LostReason, startElection } from '../kube/lease.ts';
+import type { ConditionTarget } from '../kube/objects.ts';
+import { type PolicyStanding, policyConditions, policyKind } from '../kube/policy_conditions.ts';
+import { type ServiceTraffic, serviceConditions, serviceKind } from '../kube/service_conditions.ts';
 import { openTokenReviewer, type TokenReviewer } from '../kube/tokens.ts';
 import type { Log } from '../ops/log.ts';
 import { isGatewayPod } from '../translate/ztunnel/inputs.ts';
@@ -51,11 +56,15 @@ export class Cluster {
   readonly #o: ClusterOptions;
   readonly #discovery: Discovery;
   readonly #election: Election;
+  readonly #events: Events;
   readonly #conditions: ConditionsWriter;
+  readonly #policyConditions: ConditionsWriter;
+  readonly #serviceConditions: ConditionsWriter;
   readonly #streams = new Map<string, number>();
   /** From disk, until the API server was heard. */
   #saved: LocalCluster | undefined;
   #gateways = '';
+  #policiesTold: ReadonlySet<string> = new Set();
 
   constructor(options: ClusterOptions) {
     this.#o = options;
@@ -102,18 +111,28 @@ export class Cluster {
       renewMs: config.lease.renewMs,
       onLead: (term) => {
         options.onLead(term);
-        this.#conditions.recheck();
+        for (const writer of this.#writers) writer.recheck();
       },
       onLost: options.onLost,
     });
-    this.#conditions = openConditions({
-      api: this.api,
-      clock,
-      log,
-      exports: this.#discovery.exports,
-      isWriter: () => this.#election.leading(),
-      identity: options.identity,
-    });
+    this.#events = openEvents({ api: this.api, clock, log, identity: options.identity });
+    const writer = (kind: ConditionKind, objects: ReadonlyMap<string, ConditionTarget>): ConditionsWriter =>
+      openConditionWriter({
+        api: this.api,
+        clock,
+        log,
+        kind,
+        objects,
+        isWriter: () => this.#election.leading(),
+        events: this.#events,
+      });
+    this.#conditions = writer(exportKind, this.#discovery.exports);
+    this.#policyConditions = writer(policyKind, this.#discovery.policyObjects);
+    this.#serviceConditions = writer(serviceKind, this.#discovery.serviceObjects);
+  }
+
+  get #writers(): readonly ConditionsWriter[] {
+    return [this.#conditions, this.#policyConditions, this.#serviceConditions];
   }
 
   get local(): LocalCluster {
@@ -163,8 +182,25 @@ export class Cluster {
     }
   }
 
+  /** Brings the conditions of all FailoverPolicies up to date: those not named are gone. */
+  reportPolicies(standings: ReadonlyMap<string, PolicyStanding>): void {
+    for (const key of this.#policiesTold) if (!standings.has(key)) this.#policyConditions.forget(key);
+    for (const [key, standing] of standings) this.#policyConditions.set(key, policyConditions(standing));
+    this.#policiesTold = new Set(standings.keys());
+  }
+
+  /** Where a Service's traffic goes, for its condition; undefined: nothing is decided about it any more. */
+  reportTraffic(key: string, traffic: ServiceTraffic | undefined): void {
+    if (!this.#discovery.serviceObjects.has(key)) this.#serviceConditions.forget(key);
+    else {
+      const { away, reason, message } = traffic ?? { away: false, reason: '', message: 'only this cluster serves it' };
+      this.#serviceConditions.set(key, serviceConditions({ away, reason, message }));
+    }
+  }
+
   async close(): Promise<void> {
-    this.#conditions.close();
+    for (const writer of this.#writers) writer.close();
+    this.#events.close();
     this.liveness.close();
     await this.#election.close();
     this.#discovery.close();

@@ -9,10 +9,18 @@ import { parseAllDocuments } from 'yaml';
 import { IsthmusError } from '../core/errors.ts';
 import type { KubeApi } from './api.ts';
 import { statusOf } from './api_errors.ts';
+import { policyGroup } from './failover_policies.ts';
 import { isRecord, type Json, record, text } from './json.ts';
 
 /** In the order in which they must exist. */
-export const manifestFiles = ['crd-serviceexports.yaml', 'namespace.yaml', 'rbac.yaml', 'egress-service.yaml'] as const;
+export const manifestFiles = [
+  'crd-serviceexports.yaml',
+  'crd-failoverpolicies.yaml',
+  'namespace.yaml',
+  'rbac.yaml',
+  'service-status-guard.yaml',
+  'egress-service.yaml',
+] as const;
 
 export interface Applied {
   readonly kind: string;
@@ -36,6 +44,8 @@ const kinds: Readonly<Record<string, { readonly plural: string; readonly namespa
   ClusterRoleBinding: { plural: 'clusterrolebindings', namespaced: false },
   Role: { plural: 'roles', namespaced: true },
   RoleBinding: { plural: 'rolebindings', namespaced: true },
+  ValidatingAdmissionPolicy: { plural: 'validatingadmissionpolicies', namespaced: false },
+  ValidatingAdmissionPolicyBinding: { plural: 'validatingadmissionpolicybindings', namespaced: false },
   ServiceAccount: { plural: 'serviceaccounts', namespaced: true },
   Service: { plural: 'services', namespaced: true },
   Secret: { plural: 'secrets', namespaced: true },
@@ -80,8 +90,9 @@ const applyOne = async (api: Pick<KubeApi, 'request'>, object: Json, options: Ap
   } catch (error) {
     if (statusOf(error) !== 404) throw error;
   }
-  // A kind that several implementations share: whoever installed it keeps it at the version they need.
-  if (what.kind === 'CustomResourceDefinition' && before !== undefined) return { ...what, action: 'kept' };
+  // A kind that several implementations share: whoever installed it keeps it at the version they need. Our own we bring up to date.
+  const shared = what.kind === 'CustomResourceDefinition' && !what.name.endsWith(`.${policyGroup}`);
+  if (shared && before !== undefined) return { ...what, action: 'kept' };
   const query = {
     fieldManager: 'isthmus',
     force: String(options.force ?? true),

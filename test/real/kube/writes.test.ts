@@ -1,8 +1,10 @@
 /** What Isthmus writes, as its own service account under the RBAC that ships with it, against a real API server. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type KubeApi, openKubeApi } from '../../../src/kube/api.ts';
-import { exportConditions, openConditions } from '../../../src/kube/conditions.ts';
+import { openConditionWriter } from '../../../src/kube/condition_writer.ts';
+import { exportConditions, exportKind } from '../../../src/kube/conditions.ts';
 import { type Discovery, startDiscovery } from '../../../src/kube/discovery.ts';
+import { openEvents } from '../../../src/kube/events.ts';
 import { applyObjects, secretManifest, shippedManifests } from '../../../src/kube/install.ts';
 import { readSecret, type Secret, watchSecret, writeSecret } from '../../../src/kube/secrets.ts';
 import { openTokenReviewer } from '../../../src/kube/tokens.ts';
@@ -68,7 +70,11 @@ describe('install', () => {
   test('applying again changes nothing; another’s ServiceExport kind is kept', async () => {
     const again = await applyObjects(admin, await shippedManifests());
     expect(again.filter((each) => each.action !== 'unchanged' && each.action !== 'kept')).toEqual([]);
-    expect(again.find((each) => each.kind === 'CustomResourceDefinition')?.action).toBe('kept');
+    const kinds = again.filter((each) => each.kind === 'CustomResourceDefinition');
+    expect(kinds.map(({ name, action }) => `${name} ${action}`)).toEqual([
+      'serviceexports.multicluster.x-k8s.io kept',
+      'failoverpolicies.isthmus.dev unchanged',
+    ]);
   });
 
   test('a Secret is created, then configured, and a dry run does neither', async () => {
@@ -221,7 +227,7 @@ describe('conditions', () => {
       let writer = false;
       let patches = 0;
       const conditions = keep(
-        openConditions({
+        openConditionWriter({
           api: {
             request: (each) => {
               if (each.method === 'PATCH') patches++;
@@ -230,9 +236,10 @@ describe('conditions', () => {
           },
           clock: realClock,
           log,
-          exports: discovery.exports,
+          kind: exportKind,
+          objects: discovery.exports,
           isWriter: () => writer,
-          identity: 'isthmus-controller-0',
+          events: keep(openEvents({ api: controller, clock: realClock, log, identity: 'isthmus-controller-0' })),
         }),
       );
       const current = () => discovery.exports.get(key)?.conditions ?? [];
