@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VITEST := tools/node node_modules/vitest/vitest.mjs run
 
-.PHONY: help setup tools demo scenarios test test-unit test-real bench lint format lab-up lab-down gen
+.PHONY: help setup tools demo scenarios test test-unit test-real sim sim-mutants bench lint format lab-up lab-down gen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -25,6 +25,12 @@ test-unit: setup ## quick tests: no root, no tools, under a minute
 
 test-real: tools ## tests with real etcd, kube-apiserver, Envoy and network namespaces
 	@$(VITEST) --project real
+
+sim: setup ## simulated clusters and faults: SEEDS=n new ones, or SEED=n, SCENARIO=file, CLUSTERS=n
+	@tools/node test/sim/main.ts $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CLUSTERS),--clusters $(CLUSTERS)) $(if $(FROM),--from $(FROM)) $(if $(SECONDS_MAX),--seconds $(SECONDS_MAX)) $(if $(SEEDS),--seeds $(SEEDS))
+
+sim-mutants: setup ## broken variants of the code, each of which the simulation must catch
+	@tools/node test/sim/mutants/main.ts
 
 bench: tools ## the figures of docs/BENCHMARKS.md
 	@tools/node bench/main.ts

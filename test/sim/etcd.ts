@@ -27,6 +27,25 @@ export type SimState = 'up' | 'stopped' | 'hung';
 
 const firstRevision: SimRevision = { revision: 1n, events: [] };
 
+/** What a client meets: etcd itself, or what is left of it at the end of a bad line. */
+export type EtcdSide = Pick<
+  SimEtcd,
+  | 'clusterId'
+  | 'revision'
+  | 'state'
+  | 'loseNextAnswer'
+  | 'dropAfterRevisions'
+  | 'onDrop'
+  | 'snapshot'
+  | 'commit'
+  | 'next'
+  | 'holds'
+  | 'at'
+  | 'checkRead'
+  | 'onChange'
+  | 'connect'
+>;
+
 export class SimEtcd {
   clusterId = 0x51e7cdn;
   state: SimState = 'up';
@@ -88,6 +107,12 @@ export class SimEtcd {
     for (const { events } of this.history) this.apply(events);
   }
 
+  /** The data as they were at that revision come back, with the same cluster id. */
+  restoreTo(revision: bigint): void {
+    const history = this.history.filter((r) => r.revision <= revision);
+    this.restoreData({ clusterId: this.clusterId, history, compactedTo: this.compactedTo });
+  }
+
   /** An empty etcd with another cluster id answers at the same place. */
   replace(): void {
     this.restoreData({ clusterId: this.clusterId + 1n, history: [firstRevision], compactedTo: 0n });
@@ -140,16 +165,17 @@ export class SimEtcd {
   /** The first revision after `after`, the marker of compaction, or undefined when there is none yet. */
   next(after: bigint): SimRevision | 'compacted' | undefined {
     if (after + 1n < this.compactedTo) return 'compacted';
-    return this.history.find((r) => r.revision > after);
+    return this.at(after + 1n);
   }
 
   /** Whether this history still holds that very revision at its place. */
   holds(seen: SimRevision): boolean {
-    return this.history.includes(seen);
+    return this.at(seen.revision) === seen;
   }
 
   at(revision: bigint): SimRevision | undefined {
-    return this.history.find((r) => r.revision === revision);
+    // Revisions have no gaps.
+    return this.history[Number(revision - this.history[0]!.revision)];
   }
 
   checkRead(user: string, prefix: string): void {

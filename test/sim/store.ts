@@ -21,7 +21,7 @@ import type {
   StoreWatch,
   WatchHandler,
 } from '../../src/core/store.ts';
-import type { SimEtcd, SimRevision } from './etcd.ts';
+import type { EtcdSide, SimRevision } from './etcd.ts';
 
 export { SimEtcd } from './etcd.ts';
 
@@ -39,12 +39,12 @@ const unavailable = (why: string): IsthmusError =>
   new IsthmusError('store/unavailable', `simulated etcd: ${why}`, { hint: 'lift the fault' });
 
 class SimStore implements Store {
-  private readonly etcd: SimEtcd;
+  private readonly etcd: EtcdSide;
   private readonly o: Required<SimStoreOptions>;
   private readonly watches = new Set<SimWatch>();
   private closed = false;
 
-  constructor(etcd: SimEtcd, o: SimStoreOptions) {
+  constructor(etcd: EtcdSide, o: SimStoreOptions) {
     this.etcd = etcd;
     this.o = { user: 'root', latencyMs: 1, resyncIntervalMs: limits.watchResyncIntervalMs, ...o };
   }
@@ -112,7 +112,7 @@ class SimStore implements Store {
 }
 
 class SimWatch {
-  private readonly etcd: SimEtcd;
+  private readonly etcd: EtcdSide;
   private readonly o: Required<SimStoreOptions>;
   private readonly prefix: string;
   private readonly handler: WatchHandler;
@@ -128,7 +128,7 @@ class SimWatch {
   private undo: (() => void)[] = [];
   private pumping = false;
 
-  constructor(etcd: SimEtcd, o: Required<SimStoreOptions>, prefix: string, handler: WatchHandler) {
+  constructor(etcd: EtcdSide, o: Required<SimStoreOptions>, prefix: string, handler: WatchHandler) {
     this.etcd = etcd;
     this.o = o;
     this.prefix = prefix;
@@ -264,4 +264,4 @@ class SimWatch {
   }
 }
 
-export const simStore = (etcd: SimEtcd, options: SimStoreOptions): Store => new SimStore(etcd, options);
+export const simStore = (etcd: EtcdSide, options: SimStoreOptions): Store => new SimStore(etcd, options);

@@ -1,0 +1,57 @@
+import type { Plan } from '../../../src/failover/plan.ts';
+import { decodeState, encodeState } from '../../../src/failover/saved.ts';
+import { step as decide } from '../../../src/failover/step.ts';
+import { seededRng } from '../clock.ts';
+import type { Invariant } from './invariant.ts';
+import { placeText, servicesOf } from './placement.ts';
+
+const everySteps = 25;
+
+const serviceText = (plan: Plan, key: string): string => {
+  const service = plan.services.get(key);
+  if (service === undefined) return 'nothing';
+  const { tiers, local, standings, failFast } = service;
+  const places = tiers
+    .map((cells) => cells.map(({ member, weight }) => `${member}:${weight}`).join('+'))
+    .join(' then ');
+  const states = standings
+    .filter(({ tier }) => tier !== undefined)
+    .map(({ member, percent }) => `${member} ${percent} %`);
+  return `local ${local.percent} %, ${places}${failFast ? ', fail fast' : ''}; ${states.join(', ')}`;
+};
+
+export const restartUndoesNothing: Invariant = {
+  name: 'restart-undoes-nothing',
+  what: 'What was saved decides as what was remembered would have, and the first step after a restart brings nothing back.',
+  begin: () => {
+    let count = 0;
+    return {
+      step: ({ process, before, view, signals, policies, nowMs, planBefore, plan, first }) => {
+        const self = process.o.cluster.name;
+        if (first && planBefore !== undefined && signals.commands.length === 0) {
+          for (const key of servicesOf(planBefore)) {
+            const was = planBefore.services.get(key);
+            const is = plan.services.get(key);
+            for (const { member, percent, reason } of was?.standings ?? []) {
+              if (percent > 0 || (reason !== 'Latched' && reason !== 'Draining')) continue;
+              const now = is?.standings.find((s) => s.member === member);
+              if (now === undefined || now.percent === 0) continue;
+              return `${self} restarted, and ${member} serves ${key} again although it was ${reason}: "${placeText(is)}"`;
+            }
+          }
+        }
+        if (count++ % everySteps !== 0) return undefined;
+        const saved = decodeState(encodeState(before));
+        if (!saved.ok) return `${self}: the state cannot be read back: ${saved.error.message}`;
+        const remembered = decide(before, view, signals, policies, nowMs, seededRng(1));
+        const restored = decide(saved.value, view, signals, policies, nowMs, seededRng(1));
+        for (const key of servicesOf(remembered.plan, restored.plan)) {
+          const a = serviceText(remembered.plan, key);
+          const b = serviceText(restored.plan, key);
+          if (a !== b) return `${self}: ${key} would be "${a}", and after a restart "${b}"`;
+        }
+        return undefined;
+      },
+    };
+  },
+};
