@@ -68,7 +68,9 @@ export const renderDryRun = (report: DryRunReport, wide: boolean): string => {
   const { command, member } = report;
   const moves = wide ? report.moves : report.moves.filter((move) => move.movedPercent >= 0.5 || move.held.length > 0);
   const rows = moves.flatMap(rowsOf);
-  const ramp = report.ramp.map((point) => `${point.percent} % after ${age(point.afterSeconds)}`).join(', ');
+  const ramp = report.ramp
+    .map((point) => `${point.percent} % ${point.afterSeconds < 0.5 ? 'at once' : `after ${age(point.afterSeconds)}`}`)
+    .join(', ');
   const notes = [
     ...(moves.some((move) => move.estimated)
       ? ['~ decides for itself: estimated from the records and verdicts that it publishes, by the cluster set’s order.']

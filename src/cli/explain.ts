@@ -7,6 +7,7 @@ import { askOne, type ReachOptions } from './reach.ts';
 import { shortTime, timeOf } from './times.ts';
 
 const tier = (row: StandingReport): string => (row.local ? 'local' : row.tier === null ? '' : String(row.tier));
+const share = ({ sharePercent }: StandingReport): string => percentText(sharePercent).padStart(5);
 const ready = ({ ready: some, total }: StandingReport): string =>
   some === null || total === null ? '' : `${some}/${total}`;
 const until = (seconds: number | null): string => (seconds === null ? '' : `in ${age(seconds)}`);
@@ -21,7 +22,7 @@ const rows = ({ standings }: ExplainReport, wide: boolean): string =>
     standings.map((row) => [
       row.member,
       tier(row),
-      row.sharePercent > 0 ? paint('bold', percentText(row.sharePercent)) : percentText(0),
+      row.sharePercent > 0 ? paint('bold', share(row)) : share(row),
       ...(wide ? [percentText(row.weightPercent)] : []),
       paintState(row.state),
       ageOf(row.ageSeconds),
@@ -33,7 +34,7 @@ const rows = ({ standings }: ExplainReport, wide: boolean): string =>
   );
 
 const details = ({ standings }: ExplainReport): string[] => {
-  const said = standings.filter((row) => row.detail !== '' && row.reason !== 'Healthy');
+  const said = standings.filter((row) => row.detail !== '' && row.reason !== 'Healthy' && row.reason !== 'NotReady');
   return said.length === 0 ? [] : [aligned(said.map((row) => [row.member, row.detail]))];
 };
 

@@ -47,16 +47,17 @@ export const columns = (): number =>
 
 /** @param indent - of the second line and those after it */
 export const wrap = (text: string, indent: string, width: number = columns()): string => {
+  const start = /^ */.exec(text)![0];
   const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    const longer = line === '' ? word : `${line} ${word}`;
-    if (line !== '' && visible(longer) > width) {
+  let line: string | undefined;
+  for (const word of text.slice(start.length).split(' ')) {
+    const longer: string = line === undefined ? start + word : `${line} ${word}`;
+    if (line !== undefined && visible(longer) > width) {
       lines.push(line);
-      line = `${indent}${word}`;
+      line = indent + word;
     } else line = longer;
   }
-  return [...lines, line].join('\n');
+  return [...lines, line ?? start].join('\n');
 };
 
 /** Rows without a head, indented, aligned; the last column is prose. */
@@ -84,7 +85,7 @@ export const printData = (format: 'json' | 'yaml', value: unknown): void =>
 export const age = (seconds: number | null): string => {
   if (seconds === null) return 'never';
   if (seconds < 1) return `${Math.round(seconds * 1000)}ms`;
-  if (seconds < 100) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)}s`;
+  if (seconds < 100) return `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)}s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes}m${Math.round(seconds % 60)}s`;
   const hours = Math.floor(minutes / 60);

@@ -19,22 +19,12 @@ import type { View } from '../federation/view.ts';
 import type { Command } from '../health/signals.ts';
 import { json, type PostRoute, type Reply, type Route } from '../ops/http.ts';
 import { checkCommand, parseCommand, parseDrain } from './commands.ts';
+import type { DecisionQuery } from './decisions.ts';
 import type { DrainCommand } from './dry_run.ts';
 import { isoTime } from './explaining.ts';
 import { explainPast } from './explaining_past.ts';
 import { observeReport, observeSinceMs } from './observing.ts';
 import type { TraceRequest } from './tracing.ts';
-
-/** Which decisions are wanted from the journal. */
-export interface DecisionQuery {
-  /** Decisions about this service, and those about no service in particular; undefined: all. */
-  readonly service: ServiceKey | undefined;
-  readonly fromWallMs: number | undefined;
-  readonly untilWallMs: number | undefined;
-  readonly observed: boolean | undefined;
-  readonly newestFirst: boolean;
-  readonly limit: number;
-}
 
 export interface AdminPorts {
   readonly self: string;

@@ -120,7 +120,7 @@ const wouldFail = (input: ChangesInput): ChangeReport[] => {
 export const changesOf = (input: ChangesInput): ChangeReport[] => {
   const found = [...input.rows.flatMap((row) => rowChanges(row, input)), ...wouldFail(input)];
   // Deadlines of states that are no longer acted upon would promise what does not come.
-  const thaw = change(null, 'nothing changes while decisions are frozen', 'isthmus thaw');
+  const thaw = change(null, 'nothing is moved while decisions are frozen; they go on with', 'isthmus thaw');
   const timed = found.filter((one) => one.inSeconds !== null).sort((a, b) => a.inSeconds! - b.inSeconds!);
   const rest = found.filter((one) => one.inSeconds === null);
   return [...(input.frozen ? [thaw] : []), ...timed, ...rest];

@@ -9,6 +9,7 @@ import type { Rng } from '../core/clock.ts';
 import type { DryRunReport, HoldReport, LandingReport, MoveReport } from '../core/failover_report.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { Decision } from '../failover/decision.ts';
+import { targetText } from '../failover/drains.ts';
 import type { Plan, ServicePlan } from '../failover/plan.ts';
 import { type Policies, policyOf } from '../failover/policy.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
@@ -20,7 +21,7 @@ import type { Opinion } from './elsewhere.ts';
 import { holdReport, isoTime } from './explaining.ts';
 import { movedPercent, type Shares } from './shares.ts';
 import { servingShares } from './standings.ts';
-import { listed, targetText } from './wording.ts';
+import { listed } from './wording.ts';
 
 export type Step<State> = (
   state: State,
@@ -184,13 +185,29 @@ const loadOf = <State>(service: ServiceView, input: DryRunInput<State>): number 
   return found.length === 0 ? null : found.reduce((sum, load) => sum + load, 0);
 };
 
+/** Calls that stay with what is drained, for there is nobody else with ready endpoints: nothing is decided, so no guard says so. */
+const staysLast = <State>(service: ServiceView, after: Shares, input: DryRunInput<State>): HoldReport[] => {
+  const { command, view } = input;
+  const { target } = command;
+  if (command.kind !== 'drain' || target.scope === 'gateway') return [];
+  if (target.scope === 'service' && target.service !== service.key) return [];
+  const drained = new Set(membersOf(target, view));
+  const stays = [...after.keys()].find((member) => drained.has(member));
+  if (stays === undefined) return [];
+  const others = [view.self, ...service.remotes.keys()].filter((member) => !drained.has(member));
+  if (others.some((member) => endpointsOf(service, member, view.self).ready > 0)) return [];
+  const detail = `nobody else has ready endpoints of ${service.key}: calls from ${view.self} stay with ${stays}`;
+  return [{ guard: 'LastCell', member: stays, detail }];
+};
+
 const ownMoves = <State>(done: Run, input: DryRunInput<State>): MoveReport[] => {
   const moves: MoveReport[] = [];
   for (const [key, service] of input.view.services) {
     const before = done.before.get(key) ?? nothing;
     const after = done.after.get(key) ?? nothing;
     const moved = movedPercent(before, after);
-    const held = done.held.get(key) ?? [];
+    const found = done.held.get(key) ?? [];
+    const held = found.length > 0 ? found : staysLast(service, after, input);
     if (moved < 0.5 && held.length === 0) continue;
     const load = loadOf(service, input);
     const perSecond = load === null ? null : (load * moved) / 100;
@@ -252,13 +269,27 @@ const rampOf = (done: Run): { afterSeconds: number; percent: number }[] => {
   return points.filter((_, i) => (points.length - 1 - i) % every === 0);
 };
 
+/** One line for each guard and member: of many services the first, and how many more. */
+const grouped = (moves: readonly MoveReport[]): HoldReport[] => {
+  const groups = new Map<string, HoldReport[]>();
+  for (const hold of moves.flatMap((move) => move.held)) {
+    const group = groups.get(holdKey(hold));
+    if (group === undefined) groups.set(holdKey(hold), [hold]);
+    else group.push(hold);
+  }
+  return [...groups.values()].map(([first, ...rest]) => ({
+    ...first!,
+    detail: rest.length === 0 ? first!.detail : `${first!.detail}; and ${rest.length} more like it`,
+  }));
+};
+
 export const dryRun = async <State>(input: DryRunInput<State>): Promise<DryRunReport> => {
   const { command, view } = input;
   const done = await run(input);
   const own = ownMoves(done, input);
   const elsewhere = movesElsewhere(input);
   const moves = [...own, ...elsewhere];
-  const held = new Map(moves.flatMap((move) => move.held).map((hold) => [holdKey(hold), hold]));
+  const held = grouped(moves);
   const moved = moves.some((move) => move.movedPercent >= 0.5);
   return {
     apiVersion: 'isthmus.dev/v1',
@@ -273,8 +304,8 @@ export const dryRun = async <State>(input: DryRunInput<State>): Promise<DryRunRe
     moves,
     unchanged: view.services.size - own.filter((move) => move.movedPercent >= 0.5).length,
     ramp: rampOf(done),
-    held: [...held.values()],
-    blocked: !moved && held.size > 0,
+    held,
+    blocked: !moved && held.length > 0,
     notes: notesOf(input, done),
   };
 };

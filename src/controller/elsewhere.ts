@@ -10,7 +10,7 @@ import type { StandingReport } from '../core/failover_report.ts';
 import type { FailoverPolicy } from '../failover/policy.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { ServiceView, View } from '../federation/view.ts';
-import { rankOf } from './standings.ts';
+import { ranksOf } from './standings.ts';
 
 /** What a member publishes of its verdicts: those that are not `fresh`; service `''` is the member as a whole. */
 export interface Opinion {
@@ -62,6 +62,7 @@ const exportersOf = (
   }
   const said = opinions.get(client)?.summary ?? [];
   const trips = view.members.get(client)?.vantage?.peers ?? [];
+  const ranks = ranksOf(policy.order, client, view);
   return found.map(({ name, ready, total }) => {
     const verdict =
       said.find((s) => s.service === service.key && s.member === name) ??
@@ -70,17 +71,18 @@ const exportersOf = (
     const state = verdict?.state ?? (reachable ? 'fresh' : 'quarantined');
     const out = state === 'quarantined' || state === 'evicted';
     const drained = avoided.has(name);
+    const hasGateways = view.members.get(name)?.gateways?.gateways.some((g) => !g.draining) === true;
     return {
       member: name,
       ready,
       total,
-      rank: rankOf(policy.order, name, client, view),
+      rank: ranks.get(name) ?? Number.POSITIVE_INFINITY,
       state,
       reason: drained
         ? 'Draining'
         : (verdict?.reason ?? (reachable ? (ready === 0 ? 'NotReady' : 'Healthy') : 'ProbeFailed')),
       weightPercent: drained || out ? 0 : 100,
-      usable: ready > 0 && !out && !drained,
+      usable: ready > 0 && !out && !drained && (name === client || hasGateways),
     };
   });
 };

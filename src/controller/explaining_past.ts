@@ -67,6 +67,11 @@ const stateAfter = (d: DecisionReport): string => {
   const word = typeof d.after === 'string' ? d.after : '';
   return (cellStates as readonly string[]).includes(word) ? word : 'unknown';
 };
+/** The journal's detail begins with whom it is about, which stands in the row already. */
+const aboutIt = (d: DecisionReport): string => {
+  const who = d.service === null ? `${d.member}: ` : `${d.service} at ${d.member}: `;
+  return d.detail.startsWith(who) ? d.detail.slice(who.length) : d.detail;
+};
 const isBad = (d: DecisionReport): boolean => !['fresh', 'unknown'].includes(stateAfter(d));
 
 const rowsOf = (input: PastInput, placement: PlacementReport | undefined, shares: Shares): StandingReport[] => {
@@ -88,7 +93,7 @@ const rowsOf = (input: PastInput, placement: PlacementReport | undefined, shares
         tiers.flat().find((cell) => cell.member === member)?.percent ?? (local ? (placement?.localPercent ?? 100) : 0),
       state: state === undefined ? 'unknown' : stateAfter(state),
       reason: state?.rule ?? '',
-      detail: state?.detail ?? '',
+      detail: state === undefined ? '' : aboutIt(state),
       ageSeconds: state === undefined ? null : (input.atWallMs - Date.parse(state.at)) / 1000,
       untilSeconds: null,
       ready: null,
@@ -122,7 +127,8 @@ const headline = (input: PastInput, found: Known | undefined): string => {
   const why = `${decision.rule}${decision.detail === '' ? '' : `: ${decision.detail}`}`;
   if (found.later) return `${calls} went to ${where}: nothing had been decided about it until ${clock(decision.at)}.`;
   const ago = span(input.atWallMs - Date.parse(decision.at));
-  return `${calls} went to ${where}, as ${decision.author} had decided ${ago} before (${why}).`;
+  const who = decision.author === 'controller' ? 'the controller' : decision.author;
+  return `${calls} went to ${where}, as ${who} had decided ${ago} before (${why}).`;
 };
 
 const changesAfter = ({ atWallMs, self, service, after }: PastInput): ChangeReport[] =>
@@ -139,7 +145,7 @@ export const explainPast = (input: PastInput): ExplainReport => {
   const found = known(input);
   const shares: Shares = found === undefined ? new Map() : sharesOfPlacement(found.placement, input.self);
   const freezing = input.before.find((d) => d.kind === 'freeze' || d.kind === 'thaw');
-  const oldest = input.before.at(-1);
+  const rows = rowsOf(input, found?.placement, shares);
   return {
     apiVersion: 'isthmus.dev/v1',
     kind: 'Explain',
@@ -153,11 +159,14 @@ export const explainPast = (input: PastInput): ExplainReport => {
       ...(freezing?.kind === 'freeze'
         ? [`Decisions were frozen since ${clock(freezing.at)} by ${freezing.author}.`]
         : []),
-      ...(oldest === undefined
-        ? ['The journal has nothing that old: it begins later, or its older files are gone.']
+      ...(input.before.length === 0
+        ? ['The journal has nothing that old: nothing was decided yet, or its older files are gone.']
+        : []),
+      ...(input.before.length > 0 && rows.some((row) => row.state === 'unknown')
+        ? ['unknown: no change of that state until then is in what was read of the journal.']
         : []),
     ],
-    standings: rowsOf(input, found?.placement, shares),
+    standings: rows,
     policy: { name: found?.decision.policy ?? '', mode: '', lines: [] },
     held: found === undefined || found.later ? [] : found.decision.guards,
     changes: changesAfter(input),

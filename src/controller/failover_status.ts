@@ -5,6 +5,7 @@
 import type { DrainReport, FailoverReport, JournalHealth, VerdictReport } from '../core/failover_report.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { PeerReport, ServiceReport, StatusReport } from '../core/report.ts';
+import { targetText } from '../failover/drains.ts';
 import type { CellStanding, Plan } from '../failover/plan.ts';
 import { type Policies, policyOf } from '../failover/policy.ts';
 import type { View } from '../federation/view.ts';
@@ -13,7 +14,6 @@ import { cellKey, type Verdict, type Verdicts } from '../health/verdict.ts';
 import { membersOf } from './dry_run.ts';
 import { type Frozen, holdReport } from './explaining.ts';
 import { servingShares } from './standings.ts';
-import { targetText } from './wording.ts';
 
 export interface StandingDrain {
   readonly target: DrainTarget;

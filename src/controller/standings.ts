@@ -3,6 +3,7 @@
  */
 
 import type { StandingReport } from '../core/failover_report.ts';
+import { rankMembers } from '../failover/order.ts';
 import type { CellStanding, Plan, ServicePlan } from '../failover/plan.ts';
 import { type FailoverPolicy, type OrderStep, type Policies, policyOf } from '../failover/policy.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
@@ -19,20 +20,19 @@ export interface StandingsInput {
 }
 
 /**
- * Of the first step of the order that names a member; past the end when none does.
- * @param from - whose order it is
+ * Where each member comes in somebody's order: rising, equal within a tier; those that no step names last.
+ * @param from - whose order it is: its own endpoints have a place in it, too
  */
-export const rankOf = (order: readonly OrderStep[], member: string, from: string, view: View): number => {
-  const region = (name: string) => view.members.get(name)?.member.region;
-  const takes = (step: OrderStep): boolean => {
-    if (step.kind === 'local') return member === from;
-    if (member === from) return false;
-    if (step.kind === 'same-region') return region(member) !== undefined && region(member) === region(from);
-    if (step.kind === 'cluster') return step.name === member;
-    return step.kind === 'any' || step.name === region(member);
-  };
-  const at = order.findIndex(takes);
-  return at < 0 ? order.length : at;
+export const ranksOf = (order: readonly OrderStep[], from: string, view: View): ReadonlyMap<string, number> => {
+  const self = view.members.get(from)?.member;
+  const ranks = new Map<string, number>([[from, 0]]);
+  if (self === undefined) return ranks;
+  const all = rankMembers(self, view.members, order);
+  for (const { name, tier, beforeLocal, named } of all) {
+    const place = named ? tier + 1 : tier + 1 + all.length;
+    ranks.set(name, beforeLocal ? place - all.length - 1 : place);
+  }
+  return ranks;
 };
 
 const verdictOf = (input: StandingsInput, service: string, member: string): Verdict | MemberVerdict | undefined =>
@@ -92,6 +92,7 @@ export const standingsOf = (service: ServiceView, input: StandingsInput): Standi
   const shares = servingShares(service, plan, view.self);
   const found: readonly Standing[] =
     plan === undefined || plan.standings.length === 0 ? undecided(service, plan, input) : plan.standings;
+  const ranks = ranksOf(policy.order, view.self, view);
   const rows = found.map((standing): StandingReport & { rank: number } => {
     const local = standing.member === view.self;
     return {
@@ -107,7 +108,7 @@ export const standingsOf = (service: ServiceView, input: StandingsInput): Standi
       untilSeconds: standing.deadlineMs === undefined ? null : Math.max(0, standing.deadlineMs - nowMs) / 1000,
       ready: standing.ready,
       total: standing.total,
-      rank: rankOf(policy.order, standing.member, view.self, view),
+      rank: ranks.get(standing.member) ?? Number.POSITIVE_INFINITY,
     };
   });
   rows.sort((a, b) => a.rank - b.rank || (a.member < b.member ? -1 : 1));

@@ -4,7 +4,6 @@
  */
 
 import type { OrderStep } from '../failover/policy.ts';
-import type { DrainTarget } from '../health/signals.ts';
 import type { CellState, Reason } from '../health/verdict.ts';
 
 /** Completes "<cluster> is not used, because …". */
@@ -58,21 +57,6 @@ export const stepText = (step: OrderStep): string =>
 /** `us-west`, `us-west and eu-central`, `a, b and c`. */
 export const listed = (names: readonly string[]): string =>
   names.length < 2 ? (names[0] ?? 'nobody') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
-
-/** As a drain is called on the command line and in reports. */
-export const targetText = (target: DrainTarget): string => {
-  if (target.scope === 'cluster') return `cluster ${target.member}`;
-  if (target.scope === 'region') return `region ${target.region}`;
-  if (target.scope === 'gateway') return `gateway ${target.gateway} of ${target.member}`;
-  return `service ${target.service} at ${target.member}`;
-};
-
-/** The word that a person types to confirm it: the name of what is drained. */
-export const targetName = (target: DrainTarget): string => {
-  if (target.scope === 'cluster') return target.member;
-  if (target.scope === 'region') return target.region;
-  return target.scope === 'gateway' ? target.gateway : target.service;
-};
 
 /** 0–100, without decimals unless it is neither nothing nor all. */
 export const percentText = (percent: number): string => {
