@@ -51,6 +51,8 @@ export interface GatewaySettings {
   readonly binding: Binding;
   /** Who may send probes through the egress; default: the account `isthmus-controller` of `isthmus-system`. */
   readonly controllerIdentity?: string;
+  /** Envoys in each gateway pod, which share what is granted to others; default: 2. */
+  readonly envoysPerGateway?: number;
 }
 
 /** Round trip to a peer's gateways and its mean deviation, from our own vantage record. */

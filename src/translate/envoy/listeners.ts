@@ -23,6 +23,7 @@ import {
   HttpConnectionManagerSchema,
 } from '../../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import { attemptLog, borderLog, tunnelLog } from './access_logs.ts';
+import { connectionFilter, grantsFilter, rateFilter } from './border.ts';
 import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
 import { anyAnswer, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
 import { serverHttp2 } from './http2.ts';
@@ -32,6 +33,7 @@ import { downstreamTls, memberCheck, type PeerCheck } from './tls.ts';
 
 type ChainInit = MessageInitShape<typeof FilterChainSchema>;
 type Filter = ReturnType<typeof refuseAnyHop>;
+type HttpFilter = Filter | ReturnType<typeof grantsFilter>;
 
 /** First of all filters: probes of other gateways are answered before anything can refuse them. */
 const healthFilter = (): Filter =>
@@ -50,13 +52,15 @@ interface Manager {
   readonly statPrefix: string;
   /** Default: the role's. */
   readonly routes?: string;
+  /** What may refuse a CONNECT besides its hops. */
+  readonly bounds?: readonly HttpFilter[];
   readonly log?: ReturnType<typeof tunnelLog>;
   /** Of single tries. */
   readonly attempts?: ReturnType<typeof tunnelLog>;
 }
 
 const connectionManager = (member: string, loopFilter: Filter, manager: Manager) => {
-  const { role, statPrefix, routes = routeNames[role], log, attempts } = manager;
+  const { role, statPrefix, routes = routeNames[role], bounds = [], log, attempts } = manager;
   return extension('envoy.filters.network.http_connection_manager', HttpConnectionManagerSchema, {
     codecType: HttpConnectionManager_CodecType.HTTP2,
     statPrefix,
@@ -64,6 +68,7 @@ const connectionManager = (member: string, loopFilter: Filter, manager: Manager)
     httpFilters: [
       healthFilter(),
       loopFilter,
+      ...bounds,
       extension('envoy.filters.http.router', RouterSchema, {
         suppressEnvoyHeaders: true,
         upstreamLog: attempts === undefined ? [] : [attempts],
@@ -96,12 +101,13 @@ const chain = (
   peer: PeerCheck,
   manager: ReturnType<typeof connectionManager>,
   serverNames: string[] = [],
+  first: readonly Filter[] = [],
 ): ChainInit => ({
   name,
   filterChainMatch: { serverNames },
   transportSocket: downstreamTls(certificate, peer),
   transportSocketConnectTimeout: duration(handshakeTimeoutMs),
-  filters: [manager],
+  filters: [...first, manager],
 });
 
 const listener = (
@@ -193,9 +199,11 @@ export const federationListener = ({ self, binding }: GatewaySettings, members: 
               connectionManager(self.name, refuseSecondHop(), {
                 role: 'federation',
                 statPrefix: `federation.${member}`,
+                bounds: [rateFilter(), grantsFilter(member)],
                 log: borderLog(),
               }),
               [federationSni(self.clusterset, member)],
+              [connectionFilter(member)],
             ),
           ),
   });

@@ -5,6 +5,7 @@
 import { classOf, type ServiceClass } from '../../failover/classes.ts';
 import type { ServicePlan, Tiers } from '../../failover/plan.ts';
 import type { MemberView, ServiceView } from '../../federation/view.ts';
+import { envoysPerGateway, Grants, sharers } from './border.ts';
 import { classCluster } from './class_cluster.ts';
 import { classEndpoints } from './class_endpoints.ts';
 import { type Encoded, typeUrls } from './encoded.ts';
@@ -107,6 +108,16 @@ export const memberResources = ({ settings, secrets, members, roundTrips }: Gate
   ];
 };
 
+/** What each other member is granted, as its part at each Envoy. `grants`: remembers what was made before. */
+export const grantResources = (
+  { settings, members, plan }: Pick<GatewayInput, 'settings' | 'members' | 'plan'>,
+  grants = new Grants(),
+): Encoded[] => {
+  const { self, envoysPerGateway: envoys = envoysPerGateway } = settings;
+  const others = [...members.keys()].filter((name) => name !== self.name).sort();
+  return grants.resources(others, plan.grants, sharers(members.get(self.name), envoys));
+};
+
 /** Everything. Names are unique within a type. */
 export const gatewayResources = (input: GatewayInput): Encoded[] => {
   const { settings, members, roundTrips } = input;
@@ -115,9 +126,11 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
   const inward: EncodedHost[] = [];
   const resources: Encoded[] = memberResources(input);
   for (const [key, service] of input.services) {
-    const byPort = gatewayClasses(service, input.plan.services.get(key));
+    const plan = input.plan.services.get(key);
+    const byPort = gatewayClasses(service, plan);
     for (const entry of byPort.values()) classes.set(entry.name, entry);
-    outward.push(...egressHosts(service, new Map([...byPort].map(([port, { name }]) => [port, name]))));
+    const names = new Map([...byPort].map(([port, { name }]) => [port, name]));
+    outward.push(...egressHosts(service, names, plan?.tunnelAgeMs));
     if (isExported(service)) inward.push(...localHosts(service));
     resources.push(...localResources(service, input));
   }
@@ -126,6 +139,7 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
     egressRoutes(settings.self.name, outward),
     ...localRoutes(settings.self.name, inward, [headHost()]),
     headRoutes(input.head),
+    ...grantResources(input),
   );
   return resources;
 };

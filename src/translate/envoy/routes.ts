@@ -20,6 +20,7 @@ import {
 import { type RouteConfiguration, RouteConfigurationSchema } from '../../gen/envoy/config/route/v3/route_pb.ts';
 import { PreviousHostsPredicateSchema } from '../../gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts';
 import { PreviousPrioritiesConfigSchema } from '../../gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts';
+import { grantedService } from './border.ts';
 import { duration, type Encoded, extension, typeUrls } from './encoded.ts';
 import { answerMark, firstHop } from './hops.ts';
 import { localClusterName, routeNames } from './resource_names.ts';
@@ -36,11 +37,12 @@ export interface EncodedHost {
 /**
  * Towards other members. The next attempt goes to the next priority at once (without `previous_priorities` a silent cut
  * stalls nearly twice as long). 503 from the other side means "no ready endpoint here"; 404, that it does not export the
- * service any more: both say that another member should be asked. `per_try_timeout` does nothing on CONNECT.
+ * service any more; 429, that it takes no more from us just now: all say that another member should be asked. `per_try_timeout`
+ * does nothing on CONNECT.
  */
 const egressRetry = (): RetryInit => ({
   retryOn: 'connect-failure,refused-stream,reset,reset-before-request,gateway-error,retriable-status-codes',
-  retriableStatusCodes: [404],
+  retriableStatusCodes: [404, 429],
   numRetries: 3,
   retryBackOff: { baseInterval: duration(5), maxInterval: duration(50) },
   retryHostPredicate: [extension('envoy.retry_host_predicates.previous_hosts', PreviousHostsPredicateSchema, {})],
@@ -93,12 +95,17 @@ const virtualHost = (authority: string, action: RouteAction): EncodedHost => ({
   ),
 });
 
-/** CONNECTs to one port of a service, to the cluster of its class. */
-export const egressHost = (hostname: string, port: number, className: string): EncodedHost =>
+/**
+ * CONNECTs to one port of a service, to the cluster of its class.
+ * @param tunnelAgeMs - how old the tunnels opened by this route may become; undefined: as old as their callers want. Envoy reads it
+ *   when a tunnel is opened and has no means to end one later, so it must stand while traffic goes where it should not stay.
+ */
+export const egressHost = (hostname: string, port: number, className: string, tunnelAgeMs?: number): EncodedHost =>
   virtualHost(
     `${hostname}:${port}`,
     create(RouteActionSchema, {
       ...unlimited(),
+      ...(tunnelAgeMs === undefined ? {} : { maxStreamDuration: { maxStreamDuration: duration(tunnelAgeMs) } }),
       clusterSpecifier: { case: 'cluster', value: className },
       retryPolicy: egressRetry(),
     }),
@@ -111,8 +118,11 @@ export const egressHost = (hostname: string, port: number, className: string): E
 export const egressPorts = ({ local, ports }: ServiceView): number[] => tunnelPorts(local?.ports ?? ports);
 
 /** `classes`: the name of each port's class. */
-export const egressHosts = (service: ServiceView, classes: ReadonlyMap<number, string>): EncodedHost[] =>
-  [...classes].map(([port, className]) => egressHost(service.hostname, port, className));
+export const egressHosts = (
+  service: ServiceView,
+  classes: ReadonlyMap<number, string>,
+  tunnelAgeMs?: number,
+): EncodedHost[] => [...classes].map(([port, name]) => egressHost(service.hostname, port, name, tunnelAgeMs));
 
 /** The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. */
 export const localHosts = (service: ServiceView): EncodedHost[] =>
@@ -124,6 +134,7 @@ export const localHosts = (service: ServiceView): EncodedHost[] =>
         clusterSpecifier: { case: 'cluster', value: localClusterName(service.key, port) },
         upgradeConfigs: [{ upgradeType: 'CONNECT', connectConfig: {} }],
         retryPolicy: localRetry(),
+        rateLimits: [grantedService(service.key)],
       }),
     ),
   );

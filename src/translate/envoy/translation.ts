@@ -12,6 +12,7 @@
  */
 import type { ServiceKey } from '../../core/names.ts';
 import type { ServiceClass } from '../../failover/classes.ts';
+import { Grants } from './border.ts';
 import type { Encoded, GatewayTypeUrl } from './encoded.ts';
 import { headHost, headRoutes } from './head.ts';
 import type { GatewayInput } from './input.ts';
@@ -19,6 +20,7 @@ import {
   classResources,
   classTimers,
   gatewayClasses,
+  grantResources,
   isExported,
   localResources,
   localShape,
@@ -74,6 +76,7 @@ export class GatewayTranslation {
   readonly #moving = new Set<ServiceKey>();
   readonly #servicesOf = new Map<string, Set<ServiceKey>>();
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
+  readonly #grants = new Grants();
   #members: ReadonlySet<string> = new Set();
 
   /** Computes everything again, whatever changed. */
@@ -109,6 +112,7 @@ export class GatewayTranslation {
     }
     if (routes) this.#replace('routes', this.#routes(input), changed, removed);
     this.#replace('head', [headRoutes(input.head)], changed, removed);
+    this.#replace('grants', grantResources(input, this.#grants), changed, removed);
     for (const [name, { users }] of [...this.#classes]) {
       if (users.size > 0) continue;
       this.#classes.delete(name);
@@ -147,19 +151,20 @@ export class GatewayTranslation {
     removed: GatewayDelta['removed'][number][],
   ): boolean {
     const service = input.services.get(key);
+    const plan = input.plan.services.get(key);
     this.#notePods(
       key,
       input.local.services.get(key)?.endpoints.flatMap((e) => (e.pod === undefined ? [] : [e.pod])) ?? [],
     );
     const wanted = new Map<number, string>();
-    for (const [port, entry] of service === undefined ? [] : gatewayClasses(service, input.plan.services.get(key))) {
+    for (const [port, entry] of service === undefined ? [] : gatewayClasses(service, plan)) {
       this.#know(entry, input, bornMs);
       wanted.set(port, entry.name);
     }
     const routed = this.#move(key, wanted, nowMs);
     const before = this.#madeFrom.get(key);
     const made = {
-      outward: service === undefined ? '' : `${service.hostname} ${[...routed].join(' ')}`,
+      outward: service === undefined ? '' : `${service.hostname} ${plan?.tunnelAgeMs ?? ''} ${[...routed].join(' ')}`,
       inward: service === undefined || !isExported(service) ? '' : localShape(service),
     };
     if (service === undefined) this.#madeFrom.delete(key);
@@ -168,7 +173,11 @@ export class GatewayTranslation {
     this.#replace(key, service === undefined ? [] : localResources(service, input, known), changed, removed);
     let hostsChanged = false;
     if (before?.outward !== made.outward) {
-      hostsChanged = replaceHosts(this.#outward, key, service === undefined ? [] : egressHosts(service, routed));
+      hostsChanged = replaceHosts(
+        this.#outward,
+        key,
+        service === undefined ? [] : egressHosts(service, routed, plan?.tunnelAgeMs),
+      );
     }
     if (before?.inward !== made.inward) {
       const hosts = made.inward === '' || service === undefined ? [] : localHosts(service);

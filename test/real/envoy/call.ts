@@ -1,7 +1,8 @@
 /** One CONNECT, looked at closely: the answer's status and marks, or how it was refused. */
+import type { IncomingHttpHeaders } from 'node:http';
 import { connect, constants } from 'node:http2';
 import { connect as connectTls } from 'node:tls';
-import { parseHops } from '../../../src/core/hop.ts';
+import { hopHeader, parseHops, refusedHeader } from '../../../src/core/hop.ts';
 import type { CallerTls } from './load.ts';
 
 export interface CallSpec {
@@ -17,6 +18,8 @@ export interface CallSpec {
 export interface CallResult {
   readonly status: number | undefined;
   readonly hops: ReturnType<typeof parseHops>;
+  /** Which bound of the far gateway refused it. */
+  readonly refused?: string | undefined;
   readonly ms: number;
   /** Set when no answer came. */
   readonly error: string | undefined;
@@ -39,9 +42,10 @@ export const call = (spec: CallSpec): Promise<CallResult> => {
           ...(tls.servername === undefined ? {} : { servername: tls.servername }),
         }),
     });
-    const end = (status: number | undefined, hop: string | string[] | undefined, error?: string) => {
+    const end = (status: number | undefined, headers: IncomingHttpHeaders | undefined, error?: string) => {
       clearTimeout(timer);
-      resolve({ status, hops: parseHops(hop), ms: performance.now() - at, error });
+      const hops = parseHops(headers?.[hopHeader]);
+      resolve({ status, hops, refused: headers?.[refusedHeader]?.toString(), ms: performance.now() - at, error });
       session.destroy();
     };
     const timer = setTimeout(() => end(undefined, undefined, 'timeout'), 10_000);
@@ -54,7 +58,7 @@ export const call = (spec: CallSpec): Promise<CallResult> => {
     stream.on('error', (error) => end(undefined, undefined, error.message));
     stream.on('close', () => end(undefined, undefined, `closed ${stream.rstCode}`));
     stream.on('response', (headers) => {
-      end(headers[':status'], headers['x-isthmus-hop'] as string | string[] | undefined);
+      end(headers[':status'], headers);
       stream.close(constants.NGHTTP2_CANCEL);
     });
   });

@@ -7,6 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toolPath } from '../../../scenarios/lab/tools.ts';
+import type { Grant } from '../../../src/failover/plan.ts';
 import { type BootstrapFile, bootstrapFiles } from '../../../src/translate/envoy/bootstrap.ts';
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
 import { defaultBinding, type GatewaySecrets, type RoundTrip } from '../../../src/translate/envoy/input.ts';
@@ -26,6 +27,7 @@ export interface ClusterSpec {
   readonly address: string;
   readonly services: readonly ServiceSpec[];
   readonly roundTrips?: ReadonlyMap<string, RoundTrip>;
+  readonly grants?: readonly Grant[];
 }
 
 interface Issuers {
@@ -126,10 +128,16 @@ export class Rig {
   input(spec: ClusterSpec) {
     const self = this.#members.find(({ name }) => name === spec.name)!;
     return world({
-      settings: { self, trustDomain: 'cluster.local', binding: { ...defaultBinding, address: spec.address } },
+      settings: {
+        self,
+        trustDomain: 'cluster.local',
+        binding: { ...defaultBinding, address: spec.address },
+        envoysPerGateway: 1,
+      },
       secrets: this.#secrets.get(spec.name)!,
       members: this.#members.map((one) => memberView(one, this.#gateways.get(one.name) ?? [])),
       services: spec.services,
+      grants: spec.grants ?? [],
       roundTrips: spec.roundTrips ?? new Map(this.#members.map(({ name }) => [name, { rttMs: 1, varMs: 0 }])),
     });
   }

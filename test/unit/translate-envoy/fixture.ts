@@ -2,9 +2,10 @@
 import { create, type DescMessage, fromBinary, type MessageShape } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
-import { type Cell, nothingBeyond, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
+import { type Cell, type Grant, nothingBeyond, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
 import type { LocalCluster, LocalPod, LocalService, TrafficPolicy } from '../../../src/federation/local.ts';
 import type { MemberView, ServiceView } from '../../../src/federation/view.ts';
+import type { FilterChain } from '../../../src/gen/envoy/config/listener/v3/listener_components_pb.ts';
 import { GatewaySchema, GatewaysRecordSchema } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
 import { defaultBinding, type GatewayInput } from '../../../src/translate/envoy/input.ts';
@@ -85,6 +86,7 @@ export interface ServiceSpec {
   /** Tiers of ports that not all members have. */
   readonly portTiers?: Readonly<Record<number, readonly (readonly string[])[]>>;
   readonly trafficPolicy?: Partial<TrafficPolicy>;
+  readonly tunnelAgeMs?: number;
   readonly exported?: boolean;
 }
 
@@ -146,17 +148,19 @@ const serviceView = (spec: ServiceSpec): ServiceView => {
 const tiersOf = (tiers: ServiceSpec['tiers'] = []): ServicePlan['tiers'] =>
   tiers.map((tier) => tier.map((cell) => (typeof cell === 'string' ? { member: cell, weight: 1 } : cell)));
 
-const planOf = ({ key, tiers, portTiers }: ServiceSpec): ServicePlan => ({
+const planOf = ({ key, tiers, portTiers, tunnelAgeMs }: ServiceSpec): ServicePlan => ({
   ...undecided,
   key,
   tiers: tiersOf(tiers),
   usable: true,
+  tunnelAgeMs,
   ...(portTiers === undefined
     ? {}
     : { ports: new Map(Object.entries(portTiers).map(([port, of]) => [Number(port), tiersOf(of)])) }),
 });
 
 export interface WorldSpec extends Partial<Omit<GatewayInput, 'members' | 'services' | 'plan' | 'local'>> {
+  readonly grants?: readonly Grant[];
   readonly self?: Member;
   readonly members?: readonly MemberView[];
   readonly services?: readonly ServiceSpec[];
@@ -194,6 +198,7 @@ export const world = (spec: WorldSpec = {}): GatewayInput => {
     services: new Map(views.map((view) => [view.key, view])),
     plan: {
       ...nothingBeyond,
+      grants: spec.grants ?? [],
       services: new Map(specs.filter(({ tiers }) => tiers).map((entry) => [entry.key, planOf(entry)])),
     },
     local,
@@ -212,6 +217,12 @@ export const decoded = <D extends DescMessage>(
   const found = resources.filter((resource) => resource.typeUrl === typeUrl && resource.name === name);
   if (found.length !== 1) throw new Error(`${found.length} resources ${typeUrl} ${name}`);
   return fromBinary(schema, found[0]!.bytes);
+};
+
+/** The connection manager of a chain: its last network filter. */
+export const managerConfig = (chain: FilterChain): Any | undefined => {
+  const last = chain.filters.at(-1)?.configType;
+  return last?.case === 'typedConfig' ? last.value : undefined;
 };
 
 export const unpacked = <D extends DescMessage>(any: Any | undefined, schema: D): MessageShape<D> => {

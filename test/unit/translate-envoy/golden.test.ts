@@ -8,14 +8,17 @@ import { createRegistry, type DescMessage, fromBinary, toJson } from '@bufbuild/
 import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { ClusterSchema } from '../../../src/gen/envoy/config/cluster/v3/cluster_pb.ts';
+import { TypedExtensionConfigSchema } from '../../../src/gen/envoy/config/core/v3/extension_pb.ts';
 import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpoint/v3/endpoint_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
 import { HttpGrpcAccessLogConfigSchema } from '../../../src/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts';
 import { HealthCheckSchema } from '../../../src/gen/envoy/extensions/filters/http/health_check/v3/health_check_pb.ts';
+import { LocalRateLimitSchema } from '../../../src/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts';
 import { RBACSchema } from '../../../src/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts';
 import { RouterSchema } from '../../../src/gen/envoy/extensions/filters/http/router/v3/router_pb.ts';
 import { TlsInspectorSchema } from '../../../src/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts';
+import { ConnectionLimitSchema } from '../../../src/gen/envoy/extensions/filters/network/connection_limit/v3/connection_limit_pb.ts';
 import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import { PreviousHostsPredicateSchema } from '../../../src/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts';
 import { PreviousPrioritiesConfigSchema } from '../../../src/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts';
@@ -35,10 +38,13 @@ const tops: DescMessage[] = [
   ClusterSchema,
   ClusterLoadAssignmentSchema,
   SecretSchema,
+  TypedExtensionConfigSchema,
 ];
 const registry = createRegistry(
   ...tops,
   HttpConnectionManagerSchema,
+  LocalRateLimitSchema,
+  ConnectionLimitSchema,
   HealthCheckSchema,
   RBACSchema,
   RouterSchema,

@@ -15,7 +15,7 @@ import {
 import { typeUrls } from '../../../src/translate/envoy/encoded.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
 import { GatewayTranslation } from '../../../src/translate/envoy/translation.ts';
-import { decoded, member, memberView, unpacked, world } from './fixture.ts';
+import { decoded, managerConfig, member, memberView, unpacked, world } from './fixture.ts';
 
 const members = ['us-east', 'us-west', 'eu-central'].map((name) =>
   memberView(member(name), [{ id: 'gw-1', address: '10.1.0.1' }]),
@@ -24,10 +24,8 @@ const services = [{ key: 'shop/checkout', pods: [], tiers: [['us-west'], ['eu-ce
 const resources = gatewayResources(world({ members, services }));
 
 const chainsOf = (name: string) => decoded(resources, ListenerSchema, name).filterChains;
-const managerOf = (chain: ReturnType<typeof chainsOf>[number]) => {
-  const config = chain.filters[0]?.configType;
-  return unpacked(config?.case === 'typedConfig' ? config.value : undefined, HttpConnectionManagerSchema);
-};
+const managerOf = (chain: ReturnType<typeof chainsOf>[number]) =>
+  unpacked(managerConfig(chain), HttpConnectionManagerSchema);
 const tlsOf = (chain: ReturnType<typeof chainsOf>[number]) =>
   unpacked(
     chain.transportSocket?.configType.case === 'typedConfig' ? chain.transportSocket.configType.value : undefined,

@@ -8,7 +8,7 @@ import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/f
 import { HttpProtocolOptionsSchema } from '../../../src/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts';
 import { bootstrapFiles } from '../../../src/translate/envoy/bootstrap.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
-import { decoded, member, memberView, type ServiceSpec, unpacked, world } from './fixture.ts';
+import { decoded, managerConfig, member, memberView, type ServiceSpec, unpacked, world } from './fixture.ts';
 
 const members = ['us-east', 'us-west', 'eu-central'].map((name, i) =>
   memberView(member(name), [{ id: 'gw-1', address: `10.0.${i}.1` }]),
@@ -25,10 +25,7 @@ const localCluster = decoded(resources, ClusterSchema, 'local/shop/checkout/80')
 
 const managers = ['egress', 'federation', 'hbone'].flatMap((name) =>
   decoded(resources, ListenerSchema, name).filterChains.map((chain) =>
-    unpacked(
-      chain.filters[0]?.configType.case === 'typedConfig' ? chain.filters[0].configType.value : undefined,
-      HttpConnectionManagerSchema,
-    ),
+    unpacked(managerConfig(chain), HttpConnectionManagerSchema),
   ),
 );
 const upstreamHttp2 = () => {
@@ -171,7 +168,7 @@ describe('trap 9: ztunnel does not retry', () => {
     const [route] = routesOf('egress');
     expect(route?.retryPolicy).toMatchObject({
       retryOn: 'connect-failure,refused-stream,reset,reset-before-request,gateway-error,retriable-status-codes',
-      retriableStatusCodes: [404],
+      retriableStatusCodes: [404, 429],
       numRetries: 3,
       retryPriority: { name: 'envoy.retry_priorities.previous_priorities' },
       retryHostPredicate: [{ name: 'envoy.retry_host_predicates.previous_hosts' }],
