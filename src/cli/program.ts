@@ -74,6 +74,29 @@ const setUpCommands = (program: Command): void => {
     .action(async (options) => (await import('./trust.ts')).trustImport(options));
 };
 
+const policyCommands = (program: Command): void => {
+  const policy = program.command('policy').description('failover policies: see docs/FAILOVER-POLICY.md');
+  policy
+    .command('check')
+    .description('read a FailoverPolicy, or the spec of one, and print what it sets (-o wide: everything)')
+    .argument('<file>', 'YAML or JSON')
+    .addOption(output())
+    .action(async (file, options) => (await import('./policy.ts')).policyCheck(file, options));
+  policy
+    .command('set')
+    .description('sign a spec as the default of the whole cluster set, and store it')
+    .argument('<file>', 'the spec, YAML or JSON; {} goes back to the built-in default')
+    .requiredOption('--clusterset <name>', 'name of the cluster set')
+    .requiredOption('--authority <file>', 'the authority-key.pem that `isthmus init` wrote')
+    .requiredOption('--etcd <url...>', 'etcd client URLs')
+    .requiredOption('--etcd-ca <file>', 'CA certificate of etcd')
+    .requiredOption('--etcd-cert <file>', 'client certificate of etcd’s root user')
+    .requiredOption('--etcd-key <file>', 'its key')
+    .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
+    .addOption(output())
+    .action(async (file, options) => (await import('./policy.ts')).policySet(file, options));
+};
+
 const lookCommands = (program: Command): void => {
   reach(program.command('status'))
     .description('what a controller knows: store, peers, services, proxies')
@@ -178,6 +201,7 @@ export const run = async (argv: readonly string[]): Promise<number> => {
     .showHelpAfterError('(isthmus --help lists the commands)')
     .configureHelp({ sortSubcommands: true });
   setUpCommands(program);
+  policyCommands(program);
   lookCommands(program);
   failoverCommands(program);
   runCommands(program);
