@@ -109,7 +109,8 @@ describe('pure rooms', () => {
     /\b(setTimeout|setInterval|setImmediate|queueMicrotask)\b/,
     /\bprocess\./,
     /\bconsole\./,
-    /from 'node:(?!crypto|buffer|net|util')[^']*'/,
+    // node:zlib only packs bytes that it is given: the inputs that the journal keeps.
+    /from 'node:(?!crypto|buffer|net|util'|zlib')[^']*'/,
   ];
   it('touch no clock, timer, randomness, socket, file or environment', () => {
     const wrong: string[] = [];

@@ -17,6 +17,7 @@ import type { Member } from '../trust/membership.ts';
 import { Admission, type AdmissionContext } from './admission.ts';
 import { AdmittedRecords, type Packed } from './admitted.ts';
 import { compareHeads, headOf, shownHead, staleManifest } from './head.ts';
+import { SeenJournals } from './journals.ts';
 import { type StagedValue, Staging } from './staging.ts';
 import type { ManifestHead, MemberView } from './view.ts';
 
@@ -82,6 +83,7 @@ export class MemberLog {
   /** The newest manifest seen, admitted or not: the high-water mark. */
   #seen: Manifest | undefined;
   #admitted: Manifest | undefined;
+  readonly #journals = new SeenJournals();
   #freshAtMs: number | undefined;
   #uncoveredSinceMs: number | undefined;
   #nowMs = 0;
@@ -108,6 +110,7 @@ export class MemberLog {
       ...singles,
       stateParts,
       services,
+      journals: this.#journals.heads,
       problems: this.problems,
     };
   }
@@ -218,6 +221,7 @@ export class MemberLog {
     if (saved.admitted !== undefined && !this.#staging.matches(saved.admitted.root, saved.admitted.count)) return false;
     this.#admitted = saved.admitted;
     this.#seen = saved.seen;
+    for (const manifest of [saved.admitted, saved.seen]) if (manifest !== undefined) this.#journals.note(manifest);
     this.#freshAtMs = saved.freshAtMs;
     return true;
   }
@@ -259,6 +263,7 @@ export class MemberLog {
     if (this.#seen === undefined || compareHeads(manifest.value, this.#seen) > 0) {
       if ((this.#seen?.shuttingDown ?? false) !== manifest.value.shuttingDown) this.#memberDirty = true;
       this.#seen = manifest.value;
+      this.#journals.note(manifest.value);
       this.#freshAtMs = nowMs;
       this.#headDirty = true;
     }

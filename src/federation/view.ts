@@ -14,6 +14,7 @@ import type {
   VerdictsRecord,
   VotesRecord,
 } from '../gen/isthmus/v1/records_pb.ts';
+import type { PublishedHead } from '../records/journal_head.ts';
 import { joinState } from '../records/verdicts.ts';
 import type { Member } from '../trust/membership.ts';
 import type { LocalService } from './local.ts';
@@ -42,6 +43,8 @@ export interface MemberView {
   /** Of our own member only: the writer's state, see `shippedState`. */
   readonly stateParts?: ReadonlyMap<number, StatePart>;
   readonly services: ReadonlyMap<ServiceKey, ServiceRecord>;
+  /** Newest entries of its journals, one of each chain, as its manifests named them. */
+  readonly journals?: readonly PublishedHead[];
   /** Records or manifests refused, newest last, bounded; shown by `status`. */
   readonly problems: readonly IsthmusError[];
 }

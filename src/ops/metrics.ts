@@ -42,6 +42,13 @@ export const metricTable = {
   },
   isthmus_gateway_pod_healthy: { kind: 'gauge', help: 'Local gateway pods that answer.', labels: [] },
   isthmus_state_age_seconds: { kind: 'gauge', help: 'Age of the last good state on disk.', labels: [] },
+  isthmus_journal_entries_total: { kind: 'counter', help: 'Entries made durable.', labels: [] },
+  isthmus_journal_spooled: { kind: 'gauge', help: 'Entries in memory that wait for the disk.', labels: [] },
+  isthmus_journal_errors_total: {
+    kind: 'counter',
+    help: 'Writes of the journal that failed, and damage that was found in it.',
+    labels: ['code'],
+  },
   isthmus_translate_seconds: {
     kind: 'histogram',
     help: 'Time to turn one batch of changes into resources.',

@@ -10,38 +10,20 @@
  * written; there is no other way of recovery that would have to be right as well.
  */
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import type { Clock, Timer } from '../core/clock.ts';
+import type { Timer } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import type { CommitResult, Store, StoreEvent, StoreSnapshot, StoreWatch } from '../core/store.ts';
+import type { CommitResult, StoreEvent, StoreSnapshot, StoreWatch } from '../core/store.ts';
 import type { Manifest } from '../gen/isthmus/v1/records_pb.ts';
+import { toJournalHead } from '../records/journal_head.ts';
 import { storeKeys } from '../records/keys.ts';
 import { signManifest, verifyManifest } from '../records/manifest.ts';
 import { Publication } from './publication.ts';
+import type { PublisherOptions, PublisherState } from './publisher_options.ts';
 import { splitTick, type TickWrites, tickTxn } from './tick.ts';
 import { Witness } from './witness.ts';
 
-export interface PublisherOptions {
-  readonly store: Store;
-  readonly clock: Clock;
-  readonly clusterset: string;
-  readonly member: string;
-  /** Our record key: Ed25519, private. */
-  readonly recordKey: KeyObject;
-  readonly heartbeatMs: number;
-  /** The highest epoch of ours known from elsewhere: saved on disk, echoed by peers. */
-  readonly epochFloor: () => bigint;
-  /** `fenced` ends the term: call `lead` again if this replica should still write. Others are for the log. */
-  readonly onEvent?: (event: PublisherEvent) => void;
-}
-
-export type PublisherEvent =
-  | { readonly kind: 'term'; readonly epoch: bigint; readonly reason: string }
-  | { readonly kind: 'fenced'; readonly error: IsthmusError }
-  | { readonly kind: 'failed'; readonly error: IsthmusError }
-  | { readonly kind: 'written'; readonly epoch: bigint; readonly sequence: bigint; readonly records: number };
-
-export type PublisherState = 'following' | 'starting' | 'leading' | 'fenced' | 'closed';
+export type { PublisherEvent, PublisherOptions, PublisherState } from './publisher_options.ts';
 
 interface Term {
   readonly epoch: bigint;
@@ -291,6 +273,7 @@ export class Publisher {
 
   #manifest(term: Term, shuttingDown: boolean): Uint8Array {
     term.sequence++;
+    const journal = this.#o.journalHead?.();
     const signed = signManifest(
       {
         $typeName: 'isthmus.v1.Manifest',
@@ -302,6 +285,7 @@ export class Publisher {
         count: this.#records.count,
         wallMs: BigInt(Math.floor(this.#o.clock.wallMs())),
         shuttingDown,
+        ...(journal === undefined ? {} : { journal: toJournalHead(journal) }),
         critical: [],
       },
       this.#o.recordKey,

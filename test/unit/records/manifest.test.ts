@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../../src/gen/isthmus/v1/records_pb.ts';
+import { journalHeadOf, toJournalHead } from '../../../src/records/journal_head.ts';
 import { signManifest, verifyManifest } from '../../../src/records/manifest.ts';
 import { encodeSigned, publicKeyOf, rawPublicKey } from '../../../src/records/signed.ts';
 
@@ -65,6 +66,30 @@ describe('manifests', () => {
       { epoch: 2n ** 64n - 1n },
     ]) {
       expect(signManifest({ ...manifest, ...change }, ours.privateKey).ok).toBe(false);
+    }
+  });
+
+  it('carry the newest entry of a journal, which is left out where there is none', () => {
+    const journal = toJournalHead({ chain: '0123456789abcdef', sequence: 42, hash: 'ab'.repeat(32) });
+    const result = verifyManifest(signed({ journal }), signer);
+    expect(result.ok && journalHeadOf(result.value)).toEqual({
+      chain: '0123456789abcdef',
+      sequence: 42,
+      hash: 'ab'.repeat(32),
+    });
+    const without = verifyManifest(signed(), signer);
+    expect(without.ok && journalHeadOf(without.value)).toBeUndefined();
+  });
+
+  it('are refused with a journal that is none', () => {
+    const journal = toJournalHead({ chain: '0123456789abcdef', sequence: 42, hash: 'ab'.repeat(32) });
+    for (const change of [
+      { chain: 'x' },
+      { chain: '0123456789ABCDEF' },
+      { sequence: 0n },
+      { hash: new Uint8Array(31) },
+    ]) {
+      expect(signManifest({ ...manifest, journal: { ...journal, ...change } }, ours.privateKey).ok).toBe(false);
     }
   });
 });

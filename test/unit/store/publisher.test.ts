@@ -106,6 +106,24 @@ describe('a writer', () => {
     expect(written().length - before).toBe(2);
   });
 
+  it('names the newest entry of its journal in every manifest, and readers hold on to it', async () => {
+    let head: { chain: string; sequence: number; hash: string } | undefined;
+    const { publisher } = writer(1, { journalHead: () => head });
+    publisher.lead();
+    await clock.advance(100);
+    expect(view()?.journals).toEqual([]);
+    head = { chain: '0123456789abcdef', sequence: 7, hash: 'ab'.repeat(32) };
+    await clock.advance(1_100);
+    expect(view()?.journals).toEqual([head]);
+    const before = head;
+    head = { ...head, sequence: 5, hash: 'cd'.repeat(32) };
+    await clock.advance(1_100);
+    expect(view()?.journals).toEqual([before]);
+    head = { chain: 'f'.repeat(16), sequence: 1, hash: 'ef'.repeat(32) };
+    await clock.advance(1_100);
+    expect(view()?.journals).toEqual([before, head]);
+  });
+
   it('writes nothing but heartbeats when nothing changes', async () => {
     const { publisher, written } = writer(1);
     publisher.publish(records('a'));
