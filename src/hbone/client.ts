@@ -35,6 +35,8 @@ export interface HopOptions {
   readonly accept: readonly string[];
   /** For TLS; undefined waits for ever, as ztunnel does. */
   readonly tlsTimeoutMs?: number;
+  /** SNI, where the other end chooses by it. */
+  readonly servername?: string;
 }
 
 export interface ConnectOptions extends HopOptions {
@@ -138,6 +140,7 @@ const secure = (stream: Duplex, address: string, options: HopOptions): Promise<{
       rejectUnauthorized: true,
       // Names are checked below, on the one URI SAN.
       checkServerIdentity: () => undefined,
+      ...(options.servername === undefined ? {} : { servername: options.servername }),
     });
     let timer: Timer | undefined;
     const fail = (error: IsthmusError): void => {
@@ -216,6 +219,45 @@ export const connectHbone = async (options: ConnectOptions): Promise<HboneConnec
 /** Inner connection: TLS and HTTP/2 inside a CONNECT stream of another one. */
 export const nest = (stream: Duplex, address: string, options: HopOptions): Promise<HboneConnection> =>
   overTls(stream, address, options, undefined);
+
+/**
+ * A TLS handshake over a stream and nothing after it, with the same checks. With TLS 1.3 the other side judges our certificate when
+ * for us all is over, so this listens for `lingerMs` more, or until a word comes. Ends the TLS session; the stream is the caller's.
+ * @returns the identity of the other end. Rejects with `path/tls`, `path/identity` or `path/timeout`.
+ */
+export const handshake = async (
+  stream: Duplex,
+  address: string,
+  options: HopOptions,
+  lingerMs: number,
+): Promise<string> => {
+  const { tls, identity } = await secure(stream, address, options);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const refused = (cause?: NodeJS.ErrnoException): void =>
+        reject(
+          pathError(
+            'path/tls',
+            options.hop,
+            address,
+            `the peer refused our certificate: ${cause?.message ?? 'it hung up after the handshake'}`,
+            cause,
+          ),
+        );
+      const timer = options.clock.after(lingerMs, resolve);
+      tls.once('error', refused).once('end', () => refused());
+      tls.once('close', () => {
+        timer.cancel();
+        refused();
+      });
+      for (const word of ['session', 'data'] as const) tls.once(word, () => resolve());
+    });
+    return identity;
+  } finally {
+    tls.on('error', () => {});
+    tls.destroy();
+  }
+};
 
 /** Why a session ended, kept for the streams that end with it. */
 const sessionErrors = new WeakMap<ClientHttp2Session, NodeJS.ErrnoException>();
