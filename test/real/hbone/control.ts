@@ -164,9 +164,10 @@ await new Promise<void>((resolve, reject) => {
   server.bindAsync(`${host}:${port}`, tls, (error) => (error === null ? resolve() : reject(error)));
 });
 
-/** Starts a gateway: HBONE on host:15008 that forwards the tunnel's bytes to `forward`, or answers `status`. */
+/** Starts a gateway: HBONE on host:15008, or another port, that forwards the tunnel's bytes to `forward`, or answers `status`. */
 const gateway = async (message: {
   host: string;
+  port?: number;
   identity: string;
   forward?: string;
   status?: number;
@@ -174,7 +175,7 @@ const gateway = async (message: {
   const mine = await pki.credentials(message.identity);
   await serveHbone({
     host: message.host,
-    port: 15_008,
+    port: message.port ?? 15_008,
     credentials: () => mine,
     handler: (request) => {
       const base = { event: 'tunnel', gateway: message.host, authority: request.authority, identity: request.identity };
