@@ -92,7 +92,9 @@ const addTraffic = (peer: PeerHealth, traffic: PeerTraffic, context: EvidenceCon
         : peer.ejected
       : { all, sinceMs: peer.ejected?.all === all ? peer.ejected.sinceMs : atMs, atMs };
   const shared = sharedErrors ? localErrors : 0;
-  const answered = established + gatewayErrors + otherErrors + refused;
+  // A 200, a refusal or an error of the application's kind is the peer's own answer. A gateway error may be that of a gateway on
+  // the way, ours too: it proves nothing, and is no failure to reach it either.
+  const answered = established + otherErrors + refused;
   const ejectedLong = ejected?.all === true && atMs - ejected.sinceMs >= ejectionPeriodMs;
   const errors = addWindow(
     peer.errors,
@@ -100,8 +102,7 @@ const addTraffic = (peer: PeerHealth, traffic: PeerTraffic, context: EvidenceCon
     thresholds.outlier,
   );
   const fails = shared * 100 >= thresholds.outlier.failurePercentage * (answered + shared);
-  const bad = answered === 0 && (shared > 0 || ejectedLong);
-  // An error answer comes from the peer as much as a 200.
+  const bad = answered + gatewayErrors === 0 && (shared > 0 || ejectedLong);
   const told = bad || answered > 0;
   return {
     ...peer,

@@ -28,15 +28,14 @@ const membersByRegion = (view: View): Map<string, string[]> => {
   return regions;
 };
 
-/** The regions of which we hold that they are down: all their members are out, as seen from here. Never our own. Sorted. */
+/** The regions of which we hold that they are down: all their members are out, as seen from here. Never our own, for we are in it. Sorted. */
 export const ownVotes = (view: View, members: Members): readonly string[] => {
-  const ownRegion = view.members.get(view.self)?.member.region;
   const out = (name: string) => {
     const state = members.get(name)?.state;
     return state === 'quarantined' || state === 'evicted';
   };
   return [...membersByRegion(view)]
-    .filter(([region, names]) => region !== ownRegion && names.every(out))
+    .filter(([, names]) => names.every(out))
     .map(([region]) => region)
     .sort();
 };

@@ -207,6 +207,18 @@ describe('a peer that cannot be reached', () => {
     expect(Object.keys(s.state.cells)).toEqual([]);
   });
 
+  it('makes nothing of errors that services have behind it', () => {
+    const s = scene();
+    s.run(0, 20_000, (now) => ({
+      probes:
+        now < 5_000
+          ? [badProbe(west, now)]
+          : [badProbe(west, now), badProbe(west, now, { service: cart, failedAt: 'connect' })],
+      traffic: now < 5_000 ? [] : [traffic(west, now, { service: pay, gatewayErrors: 40 })],
+    }));
+    expect(s.last!.verdicts.cells.size).toBe(0);
+  });
+
   it('is told from a service that cannot be: one service alone is the service', () => {
     const s = scene();
     s.run(0, 10_000, (now) => ({

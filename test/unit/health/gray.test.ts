@@ -34,6 +34,13 @@ describe('gray probes', () => {
     expect(feed([true, true, true]).gray).toBeUndefined();
   });
 
+  it('condemn what never fails three times in a row', () => {
+    const everyThird = Array.from({ length: 30 }, (_, i) => i % 3 !== 0);
+    expect(feed(everyThird).gray?.out).toBe(true);
+    const everyTenth = Array.from({ length: 300 }, (_, i) => i % 10 !== 0);
+    expect(feed(everyTenth).outFor).toBe(0);
+  });
+
   it('find thirty per cent of failures within a few minutes', () => {
     const within = seeds.map((seed) => {
       const outcomes = mixed(seed, 0.3, 200);

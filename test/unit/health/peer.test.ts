@@ -189,6 +189,14 @@ describe('a peer that talks but cannot be reached', () => {
   });
 });
 
+describe('a CONNECT that nobody answered', () => {
+  it('is nothing against the peer, whose gateways have probes of their own', () => {
+    const s = scene();
+    s.run(0, 20_000, (now) => ({ probes: [badProbe(west, now, { service: 'shop/cart', failedAt: 'connect' })] }));
+    expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'unknown' });
+  });
+});
+
 describe('several gateways of one peer', () => {
   const two = new Scene(viewOf([memberView(west, west, ['g0', 'g1'])]));
   it('are one peer: while one answers, it is reachable', () => {
@@ -251,10 +259,17 @@ describe('traffic', () => {
     expect(s.member(west).state).toBe('fresh');
   });
 
-  it('answered with errors proves the peer', () => {
+  it('answered with an error or a refusal proves the peer; a gateway error is nobody knows whose', () => {
+    for (const answer of [{ otherErrors: 100 }, { refused: 100 }]) {
+      const s = scene();
+      s.run(0, 60_000, (now) => ({ traffic: [traffic(west, now, answer)] }));
+      expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'reachable' });
+    }
     const s = scene();
     s.run(0, 60_000, (now) => ({ traffic: [traffic(west, now, { gatewayErrors: 100 })] }));
-    expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'reachable' });
+    expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'unknown' });
+    s.run(61_000, 70_000, (now) => ({ ...unreachable(now), traffic: [traffic(west, now, { gatewayErrors: 100 })] }));
+    expect(s.member(west)).toMatchObject({ state: 'quarantined', data: 'unreachable' });
   });
 
   it('with tunnels cut after their 200 is traffic that succeeded', () => {
@@ -355,7 +370,7 @@ describe('our own absence', () => {
     s.run(0, 10_000, fine);
     const late = [0, 1, 2, 3].map((i) => badProbe(west, 309_000 + i));
     s.step(310_000, { probes: [...late, badProbe(eu, 310_000)] });
-    s.step(310_500, { probes: [badProbe(west, 310_400)] });
+    s.step(310_950, { probes: [badProbe(west, 310_300), badProbe(west, 310_600), badProbe(west, 310_900)] });
     expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'reachable' });
     s.run(312_000, 314_000, unreachable);
     expect(s.member(west).data).toBe('unreachable');

@@ -56,6 +56,13 @@ describe('a region is down', () => {
     expect(decide([vote('a1', 'west')])).toEqual([]);
   });
 
+  it('by more than half of the others', () => {
+    const three = viewOf([memberView('w1', 'west'), memberView('e1', 'eu')]);
+    // One of two, though it is all that is left to speak.
+    expect(decide([], ['w1'], three)).toEqual([]);
+    expect(decide([vote('e1', 'west')], ['w1'], three)).toEqual(['west']);
+  });
+
   it('by one vote a region, however many members vote', () => {
     expect(decide([vote('w1', 'eu'), vote('w2', 'eu'), vote('w3', 'eu')])).toEqual([]);
   });
