@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { IsthmusError } from '../core/errors.ts';
 import { version } from '../version.ts';
+import { journalCommands } from './journal_commands.ts';
 import { formats, reportFailure } from './output.ts';
 
 const output = () => new Option('-o, --output <format>', 'output format').choices([...formats]).default('table');
@@ -204,6 +205,7 @@ export const run = async (argv: readonly string[]): Promise<number> => {
   policyCommands(program);
   lookCommands(program);
   failoverCommands(program);
+  journalCommands(program, reach, output);
   runCommands(program);
   const inherit = (command: Command): void => {
     for (const child of command.commands) {

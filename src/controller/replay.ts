@@ -13,6 +13,7 @@ import { seededRng } from '../core/rng.ts';
 import type { Decision } from '../failover/decision.ts';
 import type { Role } from '../failover/guards.ts';
 import type { Policies } from '../failover/policy.ts';
+import { decodeState, encodeState } from '../failover/saved.ts';
 import { type FailoverState, step } from '../failover/step.ts';
 import type { LocalService } from '../federation/local.ts';
 import type { MemberView, ServiceView, View } from '../federation/view.ts';
@@ -35,11 +36,13 @@ export interface StepInputs {
 const format = 1;
 const noBytes = new Uint8Array();
 
-interface Captured extends Omit<StepInputs, 'view'> {
+interface Captured extends Omit<StepInputs, 'view' | 'state'> {
   readonly format: typeof format;
   readonly program: string;
   /** Services that are not in here. */
   readonly leftOut: number;
+  /** As `encodeState` writes it: the next version reads it too. */
+  readonly state: string;
   readonly self: string;
   readonly members: ReadonlyMap<string, MemberView>;
   /** A remote that is `true` is the member's own record of the service. */
@@ -61,6 +64,9 @@ const slimLocal = (local: LocalService | undefined): LocalService | undefined =>
         endpoints: local.endpoints.map((endpoint) => ({ ...endpoint, address: '', pod: undefined, ports: new Map() })),
       };
 
+/** Whom it runs as and what it is called in DNS moves no traffic. */
+const slimRecord = (record: ServiceRecord): ServiceRecord => ({ ...record, hostname: '', accounts: [] });
+
 /** Without keys, roots and what only people read. */
 const slimMember = (view: MemberView, kept: ReadonlySet<ServiceKey> | undefined): MemberView => {
   const { member, head, freshAtMs, shuttingDown, gateways, vantage, grants, votes, services } = view;
@@ -74,7 +80,7 @@ const slimMember = (view: MemberView, kept: ReadonlySet<ServiceKey> | undefined)
     vantage,
     grants,
     votes,
-    services: kept === undefined ? services : new Map([...services].filter(([key]) => kept.has(key))),
+    services: new Map([...services].filter(([key]) => kept?.has(key) ?? true).map(([key, r]) => [key, slimRecord(r)])),
     problems: [],
   };
 };
@@ -126,7 +132,7 @@ export const captureStep = (inputs: StepInputs, decisions: readonly Decision[], 
     if (kept !== undefined && !kept.has(key)) continue;
     const remotes = new Map<string, ServiceRecord | true>();
     for (const [name, record] of service.remotes) {
-      remotes.set(name, view.members.get(name)?.services.get(key) === record ? true : record);
+      remotes.set(name, view.members.get(name)?.services.get(key) === record ? true : slimRecord(record));
     }
     services.set(key, { ...service, local: slimLocal(service.local), remotes, conflicts: [] });
   }
@@ -138,7 +144,7 @@ export const captureStep = (inputs: StepInputs, decisions: readonly Decision[], 
     self: view.self,
     members,
     services,
-    state: kept === undefined ? state : slimState(state, kept),
+    state: Buffer.from(encodeState(kept === undefined ? state : slimState(state, kept))).toString('utf8'),
     signals: kept === undefined ? signals : slimSignals(signals, kept),
     policies: kept === undefined ? policies : { ...policies, services: onlyServices(policies.services, kept) },
     nowMs,
@@ -166,7 +172,10 @@ export const restoreStep = (value: unknown): Result<RestoredStep> => {
     );
   }
   try {
-    const { self, members, state, signals, policies, nowMs, seed, role, program, leftOut } = captured;
+    const state = decodeState(Buffer.from(captured.state));
+    if (!state.ok)
+      return fail('journal/malformed', `the inputs hold no state: ${state.error.message}`, { cause: state.error });
+    const { self, members, signals, policies, nowMs, seed, role, program, leftOut } = captured;
     const services = new Map<ServiceKey, ServiceView>();
     for (const [key, service] of captured.services) {
       const remotes = new Map<string, ServiceRecord>();
@@ -178,7 +187,7 @@ export const restoreStep = (value: unknown): Result<RestoredStep> => {
       services.set(key, { ...service, local: service.local, unsupported: service.unsupported, remotes });
     }
     return ok({
-      inputs: { state, view: { self, members, services }, signals, policies, nowMs, seed, role },
+      inputs: { state: state.value, view: { self, members, services }, signals, policies, nowMs, seed, role },
       program,
       leftOut,
     });

@@ -12,12 +12,24 @@ const depthMax = 64;
 /** Keys of tagged values start with it; so do, escaped, the objects that have such a key themselves. */
 const tag = '@';
 
+/** Names of the fields down to where something is wrong: followed only when a first pass has failed, for it costs as much as the rest. */
+type Trail = string[] | undefined;
+
 const refuse = (path: string, why: string): never => {
   throw new IsthmusError('journal/malformed', `${path === '' ? 'value' : path}: ${why}`);
 };
 
-const pack = (value: unknown, path: string, depth: number): Json => {
-  if (depth > depthMax) return refuse(path, `nested deeper than ${depthMax}`);
+const within = (trail: Trail, step: string | number, value: unknown, depth: number): Json => {
+  if (trail === undefined) return pack(value, trail, depth);
+  trail.push(typeof step === 'number' ? `[${step}]` : `.${step}`);
+  const packed = pack(value, trail, depth);
+  trail.pop();
+  return packed;
+};
+
+const pack = (value: unknown, trail: Trail, depth: number): Json => {
+  const at = (): string => (trail ?? []).join('').replace(/^\./, '');
+  if (depth > depthMax) return refuse(at(), `nested deeper than ${depthMax}`);
   switch (typeof value) {
     case 'string':
     case 'boolean':
@@ -31,45 +43,53 @@ const pack = (value: unknown, path: string, depth: number): Json => {
         ? value
         : { '@number': Object.is(value, -0) ? '-0' : `${value}` };
     case 'object':
-      return value === null ? null : packObject(value, path, depth);
+      return value === null ? null : packObject(value, trail, depth, at);
     default:
-      return refuse(path, `a ${typeof value} cannot be kept`);
+      return refuse(at(), `a ${typeof value} cannot be kept`);
   }
 };
 
-const packObject = (value: object, path: string, depth: number): Json => {
-  if (Array.isArray(value)) return value.map((item, i) => pack(item, `${path}[${i}]`, depth + 1));
+const packObject = (value: object, trail: Trail, depth: number, at: () => string): Json => {
+  if (Array.isArray(value)) return value.map((item, i) => within(trail, i, item, depth + 1));
   if (value instanceof Map) {
-    return { '@map': [...value].map(([k, v], i) => [pack(k, path, depth + 1), pack(v, `${path}{${i}}`, depth + 1)]) };
+    return { '@map': [...value].map(([k, v], i) => [pack(k, trail, depth + 1), within(trail, i, v, depth + 1)]) };
   }
-  if (value instanceof Set) return { '@set': [...value].map((v, i) => pack(v, `${path}{${i}}`, depth + 1)) };
+  if (value instanceof Set) return { '@set': [...value].map((v, i) => within(trail, i, v, depth + 1)) };
   if (value instanceof Uint8Array) return { '@bytes': Buffer.from(value).toString('base64') };
   if (value instanceof IsthmusError) {
     return { '@error': { code: value.code, message: value.message, hint: value.hint ?? '' } };
   }
   const prototype = Object.getPrototypeOf(value) as object | null;
   if (prototype !== null && prototype !== Object.prototype) {
-    return refuse(path, `a ${prototype.constructor?.name ?? 'class'} cannot be kept`);
+    return refuse(at(), `a ${prototype.constructor?.name ?? 'class'} cannot be kept`);
   }
-  const fields: [string, Json][] = [];
-  let escaped = false;
-  for (const [key, field] of Object.entries(value)) {
+  const source = value as Readonly<Record<string, unknown>>;
+  const keys = Object.keys(source);
+  const escaped = keys.some((key) => key.startsWith(tag));
+  if (escaped || keys.includes('__proto__')) {
+    const fields = keys.filter((key) => source[key] !== undefined);
+    return { '@object': fields.map((key) => [key, within(trail, key, source[key], depth + 1)]) };
+  }
+  const packed: Record<string, Json> = {};
+  for (const key of keys) {
+    const field = source[key];
     // A field that is not there and one that is undefined mean the same everywhere here.
-    if (field === undefined) continue;
-    escaped ||= key.startsWith(tag);
-    fields.push([key, pack(field, path === '' ? key : `${path}.${key}`, depth + 1)]);
+    if (field !== undefined) packed[key] = within(trail, key, field, depth + 1);
   }
-  return escaped ? { '@object': fields } : Object.fromEntries(fields);
+  return packed;
 };
 
 /** @returns JSON text, or `journal/malformed` naming the field that cannot be kept */
 export const encodeValue = (value: unknown): Result<string> => {
-  try {
-    return ok(JSON.stringify(pack(value, '', 0)));
-  } catch (error) {
-    if (error instanceof IsthmusError) return { ok: false, error };
-    throw error;
+  for (const trail of [undefined, []]) {
+    try {
+      return ok(JSON.stringify(pack(value, trail, 0)));
+    } catch (error) {
+      if (!(error instanceof IsthmusError)) throw error;
+      if (trail !== undefined) return { ok: false, error };
+    }
   }
+  throw new Error('encodeValue: what failed once did not fail again');
 };
 
 const numbers: Readonly<Record<string, number>> = {
