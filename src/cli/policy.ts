@@ -7,13 +7,16 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { parseDocument } from 'yaml';
 import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 import { isDnsLabel } from '../core/names.ts';
+import type { Store } from '../core/store.ts';
 import { defaultPolicy } from '../failover/policy.ts';
 import { policyFields, readField } from '../failover/policy_fields.ts';
 import { type ParsedPolicy, parsePolicySpec, specText } from '../failover/policy_object.ts';
 import { realClock } from '../ops/clock.ts';
 import { storeKeys } from '../records/keys.ts';
 import { signSetPolicy, verifySetPolicy } from '../records/set_policy.ts';
+import { decodeSigned, signatureHolds } from '../records/signed.ts';
 import { connectStore } from '../store/etcd.ts';
 import { readNamed } from './files.ts';
 import { type Format, print, printData, step, table } from './output.ts';
@@ -64,14 +67,12 @@ const show = (read: ReadPolicy, { policy, targets, given }: ParsedPolicy, output
     value: specText(field.type, readField(field, policy)),
     from: given.has(field.path) ? 'the file' : 'the default',
   }));
-  if (output === 'json' || output === 'yaml') return printData(output, { name: read.name, targets, values });
-  const shown = output === 'wide' ? values : values.filter(({ field }) => given.has(field));
-  print(
-    table(
-      ['FIELD', 'VALUE', 'FROM'],
-      shown.map(({ field, value, from }) => [field, value, from]),
-    ),
-  );
+  if (output === 'json' || output === 'yaml') printData(output, { name: read.name, targets, values });
+  else {
+    const shown = output === 'wide' ? values : values.filter(({ field }) => given.has(field));
+    const rows = shown.map(({ field, value, from }) => [field, value, from]);
+    print(table(['FIELD', 'VALUE', 'FROM'], rows));
+  }
 };
 
 /** Prints what a policy sets; with `-o wide` also what it leaves to the built-in default. Fails with everything that is wrong. */
@@ -103,6 +104,19 @@ const authorityKey = (path: string): KeyObject => {
   }
 };
 
+/** Another authority's word would only be refused by everybody. A cluster set without members has none to ask. */
+const mustBeTheAuthority = async (store: Store, clusterset: string, key: KeyObject): Promise<void> => {
+  const { entries } = await store.list(storeKeys(clusterset).membersPrefix);
+  const own = entries.some(({ value }) => {
+    const signed = decodeSigned(value, limits.membershipBytesMax);
+    return signed.ok && signatureHolds('membership', signed.value, key);
+  });
+  if (own || entries.length === 0) return;
+  throw new IsthmusError('policy/signature', `--authority is not the authority of cluster set ${clusterset}`, {
+    hint: 'name the authority-key.pem that signed its members',
+  });
+};
+
 /** Signs a spec and puts it in the place of the one that stands, whatever member wrote meanwhile. */
 export const policySet = async (path: string, options: PolicySetOptions): Promise<void> => {
   const { clusterset } = options;
@@ -130,6 +144,7 @@ export const policySet = async (path: string, options: PolicySetOptions): Promis
   });
   try {
     await step('etcd answers, and its version is safe', () => store.check());
+    await step('the key is the authority’s', () => mustBeTheAuthority(store, clusterset, createPublicKey(key)));
     await step(`the default of cluster set ${clusterset}`, async () => {
       const { policy: at } = storeKeys(clusterset);
       const standing = (await store.list(at)).entries.find((entry) => entry.key === at);
