@@ -92,9 +92,10 @@ const addTraffic = (peer: PeerHealth, traffic: PeerTraffic, context: EvidenceCon
         : peer.ejected
       : { all, sinceMs: peer.ejected?.all === all ? peer.ejected.sinceMs : atMs, atMs };
   const shared = sharedErrors ? localErrors : 0;
-  // A 200, a refusal or an error of the application's kind is the peer's own answer. A gateway error may be that of a gateway on
-  // the way, ours too: it proves nothing, and is no failure to reach it either.
-  const answered = established + otherErrors + refused;
+  // A 200 and a refusal by a limit are the peer's own answers. An error may be the answer of a gateway on the way, ours too, or of a
+  // kind that was not told: it proves nothing, and is no failure to reach it either.
+  const answered = established + refused;
+  const unclear = gatewayErrors + otherErrors;
   const ejectedLong = ejected?.all === true && atMs - ejected.sinceMs >= ejectionPeriodMs;
   const errors = addWindow(
     peer.errors,
@@ -102,7 +103,7 @@ const addTraffic = (peer: PeerHealth, traffic: PeerTraffic, context: EvidenceCon
     thresholds.outlier,
   );
   const fails = shared * 100 >= thresholds.outlier.failurePercentage * (answered + shared);
-  const bad = answered + gatewayErrors === 0 && (shared > 0 || ejectedLong);
+  const bad = answered + unclear === 0 && (shared > 0 || ejectedLong);
   const told = bad || answered > 0;
   return {
     ...peer,

@@ -1,9 +1,9 @@
 /**
  * What single pieces of evidence say, and of whom: of a peer, of one service there, or of nobody.
  *
- * The border runs along the path. TCP and outer TLS belong to the peer, whatever was probed; an answer to the CONNECT, even a 503,
- * proves the peer and speaks of the service; what comes after it is the service's. A CONNECT that nobody answered may be either's,
- * and counts for the service: gateways have probes of their own.
+ * The border runs along the path. TCP and outer TLS belong to the peer, whatever was probed; an error as the answer to the CONNECT
+ * speaks of the service, and proves the peer if it is the peer's own; what comes after it is the service's. A CONNECT that nobody
+ * answered may be either's, and counts for the service: gateways have probes of their own.
  *
  * Of traffic only CONNECTs are seen, and success ends at the 200: tunnels cut later are shown, and judged by nobody.
  */
@@ -22,7 +22,7 @@ export interface ProbeReading {
 const tooMany = 429;
 
 export const readProbe = (probe: ProbeResult): ProbeReading => {
-  const { service, ok, denied, failedAt, status } = probe;
+  const { service, ok, denied, failedAt, status, reached } = probe;
   if (ok || denied) return { peer: 'good', service: service === undefined ? 'nothing' : 'good', detail: '' };
   const detail =
     failedAt === 'connect' && status !== undefined
@@ -30,18 +30,22 @@ export const readProbe = (probe: ProbeResult): ProbeReading => {
       : `failed at ${failedAt ?? 'its end'}`;
   if (service === undefined) return { peer: 'bad', service: 'nothing', detail };
   if (failedAt === 'tcp' || failedAt === 'tls') return { peer: 'bad', service: 'nothing', detail };
+  const proof = reached === true || failedAt === 'inner-tls' || failedAt === 'identity';
   // Its limits refused us: it is there, and that is all it says.
   if (status === tooMany) return { peer: 'good', service: 'nothing', detail };
-  const answered = status !== undefined || failedAt === 'inner-tls' || failedAt === 'identity';
-  return { peer: answered ? 'good' : 'nothing', service: 'bad', detail };
+  return { peer: proof ? 'good' : 'nothing', service: 'bad', detail };
 };
 
-/** What a probe says of a service whose record is gone: whether the peer still leads there. Undefined: it does not say. */
+/**
+ * What a probe says of a service whose record is gone: whether the peer still leads there. Undefined: it does not say, as when a
+ * gateway on the way answered, a limit was met, or a policy denied it.
+ */
 export const canaryAnswer = (probe: ProbeResult): 'gone' | 'answers' | undefined => {
-  if (probe.service === undefined) return undefined;
-  if (probe.denied) return 'gone';
-  if (probe.ok || probe.failedAt === 'inner-tls' || probe.failedAt === 'identity') return 'answers';
-  return probe.failedAt === 'connect' && probe.status !== undefined && probe.status !== tooMany ? 'gone' : undefined;
+  const { service, ok, denied, failedAt, status, reached } = probe;
+  if (service === undefined || denied) return undefined;
+  if (ok || failedAt === 'inner-tls' || failedAt === 'identity') return 'answers';
+  const refused = failedAt === 'connect' && status !== undefined && status !== tooMany;
+  return refused && reached !== false ? 'gone' : undefined;
 };
 
 /** Sums over windows that end in the same step. */

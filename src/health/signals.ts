@@ -26,6 +26,8 @@ export interface ProbeResult {
   readonly failedAt: ProbeStage | undefined;
   /** HTTP status of the CONNECT, when there was one. */
   readonly status: number | undefined;
+  /** Whether the status is the peer's own, by its mark on the answer, and not that of a gateway on the way; left out when it is not known. */
+  readonly reached?: boolean | undefined;
   /** Of the answer, whole. */
   readonly ms: number | undefined;
   /** The peer's newest manifest head, when the answer brought it back. */

@@ -259,17 +259,17 @@ describe('traffic', () => {
     expect(s.member(west).state).toBe('fresh');
   });
 
-  it('answered with an error or a refusal proves the peer; a gateway error is nobody knows whose', () => {
-    for (const answer of [{ otherErrors: 100 }, { refused: 100 }]) {
+  it('that a limit refused proves the peer; an error is nobody knows whose', () => {
+    const limited = scene();
+    limited.run(0, 60_000, (now) => ({ traffic: [traffic(west, now, { refused: 100 })] }));
+    expect(limited.member(west)).toMatchObject({ state: 'fresh', data: 'reachable' });
+    for (const errors of [{ gatewayErrors: 100 }, { otherErrors: 100 }]) {
       const s = scene();
-      s.run(0, 60_000, (now) => ({ traffic: [traffic(west, now, answer)] }));
-      expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'reachable' });
+      s.run(0, 60_000, (now) => ({ traffic: [traffic(west, now, errors)] }));
+      expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'unknown' });
+      s.run(61_000, 70_000, (now) => ({ ...unreachable(now), traffic: [traffic(west, now, errors)] }));
+      expect(s.member(west)).toMatchObject({ state: 'quarantined', data: 'unreachable' });
     }
-    const s = scene();
-    s.run(0, 60_000, (now) => ({ traffic: [traffic(west, now, { gatewayErrors: 100 })] }));
-    expect(s.member(west)).toMatchObject({ state: 'fresh', data: 'unknown' });
-    s.run(61_000, 70_000, (now) => ({ ...unreachable(now), traffic: [traffic(west, now, { gatewayErrors: 100 })] }));
-    expect(s.member(west)).toMatchObject({ state: 'quarantined', data: 'unreachable' });
   });
 
   it('with tunnels cut after their 200 is traffic that succeeded', () => {
