@@ -222,7 +222,7 @@ export const askedServices = (
       else for (const key of view.services.keys()) services.add(key);
     }
   }
-  const placesSame = known !== undefined && membersSame(known, view);
+  const placesSame = known !== undefined && samePlacesOf(known, view);
   return {
     services,
     demand,
@@ -240,7 +240,8 @@ export const askedServices = (
   };
 };
 
-const membersSame = (known: Known, { members }: View): boolean => {
+/** Whether the order of members is what it was: who is in the set, and through which gateways. */
+export const samePlacesOf = (known: Known, { members }: View): boolean => {
   if (known.places.size !== members.size) return false;
   for (const [name, { member, gateways }] of members) {
     const place = known.places.get(name);

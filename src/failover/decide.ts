@@ -10,7 +10,7 @@ import type { ServiceView, View } from '../federation/view.ts';
 import type { Assessment, HealthState } from '../health/assess.ts';
 import { ownVotes } from '../health/region.ts';
 import type { Signals } from '../health/signals.ts';
-import { type Asked, askedServices, asksAll, type Inputs, type Known, readInputs } from './asked.ts';
+import { type Asked, askedServices, asksAll, type Inputs, type Known, readInputs, samePlacesOf } from './asked.ts';
 import { obey } from './commands.ts';
 import type { Decision } from './decision.ts';
 import { drainingOf } from './drains.ts';
@@ -22,7 +22,7 @@ import { type RankedMember, rankMembers } from './order.ts';
 import type { Plan, ServicePlan } from './plan.ts';
 import { type FailoverPolicy, type Policies, policyOf } from './policy.ts';
 import { samePlan } from './same_plan.ts';
-import { type CellIndex, cellIndex, readyOf, sceneOf } from './scene.ts';
+import { type CellIndex, cellIndex, type MemberNow, membersNow, readyOf, sceneOf } from './scene.ts';
 import { decideService, type ServiceResult } from './service.ts';
 import type { FailoverState, GrantMemory, ServiceMemory } from './state.ts';
 import { tell } from './told.ts';
@@ -42,6 +42,7 @@ interface Cache {
   readonly known: Known;
   readonly plan: Plan;
   readonly wakes: ReadonlyMap<ServiceKey, number>;
+  readonly ranked: (order: FailoverPolicy['order']) => readonly RankedMember[];
 }
 
 const caches = new WeakMap<FailoverState, Cache>();
@@ -69,6 +70,19 @@ class Patch<Key, Value> {
   }
 }
 
+/** Made when first asked for, once for each key. */
+const once = <Key, Value>(make: (key: Key) => Value): ((key: Key) => Value) => {
+  const made = new Map<Key, Value>();
+  return (key) => {
+    let value = made.get(key);
+    if (value === undefined) {
+      value = make(key);
+      made.set(key, value);
+    }
+    return value;
+  };
+};
+
 interface Run {
   readonly view: View;
   readonly policies: Policies;
@@ -82,6 +96,7 @@ interface Run {
   readonly state: FailoverState;
   readonly readers: readonly string[];
   readonly ranked: (policy: FailoverPolicy) => readonly RankedMember[];
+  readonly members: (policy: FailoverPolicy) => readonly MemberNow[];
   readonly services: Patch<ServiceKey, ServiceMemory>;
   readonly plans: Patch<ServiceKey, ServicePlan>;
   readonly wakes: Patch<ServiceKey, number>;
@@ -203,13 +218,14 @@ const decideOne = (run: Run, key: ServiceKey, asked: Asked): void => {
     view,
     policy,
     ranked,
+    members: run.members(policy),
+    planned: run.plans.get(key),
     before: policy.mode === 'act' && before?.wished !== undefined ? { ...before, wished: undefined } : before,
     now: run.now,
     role: run.role,
     self: run.self,
     selfRegion: run.selfRegion,
     partial: run.policies.capabilities.partialSpill,
-    verdicts: run.verdict.verdicts,
     cells: run.index.of(key),
     inputs: run.inputs,
     demand: asked.demand.get(key) ?? before?.demand ?? noRates,
@@ -293,14 +309,12 @@ export const decide = (
   const cells = cache === undefined || state.frozen !== undefined ? undefined : verdict.changed.cells;
   const told = commanded.frozen === undefined ? tell(state.told, verdict.verdicts, cells, now, journal) : state.told;
   const inputs = readInputs(state, signals, commanded, cache?.known);
-  const ranks = new Map<FailoverPolicy['order'], readonly RankedMember[]>();
-  const ranked = (policy: FailoverPolicy): readonly RankedMember[] => {
-    const known = ranks.get(policy.order);
-    if (known !== undefined) return known;
-    const made = rankMembers(self!, view.members, policy.order);
-    ranks.set(policy.order, made);
-    return made;
-  };
+  const places = new Map(view.members);
+  const ranked =
+    cache !== undefined && samePlacesOf(cache.known, view)
+      ? cache.ranked
+      : once((order: FailoverPolicy['order']) => rankMembers(self!, places, order));
+  const members = once((order: FailoverPolicy['order']) => membersNow(ranked(order), verdict.verdicts, inputs.leaving));
   const scene = { view, policies, now, verdict, signals, inputs, commanded, state };
   const all = asksAll(cache?.known, scene);
   const asked = askedServices(all ? undefined : cache?.known, scene, cache?.wakes);
@@ -316,7 +330,8 @@ export const decide = (
     verdict,
     state,
     readers: asked.known.readers,
-    ranked,
+    ranked: ({ order }) => ranked(order),
+    members: ({ order }) => members(order),
     services: new Patch(state.services),
     plans: new Patch((cache?.plan ?? empty).services),
     wakes: new Patch(cache?.wakes ?? new Map<ServiceKey, number>()),
@@ -343,7 +358,7 @@ export const decide = (
   const plan = wholePlan(cache?.plan, run);
   const kept = sameState(state, next) ? state : next;
   // The old state keeps what belongs to it: the same step from it gives the same again.
-  if (kept !== state) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map });
-  else if (cache === undefined) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map });
+  if (kept !== state) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map, ranked });
+  else if (cache === undefined) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map, ranked });
   return { state: kept, plan, journal, wakeAt: earliest(run.wakes.map.values(), verdict.wakeAt), changed: run.changed };
 };

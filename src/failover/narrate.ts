@@ -55,8 +55,9 @@ const quietCause = (story: Story): Cause => {
   const common = { kind: 'shift', author: controller, member: undefined } as const;
   const before = membersOf(previous!.tiers);
   const after = membersOf(placement.tiers);
-  const came = after.filter((member) => !before.includes(member));
-  const went = before.filter((member) => !after.includes(member));
+  const [were, are] = [new Set(before), new Set(after)];
+  const came = after.filter((member) => !were.has(member));
+  const went = before.filter((member) => !are.has(member));
   const only = (members: readonly string[]) => (members.length === 1 ? members[0] : undefined);
   if (story.failFast !== scene.before?.failFast && samePlaces(previous!, placement)) {
     const detail = story.failFast

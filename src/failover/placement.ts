@@ -38,8 +38,11 @@ const lastResort = (cells: readonly CellFacts[], lastGood: readonly string[]): r
   return cells;
 };
 
-/** @param lastGood - who served before nobody could */
-export const choose = (cells: readonly CellFacts[], lastGood: readonly string[]): Choice => {
+export const choose = (cells: readonly CellFacts[], lastGood: () => readonly string[]): Choice => {
+  // As it is nearly always.
+  if (cells.length > 0 && cells.every((cell) => cell.member.named && kindOf(cell) === 'in-use')) {
+    return { kind: 'in-use', cells };
+  }
   for (const named of [true, false]) {
     let best: Kind = 'last';
     for (const cell of cells) {
@@ -51,7 +54,7 @@ export const choose = (cells: readonly CellFacts[], lastGood: readonly string[])
       return { kind: best, cells: cells.filter((cell) => cell.member.named === named && kindOf(cell) === best) };
     }
   }
-  return { kind: 'last', cells: lastResort(cells, lastGood) };
+  return { kind: 'last', cells: lastResort(cells, lastGood()) };
 };
 
 const spreadCell = (facts: CellFacts, kind: Kind, suspectWeight: number): SpreadCell => ({
@@ -62,6 +65,59 @@ const spreadCell = (facts: CellFacts, kind: Kind, suspectWeight: number): Spread
   grant: kind === 'ungranted' || kind === 'last' ? undefined : facts.grant,
 });
 
+const isWhole = ({ memory, doubt, grant }: CellFacts): boolean => memory === undefined && !doubt && grant === undefined;
+
+type Seats = Placement['tiers'];
+type PlacedCell = Seats[number][number];
+
+/** A walk over the cells of a placement in their order. */
+export class SeatWalk {
+  readonly #tiers: Seats;
+  #tier = 0;
+  #at = 0;
+  constructor(tiers: Seats) {
+    this.#tiers = tiers;
+  }
+  /** The number of the tier of the cell that was found last. */
+  tier = 0;
+
+  /** Quick when members are asked for in the order in which they sit. */
+  find(member: string): PlacedCell | undefined {
+    const next = this.#tiers[this.#tier]?.[this.#at];
+    if (next?.member === member) return this.#found(this.#tier, this.#at, next);
+    for (let tier = 0; tier < this.#tiers.length; tier++) {
+      const cells = this.#tiers[tier]!;
+      for (let at = 0; at < cells.length; at++) {
+        if (cells[at]!.member === member) return this.#found(tier, at, cells[at]!);
+      }
+    }
+    return undefined;
+  }
+
+  #found(tier: number, at: number, cell: PlacedCell): PlacedCell {
+    this.tier = tier;
+    const more = at + 1 < this.#tiers[tier]!.length;
+    this.#tier = more ? tier : tier + 1;
+    this.#at = more ? at + 1 : 0;
+    return cell;
+  }
+}
+
+/** What `spread` would make of cells that are all in full use. @param before - whose cells are taken where they are the same */
+const wholeTiers = (cells: readonly CellFacts[], before: Seats): Seats => {
+  const tiers: PlacedCell[][] = [];
+  const walk = new SeatWalk(before);
+  let last = -1;
+  for (const { member, ready } of cells) {
+    if (member.tier !== last) tiers.push([]);
+    last = member.tier;
+    const seat = walk.find(member.name);
+    const same = seat !== undefined && seat.weight === ready && seat.percent === 100;
+    tiers[tiers.length - 1]!.push(same ? seat : { member: member.name, weight: ready, percent: 100 });
+  }
+  return tiers;
+};
+
 export interface Placed {
   readonly kind: Kind;
   readonly tiers: Placement['tiers'];
@@ -69,20 +125,39 @@ export interface Placed {
 }
 
 export interface PlaceOptions {
-  readonly lastGood: readonly string[];
+  /** Who served before nobody could. */
+  readonly lastGood: () => readonly string[];
   readonly suspectWeight: number;
   /** New connections a second that go to others; undefined: unknown. */
   readonly demand: number | undefined;
+  /** Where they were. */
+  readonly before: Placement['tiers'];
 }
 
 /** @param cells - in their order */
-export const place = (cells: readonly CellFacts[], { lastGood, suspectWeight, demand }: PlaceOptions): Placed => {
+export const place = (cells: readonly CellFacts[], options: PlaceOptions): Placed => {
+  const { lastGood, suspectWeight, demand, before } = options;
   const { kind, cells: chosen } = choose(cells, lastGood);
+  if (kind === 'in-use' && chosen.every(isWhole)) return { kind, tiers: wholeTiers(chosen, before), unmet: 0 };
   const { tiers, unmet } = spread(
     chosen.map((facts) => spreadCell(facts, kind, suspectWeight)),
     demand,
   );
   return { kind, tiers, unmet };
+};
+
+/** Ports of a service that not all of its exporters have; a view is never changed in place. */
+const unshared = new WeakMap<ServiceView, readonly number[]>();
+
+const unsharedPorts = (view: ServiceView): readonly number[] => {
+  const known = unshared.get(view);
+  if (known !== undefined) return known;
+  const records = [...view.remotes.values()];
+  const found = (view.local?.ports ?? view.ports)
+    .filter(({ port, protocol }) => carriesTcp(protocol) && !records.every((record) => offers(record, port)))
+    .map(({ port }) => port);
+  unshared.set(view, found);
+  return found;
 };
 
 /** Tiers of the ports that some exporter lacks; undefined when there are none. */
@@ -91,15 +166,10 @@ export const placePorts = (
   cells: readonly CellFacts[],
   options: PlaceOptions,
 ): ReadonlyMap<number, Placement['tiers']> | undefined => {
-  let ports: Map<number, Placement['tiers']> | undefined;
-  for (const { port, protocol } of view.local?.ports ?? view.ports) {
-    if (!carriesTcp(protocol)) continue;
-    const able = cells.filter(({ member }) => offers(view.remotes.get(member.name)!, port));
-    if (able.length === cells.length) continue;
-    ports ??= new Map();
-    ports.set(port, place(able, options).tiers);
-  }
-  return ports;
+  const lacking = unsharedPorts(view);
+  if (lacking.length === 0) return undefined;
+  const has = (port: number) => cells.filter(({ member }) => offers(view.remotes.get(member.name)!, port));
+  return new Map(lacking.map((port) => [port, place(has(port), options).tiers]));
 };
 
 /** Whether traffic went elsewhere: who, how much of each, how much here. Weights alone follow readiness and are no move. */

@@ -60,7 +60,7 @@ export interface PlainPlan {
 
 /** Of a service about which nothing is decided. */
 export const plainPlan = (view: ServiceView, cells: readonly CellFacts[]): PlainPlan => {
-  const options = { lastGood: [], suspectWeight: 1, demand: undefined };
+  const options = { lastGood: () => [], suspectWeight: 1, demand: undefined, before: [] };
   const { kind, tiers } = place(cells, options);
   return { placement: { localPercent: 100, tiers }, ports: placePorts(view, cells, options), usable: kind !== 'last' };
 };
@@ -172,7 +172,7 @@ export const rememberedPlan = (
 
 /** The same tiers without those who lack the port; whoever has it when nobody is left. */
 const portsOf = (view: ServiceView, cells: readonly CellFacts[], tiers: Placement['tiers']): ServicePlan['ports'] => {
-  const options = { lastGood: [], suspectWeight: 1, demand: undefined };
+  const options = { lastGood: () => [], suspectWeight: 1, demand: undefined, before: [] };
   const plain = placePorts(view, cells, options);
   if (plain === undefined) return undefined;
   const ports = new Map<number, Placement['tiers']>();

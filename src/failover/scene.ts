@@ -1,9 +1,9 @@
 /** What one service's step is told: its exporters in their order, each with the verdicts, drains, grants and memory that concern it. */
 import type { ServiceKey } from '../core/names.ts';
-import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { LocalService } from '../federation/local.ts';
+import type { ServiceView } from '../federation/view.ts';
 import { penaltyBelowAt } from '../health/penalty.ts';
-import type { CellKey, Verdict, Verdicts } from '../health/verdict.ts';
+import type { CellKey, MemberVerdict, Verdict, Verdicts } from '../health/verdict.ts';
 import type { Inputs } from './asked.ts';
 import { drainOf, ownWord } from './drains.ts';
 import { granted } from './grants.ts';
@@ -11,7 +11,8 @@ import type { LocalFacts } from './local_share.ts';
 import type { RankedMember } from './order.ts';
 import type { FailoverPolicy } from './policy.ts';
 import type { ServiceScene } from './service.ts';
-import { badnessOf, type CellFacts, healthy, isDoubtful, judge } from './standing.ts';
+import { type Badness, badnessOf, type CellFacts, healthy, isDoubtful, worse } from './standing.ts';
+import type { Drain } from './state.ts';
 
 /** A service's own verdicts by member. */
 export interface CellIndex {
@@ -55,8 +56,10 @@ export const readyOf = (local: LocalService | undefined): { readonly ready: numb
 };
 
 export interface SceneInput extends Omit<ServiceScene, 'cells' | 'local' | 'receivingSpill' | 'ejectedMs'> {
+  /** In the order of its policy. The same object as long as the order is the same. */
   readonly ranked: readonly RankedMember[];
-  readonly verdicts: Verdicts;
+  /** The same members. */
+  readonly members: readonly MemberNow[];
   /** Of this service. */
   readonly cells: ReadonlyMap<string, Verdict> | undefined;
   readonly inputs: Inputs;
@@ -65,39 +68,106 @@ export interface SceneInput extends Omit<ServiceScene, 'cells' | 'local' | 'rece
 const calmAt = (
   policy: FailoverPolicy,
   now: number,
-  ...verdicts: readonly (Verdict | undefined)[]
+  general: Verdict | undefined,
+  own: Verdict | undefined,
 ): number | undefined => {
-  let penalty = 0;
-  for (const verdict of verdicts) if (verdict !== undefined && verdict.penalty > penalty) penalty = verdict.penalty;
+  const penalty = Math.max(general?.penalty ?? 0, own?.penalty ?? 0);
   const { flapLimit, flapHalfLifeMs } = policy.thresholds;
   return penalty > flapLimit ? penaltyBelowAt(penalty, flapLimit, now, flapHalfLifeMs) : undefined;
 };
 
+/** A member at this moment, as every service meets it. */
+export interface MemberNow {
+  readonly member: RankedMember;
+  readonly ofMember: MemberVerdict | undefined;
+  readonly ofRegion: Verdict | undefined;
+  /** The worse of the two, and what it means. */
+  readonly verdict: Verdict;
+  readonly bad: Badness | undefined;
+  readonly doubt: boolean;
+  readonly word: Drain | undefined;
+}
+
+/** @param ranked - in their order */
+export const membersNow = (
+  ranked: readonly RankedMember[],
+  verdicts: Verdicts,
+  leaving: ReadonlySet<string>,
+): readonly MemberNow[] =>
+  ranked.map((member) => {
+    const ofMember = verdicts.members.get(member.name);
+    const ofRegion = verdicts.regions.get(member.region);
+    const verdict = worse(ofMember ?? healthy, ofRegion);
+    const word = leaving.has(member.name) ? ownWord(member.name) : undefined;
+    return { member, ofMember, ofRegion, verdict, bad: badnessOf(verdict, true), doubt: isDoubtful(verdict), word };
+  });
+
+const unready: Badness = { reason: 'NotReady', detail: 'no endpoint is ready', urgent: true };
+const unreachable: Badness = { reason: 'NotReady', detail: 'it has no gateway', urgent: true };
+
+/** The exporters of a service by their place in the order, with their numbers side by side. */
+interface Numbers {
+  readonly ranked: readonly RankedMember[];
+  readonly places: readonly number[];
+  readonly ready: readonly number[];
+  readonly total: readonly number[];
+}
+
+/**
+ * A large set has a hundred thousand records, far apart in memory: to gather their numbers takes longer than to decide on them. A view is
+ * never changed in place, so they are gathered once for each.
+ */
+const gathered = new WeakMap<ServiceView, Numbers>();
+
+const numbersOf = (view: ServiceView, ranked: readonly RankedMember[]): Numbers => {
+  const known = gathered.get(view);
+  if (known?.ranked === ranked) return known;
+  const numbers = { ranked, places: [] as number[], ready: [] as number[], total: [] as number[] };
+  for (let place = 0; place < ranked.length; place++) {
+    const record = view.remotes.get(ranked[place]!.name);
+    if (record === undefined || record.headless || record.sessionAffinity) continue;
+    let ready = 0;
+    let total = 0;
+    for (const capacity of record.capacity) {
+      ready += capacity.ready;
+      total += capacity.total;
+    }
+    numbers.places.push(place);
+    numbers.ready.push(ready);
+    numbers.total.push(total);
+  }
+  gathered.set(view, numbers);
+  return numbers;
+};
+
+/** Made for every exporter of every service: what concerns the member alone is found once, above. */
 const remoteCells = (input: SceneInput): CellFacts[] => {
-  const { key, view, ranked, verdicts, cells, inputs, before, policy, now } = input;
+  const { key, view, members, cells, inputs, before, policy, now } = input;
   const facts: CellFacts[] = [];
   if (view.unsupported !== undefined) return facts;
-  const memories = before?.cells;
-  for (const member of ranked) {
-    const { name } = member;
-    const record = view.remotes.get(name);
-    if (record === undefined || record.headless || record.sessionAffinity) continue;
-    const ready = capacityReady(record);
-    const ofMember = verdicts.members.get(name);
-    const ofCell = cells?.get(name);
-    const { verdict, bad } = judge(member, ofMember, verdicts.regions.get(member.region), ofCell, ready);
-    const word = inputs.leaving.has(name) ? ownWord(name) : undefined;
+  const { drains, offers } = inputs;
+  const memories = before === undefined || before.cells.size === 0 ? undefined : before.cells;
+  const numbers = numbersOf(view, input.ranked);
+  for (let i = 0; i < numbers.places.length; i++) {
+    const at = members[numbers.places[i]!]!;
+    const ready = numbers.ready[i]!;
+    const { member } = at;
+    const ofCell = cells?.get(member.name);
+    const verdict = ofCell === undefined ? at.verdict : worse(at.verdict, ofCell);
+    let bad = verdict === at.verdict ? at.bad : badnessOf(verdict, false);
+    if (bad === undefined && ready === 0) bad = unready;
+    else if (bad === undefined && member.gateways === 'none') bad = unreachable;
     facts.push({
       member,
       ready,
-      total: capacityTotal(record),
+      total: numbers.total[i]!,
       verdict,
       bad,
-      doubt: isDoubtful(verdict),
-      drain: inputs.drains.length === 0 ? word : drainOf(inputs.drains, key, name, member.region, word),
-      grant: inputs.offers.size === 0 ? undefined : granted(inputs.offers, name, key),
-      memory: memories?.get(name),
-      calmAtMs: calmAt(policy, now, ofMember, ofCell),
+      doubt: verdict === at.verdict ? at.doubt : isDoubtful(verdict),
+      drain: drains.length === 0 ? at.word : drainOf(drains, key, member.name, member.region, at.word),
+      grant: offers.size === 0 ? undefined : granted(offers, member.name, key),
+      memory: memories?.get(member.name),
+      calmAtMs: calmAt(policy, now, at.ofMember, ofCell),
     });
   }
   return facts;
@@ -120,12 +190,12 @@ const localFacts = (input: SceneInput): LocalFacts | undefined => {
     doubt: isDoubtful(verdict),
     drain: inputs.drains.length === 0 ? undefined : drainOf(inputs.drains, key, self, selfRegion, undefined),
     memory: before?.cells.get(self),
-    calmAtMs: calmAt(policy, now, cells?.get(self)),
+    calmAtMs: calmAt(policy, now, undefined, cells?.get(self)),
   };
 };
 
 export const sceneOf = (input: SceneInput): ServiceScene => {
-  const { ranked: _ranked, verdicts: _verdicts, cells: _cells, inputs, ...scene } = input;
+  const { ranked: _ranked, members: _members, cells: _cells, inputs, ...scene } = input;
   return {
     ...scene,
     cells: remoteCells(input),

@@ -13,11 +13,20 @@ import { type GuardScene, heldBack, phaseHold, type Role } from './guards.ts';
 import { type LocalFacts, localShare } from './local_share.ts';
 import { addMove, recentMoves, roomAtMs } from './moves.ts';
 import { type Change, narrate } from './narrate.ts';
-import { kindOf, membersOf, type PlaceOptions, place, placePorts, samePlaces, sameTiers } from './placement.ts';
+import {
+  kindOf,
+  membersOf,
+  type PlaceOptions,
+  place,
+  placePorts,
+  SeatWalk,
+  samePlaces,
+  sameTiers,
+} from './placement.ts';
 import type { CellStanding, GuardHold, ServicePlan } from './plan.ts';
 import type { FailoverPolicy } from './policy.ts';
 import { type CellSituation, type Wish, wishDueMs, wishOf } from './ramp.ts';
-import { type CellFacts, type Seat, shareOf, standingOf } from './standing.ts';
+import { type CellFacts, shareOf, standingOf } from './standing.ts';
 import type { CellMemory, Drain, ServiceMemory } from './state.ts';
 
 export interface ServiceScene {
@@ -34,6 +43,8 @@ export interface ServiceScene {
   /** Undefined: there is no Service of ours. */
   readonly local: LocalFacts | undefined;
   readonly before: ServiceMemory | undefined;
+  /** As it was planned last; undefined after a restart. Changes what is made anew, never what it says. */
+  readonly planned: ServicePlan | undefined;
   readonly demand: ReadonlyMap<string, number>;
   readonly receivingSpill: boolean;
   readonly ejectedMs: (member: string) => number | undefined;
@@ -52,6 +63,7 @@ export interface ServiceResult {
 const goneMs = 60_000;
 
 const noMembers: readonly string[] = [];
+const noTiers: Placement['tiers'] = [];
 const noCells: ReadonlyMap<string, CellMemory> = new Map();
 
 /** The step of one service while it is being made. */
@@ -178,7 +190,8 @@ class Draft {
       const due = wishDueMs(wish.to, situation, policy);
       if (due !== undefined) this.dues.push(due);
     };
-    for (const [i, cell] of this.cells.entries()) {
+    for (let i = 0; i < this.cells.length; i++) {
+      const cell = this.cells[i]!;
       if (cell.memory === undefined && cell.bad === undefined && cell.drain === undefined) continue;
       consider(cell.member.name, cell.memory, this.#situation(i), (memory) => {
         this.cells[i] = { ...this.cells[i]!, memory };
@@ -230,27 +243,39 @@ const order = ({ kind }: Wish): number => (kind === 'withdraw' ? 0 : kind === 'd
 
 /** Memory by member: of those present, and for a while of those that are gone. */
 const rememberCells = (draft: Draft): ReadonlyMap<string, CellMemory> => {
-  const { before, now, self } = draft.scene;
-  const cells = new Map<string, CellMemory>();
+  const { before, now, self, view } = draft.scene;
+  let cells: Map<string, CellMemory> | undefined;
   const put = (member: string, memory: CellMemory | undefined): void => {
-    if (memory !== undefined) cells.set(member, memory);
+    if (memory === undefined) return;
+    cells ??= new Map();
+    cells.set(member, memory);
   };
-  const present = new Set<string>([self]);
-  for (const cell of draft.cells) {
-    present.add(cell.member.name);
-    put(cell.member.name, cell.memory);
-  }
+  for (const cell of draft.cells) put(cell.member.name, cell.memory);
   put(self, draft.local?.memory);
-  if (before === undefined) return cells.size === 0 ? noCells : cells;
-  for (const [member, memory] of before.cells) {
-    if (!present.has(member) && memory.sinceMs > now - goneMs)
-      cells.set(member, { ...memory, phase: 'out', percent: 0 });
+  if (before !== undefined) {
+    const gone = (member: string) => (member === self ? draft.local === undefined : !view.remotes.has(member));
+    let next = 0;
+    /** Members sit in the order of the cells, most of them. */
+    const seated = (member: string): boolean => {
+      for (let i = next; i < draft.cells.length && i < next + 4; i++) {
+        if (draft.cells[i]!.member.name !== member) continue;
+        next = i + 1;
+        return true;
+      }
+      return !gone(member);
+    };
+    for (const [member, memory] of before.cells) {
+      if (gone(member) && memory.sinceMs > now - goneMs) put(member, { ...memory, phase: 'out', percent: 0 });
+    }
+    for (const tier of (before.wished ?? before.placement).tiers) {
+      for (const { member } of tier) {
+        if (seated(member) || before.cells.has(member)) continue;
+        put(member, { phase: 'out', percent: 0, sinceMs: now, cause: 'Withdrawn' });
+      }
+    }
   }
-  for (const member of membersOf((before.wished ?? before.placement).tiers)) {
-    if (present.has(member) || cells.has(member) || before.cells.has(member)) continue;
-    cells.set(member, { phase: 'out', percent: 0, sinceMs: now, cause: 'Withdrawn' });
-  }
-  return sameCells(cells, before.cells) ? before.cells : cells;
+  const kept = cells ?? noCells;
+  return before !== undefined && sameCells(kept, before.cells) ? before.cells : kept;
 };
 
 const sameCells = (a: ReadonlyMap<string, CellMemory>, b: ReadonlyMap<string, CellMemory>): boolean => {
@@ -275,11 +300,13 @@ const preferredPercent = (cells: readonly CellFacts[], suspectWeight: number): n
 };
 
 const remoteHeadroom = (draft: Draft): number | undefined =>
-  headroomSum(
-    draft.cells
-      .filter((cell) => kindOf(cell) === 'in-use')
-      .map(({ ready, grant }) => headroomOf(ready, grant, draft.scene.policy.capacity)),
-  );
+  draft.scene.policy.capacity.perEndpoint === undefined
+    ? undefined
+    : headroomSum(
+        draft.cells
+          .filter((cell) => kindOf(cell) === 'in-use')
+          .map(({ ready, grant }) => headroomOf(ready, grant, draft.scene.policy.capacity)),
+      );
 
 const tunnelAge = (cells: readonly CellFacts[], policy: FailoverPolicy): number | undefined => {
   let age = policy.failback.tunnelAgeMs;
@@ -291,40 +318,34 @@ const tunnelAge = (cells: readonly CellFacts[], policy: FailoverPolicy): number 
   return age;
 };
 
-const seatsOf = (tiers: Placement['tiers']): ReadonlyMap<string, Seat> => {
-  const seats = new Map<string, Seat>();
-  for (const [tier, cells] of tiers.entries()) {
-    for (const { member, percent } of cells) seats.set(member, { tier, percent });
-  }
-  return seats;
-};
+const dueOf = ({ memory, bad, doubt, drain, calmAtMs }: LocalFacts, policy: FailoverPolicy): number | undefined =>
+  memory === undefined
+    ? undefined
+    : wishDueMs(memory, { bad, doubt, drain, calmAtMs, released: false, relieved: true, partial: true }, policy);
 
-const nowhere: Seat = { tier: undefined, percent: 0 };
+/** Our own endpoints as a cell among the others. */
+const localCell = (local: LocalFacts, { self, selfRegion }: ServiceScene): CellFacts => ({
+  ...local,
+  member: { name: self, region: selfRegion, gateways: 'serving', tier: -1, named: true, beforeLocal: false },
+  grant: undefined,
+});
 
 const standingsOf = (draft: Draft, placement: Placement): readonly CellStanding[] => {
-  const { policy, self, selfRegion } = draft.scene;
-  const seats = seatsOf(placement.tiers);
-  const due = (facts: LocalFacts) =>
-    facts.memory === undefined
-      ? undefined
-      : wishDueMs(facts.memory, { ...facts, released: false, relieved: true, partial: true }, policy);
-  const standings = draft.cells.map((cell) => standingOf(cell, seats.get(cell.member.name) ?? nowhere, due(cell)));
-  const { local } = draft;
-  if (local === undefined) return standings;
-  const member = {
-    name: self,
-    region: selfRegion,
-    gateways: 'serving',
-    tier: -1,
-    named: true,
-    beforeLocal: false,
-  } as const;
-  const own = standingOf(
-    { ...local, member, grant: undefined },
-    { tier: undefined, percent: placement.localPercent },
-    due(local),
-  );
-  return [own, ...standings];
+  const { scene, local } = draft;
+  const { policy, planned } = scene;
+  const walk = new SeatWalk(placement.tiers);
+  const standings: CellStanding[] = [];
+  if (local !== undefined) {
+    const { localPercent } = placement;
+    standings.push(standingOf(localCell(local, scene), undefined, localPercent, dueOf(local, policy), undefined));
+  }
+  for (const cell of draft.cells) {
+    const seat = walk.find(cell.member.name);
+    const tier = seat === undefined ? undefined : walk.tier;
+    const before = planned?.standings[standings.length];
+    standings.push(standingOf(cell, tier, seat?.percent ?? 0, dueOf(cell, policy), before));
+  }
+  return standings;
 };
 
 const heldKey = ({ guard, member }: GuardHold): string => `${guard}|${member ?? ''}`;
@@ -337,12 +358,13 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
   const draft = new Draft(scene);
   draft.shift();
   const previous = before?.wished ?? before?.placement;
-  const lastGood = before === undefined ? noMembers : (before.lastGood ?? membersOf(previous!.tiers));
+  const lastGood = () => (before === undefined ? noMembers : (before.lastGood ?? membersOf(previous!.tiers)));
   const grantsCount = draft.cells.some(({ grant }) => grant !== undefined);
   const options: PlaceOptions = {
     lastGood,
     suspectWeight: policy.thresholds.suspectWeight,
     demand: grantsCount ? draft.demand : undefined,
+    before: previous?.tiers ?? noTiers,
   };
   const placed = place(draft.cells, options);
   const share = localShare(draft.local, {
@@ -367,9 +389,8 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
     const hold = phaseHold(cell, policy);
     if (hold !== undefined) holds.push(hold);
   }
-  if (draft.local !== undefined && draft.local.memory !== undefined) {
-    const member = { name: self, region: '', gateways: 'serving', tier: -1, named: true, beforeLocal: false } as const;
-    const hold = phaseHold({ ...draft.local, member, grant: undefined }, policy);
+  if (draft.local?.memory !== undefined) {
+    const hold = phaseHold(localCell(draft.local, scene), policy);
     if (hold !== undefined) holds.push(hold);
   }
   if (placed.kind === 'last' && draft.cells.length > 0) {
@@ -406,7 +427,7 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
     placement,
     wished: undefined,
     cells: rememberCells(draft),
-    lastGood: placed.kind === 'last' ? lastGood : undefined,
+    lastGood: placed.kind === 'last' ? lastGood() : undefined,
     failFast,
     moves: before !== undefined && moves.length === before.moves.length && !moved ? before.moves : moves,
     held: heldSame ? before.held : heldKeys,

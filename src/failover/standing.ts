@@ -5,7 +5,7 @@
  * Whether a shift may be held back depends on the evidence: what our own data path shows, or that nothing is there to be used, is
  * acted on; what is inferred (errors that may be the callers', slowness, a vote, a wish) may wait.
  */
-import { cellStates, type MemberVerdict, type Reason, type Verdict } from '../health/verdict.ts';
+import { cellStates, type Reason, type Verdict } from '../health/verdict.ts';
 import type { RankedMember } from './order.ts';
 import type { CellStanding } from './plan.ts';
 import { percentOf } from './ramp.ts';
@@ -76,33 +76,11 @@ export const badnessOf = (verdict: Verdict, whole: boolean): Badness | undefined
   return { reason, detail, urgent: verdict.state === 'evicted' || !inferred.has(reason) || (whole && outlier) };
 };
 
-/** Of a member's verdict, a service's own at it, and what its record says. */
-export const judge = (
-  member: RankedMember,
-  ofMember: MemberVerdict | undefined,
-  ofRegion: Verdict | undefined,
-  ofCell: Verdict | undefined,
-  ready: number,
-): { readonly verdict: Verdict; readonly bad: Badness | undefined } => {
-  const general = worse(ofMember ?? healthy, ofRegion);
-  const verdict = worse(general, ofCell);
-  const bad = badnessOf(verdict, verdict !== ofCell);
-  if (bad !== undefined) return { verdict, bad };
-  if (ready > 0 && member.gateways !== 'none') return { verdict, bad: undefined };
-  const detail = ready > 0 ? 'it has no gateway' : 'no endpoint is ready';
-  return { verdict, bad: { reason: 'NotReady', detail, urgent: true } };
-};
-
 /** Share of its weight that a cell gets by itself, 0–100. */
 export const shareOf = ({ memory, doubt }: Pick<CellFacts, 'memory' | 'doubt'>, suspectWeight: number): number => {
   const percent = percentOf(memory);
   return doubt && percent > 0 ? Math.max(1, Math.round(percent * suspectWeight)) : percent;
 };
-
-export interface Seat {
-  readonly tier: number | undefined;
-  readonly percent: number;
-}
 
 const calm = ({ calmAtMs, memory }: CellFacts): boolean =>
   calmAtMs === undefined || memory === undefined || memory.phase !== 'held';
@@ -114,33 +92,49 @@ const waiting = {
   drain: 'Draining',
 } as const;
 
-/** For people: where it stands, and why. @param dueMs - when it changes if only time goes on */
-export const standingOf = (facts: CellFacts, seat: Seat, dueMs: number | undefined): CellStanding => {
+/**
+ * For people: where it stands, and why.
+ * @param dueMs - when it changes if only time goes on
+ * @param before - what was said last: the same object, when it still says so
+ */
+export const standingOf = (
+  facts: CellFacts,
+  tier: number | undefined,
+  percent: number,
+  dueMs: number | undefined,
+  before: CellStanding | undefined,
+): CellStanding => {
   const { verdict, bad, memory, ready, total, member } = facts;
-  const common = { member: member.name, ...seat, ready, total, state: verdict.state };
+  let { reason, detail, sinceMs, deadlineMs } = verdict;
   if (bad === undefined && memory !== undefined && memory.phase !== 'out') {
-    const { phase, sinceMs, cause } = memory;
-    const reason = calm(facts) ? waiting[phase] : 'Flapping';
-    const detail = phase === 'drain' ? drainDetail(facts) : `it was out: ${cause}`;
-    return { ...common, reason, detail, sinceMs, deadlineMs: dueMs };
+    const { phase, cause } = memory;
+    reason = calm(facts) ? waiting[phase] : 'Flapping';
+    detail = phase === 'drain' ? drainDetail(facts) : `it was out: ${cause}`;
+    sinceMs = memory.sinceMs;
+    deadlineMs = dueMs;
+  } else if (bad !== undefined && bad.reason === 'NotReady' && reason !== 'NotReady') {
+    reason = 'NotReady';
+    detail = bad.detail;
+    sinceMs = memory?.sinceMs ?? sinceMs;
+    deadlineMs = undefined;
   }
-  if (bad?.reason === 'NotReady' && verdict.reason !== 'NotReady') {
-    const sinceMs = memory?.sinceMs ?? verdict.sinceMs;
-    return { ...common, reason: 'NotReady', detail: bad.detail, sinceMs, deadlineMs: undefined };
+  const { state } = verdict;
+  if (
+    before !== undefined &&
+    before.member === member.name &&
+    before.state === state &&
+    before.reason === reason &&
+    before.detail === detail &&
+    before.sinceMs === sinceMs &&
+    before.deadlineMs === deadlineMs &&
+    before.tier === tier &&
+    before.percent === percent &&
+    before.ready === ready &&
+    before.total === total
+  ) {
+    return before;
   }
-  const { reason, detail, sinceMs, deadlineMs } = verdict;
-  return {
-    member: member.name,
-    tier: seat.tier,
-    percent: seat.percent,
-    ready,
-    total,
-    state: verdict.state,
-    reason,
-    detail,
-    sinceMs,
-    deadlineMs,
-  };
+  return { member: member.name, state, reason, detail, sinceMs, deadlineMs, tier, percent, ready, total };
 };
 
 const drainDetail = ({ drain }: CellFacts): string =>

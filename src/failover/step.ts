@@ -6,13 +6,18 @@ import type { Rng } from '../core/clock.ts';
 import type { View } from '../federation/view.ts';
 import { assess } from '../health/assess.ts';
 import type { Signals } from '../health/signals.ts';
-import { decide, type Step } from './decide.ts';
+import type { Verdicts } from '../health/verdict.ts';
+import { type Step as Decided, decide } from './decide.ts';
 import type { Role } from './guards.ts';
 import { type Policies, policyOf } from './policy.ts';
 import type { FailoverState } from './state.ts';
 
-export type { Step } from './decide.ts';
 export { type FailoverState, initialState } from './state.ts';
+
+export interface Step extends Decided {
+  /** What it was decided by. */
+  readonly verdicts: Verdicts;
+}
 
 /**
  * @param state - of the step before, or as it was saved
@@ -36,5 +41,5 @@ export const step = (
     of: (service: string) => policyOf(policy, service).thresholds,
   };
   const verdict = assess(state.health, view, signals, thresholds, now);
-  return decide(state, view, verdict, signals, policy, now, role);
+  return { ...decide(state, view, verdict, signals, policy, now, role), verdicts: verdict.verdicts };
 };
