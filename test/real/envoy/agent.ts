@@ -3,7 +3,10 @@
  * the test itself stays outside and its work does not disturb the callers' clocks.
  */
 
+import type { Credentials } from '../../../src/hbone/credentials.ts';
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
+import { Observer, type ObserverSpec } from '../probe/observer.ts';
+import { type Behaviour, Workloads } from '../probe/workloads.ts';
 import { AdsServer, type AdsTls } from './ads.ts';
 import { call } from './call.ts';
 import { garbage } from './garbage.ts';
@@ -12,6 +15,8 @@ import { Pods } from './pods.ts';
 
 const ads = new AdsServer();
 const pods = new Pods();
+const workloads = new Workloads();
+const observer = new Observer();
 const loads = new Map<string, Load>();
 
 const loadOf = (name: string): Load => {
@@ -30,6 +35,16 @@ export const operations = {
   podStart: (name: string, address: string, port: number) => pods.start(name, address, port),
   podKill: (name: string) => pods.kill(name),
   podOpen: (name: string) => pods.open(name),
+  workloadStart: (name: string, address: string, credentials: Credentials) =>
+    workloads.start(name, address, credentials),
+  workloadBehave: (name: string, behaviour: Partial<Behaviour>) => workloads.behave(name, behaviour),
+  workloadSeen: (name: string) => workloads.seen(name),
+  workloadStop: (name: string) => workloads.stop(name),
+  observerStart: (spec: ObserverSpec) => observer.start(spec),
+  observerTake: () => observer.take(),
+  observerState: () => observer.state(),
+  observerAccept: (accepts: boolean) => observer.accept(accepts),
+  observerStop: () => observer.stop(),
   call,
   garbage,
   loadStart: (name: string, spec: LoadSpec) => {

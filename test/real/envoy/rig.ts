@@ -10,7 +10,12 @@ import { toolPath } from '../../../scenarios/lab/tools.ts';
 import type { Grant } from '../../../src/failover/plan.ts';
 import { type BootstrapFile, bootstrapFiles } from '../../../src/translate/envoy/bootstrap.ts';
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
-import { defaultBinding, type GatewaySecrets, type RoundTrip } from '../../../src/translate/envoy/input.ts';
+import {
+  defaultBinding,
+  type GatewayInput,
+  type GatewaySecrets,
+  type RoundTrip,
+} from '../../../src/translate/envoy/input.ts';
 import { gatewayIdVariable } from '../../../src/translate/envoy/resource_names.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
 import type { Member } from '../../../src/trust/membership.ts';
@@ -27,6 +32,7 @@ export interface ClusterSpec {
   readonly address: string;
   readonly services: readonly ServiceSpec[];
   readonly roundTrips?: ReadonlyMap<string, RoundTrip>;
+  readonly head?: GatewayInput['head'];
   readonly grants?: readonly Grant[];
 }
 
@@ -139,6 +145,7 @@ export class Rig {
       services: spec.services,
       grants: spec.grants ?? [],
       roundTrips: spec.roundTrips ?? new Map(this.#members.map(({ name }) => [name, { rttMs: 1, varMs: 0 }])),
+      head: spec.head,
     });
   }
 
@@ -161,6 +168,7 @@ export class Rig {
       namespace: this.namespace,
       controller: '127.0.0.1',
     },
+    more: readonly string[] = [],
   ): Promise<Gateway> {
     const dir = join(this.dir, `${name}-${id}-${this.#running.length}`);
     mkdirSync(dir);
@@ -193,6 +201,7 @@ export class Rig {
         level,
         '--log-path',
         path('envoy.log'),
+        ...more,
       ],
       { stdio: 'ignore', env: { ...process.env, [gatewayIdVariable]: id } },
     );
