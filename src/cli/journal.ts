@@ -130,7 +130,7 @@ export const verify = async (options: VerifyOptions): Promise<void> => {
   if (!result.holds) process.exitCode = 79;
 };
 
-interface ReplayAnswer extends Replay {
+interface ReplayAnswer extends Omit<Replay, 'covers'> {
   readonly sequence: number;
   readonly chain: string;
 }
@@ -160,7 +160,14 @@ const replayOf = ({ entry, step, inputs }: StepOf): ReplayAnswer => {
     step.map(({ body }) => body),
   );
   if (!replay.ok) throw replay.error;
-  return { sequence, chain, ...replay.value };
+  const { covers, ...answer } = replay.value;
+  if (!covers((entry.body as { service?: string }).service)) {
+    throw cannot(
+      'its step decided about so many services that this one’s inputs were left out',
+      'replay another entry of the step',
+    );
+  }
+  return { sequence, chain, ...answer };
 };
 
 const shown = (value: unknown): string => (typeof value === 'string' ? value : (JSON.stringify(value) ?? 'nothing'));

@@ -101,29 +101,40 @@ const authorText = (author: string): string => {
   }
 };
 
-const subject = ({ service, member }: DecisionReport): string => {
-  if (service !== null && member !== null) return `${service} at ${member}`;
-  return service ?? member ?? 'the whole cluster';
+const what = ({ kind, service, member }: DecisionReport): string => {
+  const whose = service ?? member ?? 'this cluster';
+  const at = service !== null && member !== null ? `${service} at ${member}` : whose;
+  const because = service !== null && member !== null ? `, because of ${member}` : '';
+  switch (kind) {
+    case 'shift':
+      return `Traffic of ${whose} moved${because}`;
+    case 'failback':
+      return `Traffic of ${at} begins to come back`;
+    case 'ramp':
+      return `Traffic of ${at} took its next step`;
+    case 'state':
+      return `The state of ${at} changed`;
+    case 'hold':
+      return `A move of ${whose} was held back${because}`;
+    case 'drain':
+      return `A drain was asked for: ${at}`;
+    case 'undrain':
+      return `A drain was ended: ${at}`;
+    case 'freeze':
+      return 'Deciding was frozen: what is served stays';
+    case 'thaw':
+      return 'Deciding goes on, after a freeze';
+    case 'region':
+      return `The verdict on a region changed: ${whose}`;
+    case 'grant':
+      return `What is offered to others of ${whose} changed`;
+    default:
+      return `${kind}: ${at}`;
+  }
 };
 
-const headlines: Readonly<Record<string, string>> = {
-  shift: 'Traffic of %s moved',
-  failback: 'Traffic of %s came back',
-  ramp: 'Traffic of %s took its next step back',
-  state: 'The state of %s changed',
-  hold: 'A move of %s was held back',
-  drain: 'A drain of %s began or went on',
-  undrain: 'The drain of %s was ended',
-  freeze: 'Deciding was frozen',
-  thaw: 'Deciding goes on after a freeze',
-  region: 'The verdict on a region changed: %s',
-  grant: 'What is offered to others of %s changed',
-};
-
-const headline = (decision: DecisionReport): string => {
-  const text = (headlines[decision.kind] ?? `${decision.kind}: %s`).replace('%s', subject(decision));
-  return decision.observed ? `${text}: only on paper, for its policy observes` : text;
-};
+const headline = (decision: DecisionReport): string =>
+  decision.observed ? `${what(decision)}: only on paper, for its policy observes` : what(decision);
 
 const whereRows = ({ before, after }: DecisionReport, self: string): string[][] => {
   const text = (value: DecisionReport['after']): string => (value === null ? '' : placementText(value, self));

@@ -210,6 +210,8 @@ export interface Replay {
   readonly decisions: readonly Decision[];
   readonly differences: readonly ReplayDifference[];
   readonly leftOut: number;
+  /** Whether a decision about this service can be told from these inputs. */
+  covers(service: ServiceKey | undefined): boolean;
   /** Version that recorded it. */
   readonly program: string;
 }
@@ -245,10 +247,9 @@ export const replayStep = (value: unknown, recorded: readonly unknown[]): Result
       cause,
     });
   }
-  const known = (body: unknown): boolean => {
-    const { service } = (body ?? {}) as { service?: ServiceKey };
-    return leftOut === 0 || service === undefined || view.services.has(service);
-  };
+  const covers = (service: ServiceKey | undefined): boolean =>
+    leftOut === 0 || service === undefined || view.services.has(service);
+  const known = (body: unknown): boolean => covers(((body ?? {}) as { service?: ServiceKey }).service);
   const before = recorded.filter(known) as Record<string, unknown>[];
   const after = decisions.map(written);
   const differences: ReplayDifference[] = [];
@@ -258,5 +259,5 @@ export const replayStep = (value: unknown, recorded: readonly unknown[]): Result
       differences.push({ index: i, field: 'decision', recorded: was, replayed: is });
     else differences.push(...differ(i, was, is));
   }
-  return ok({ same: differences.length === 0, decisions, differences, leftOut, program });
+  return ok({ same: differences.length === 0, decisions, differences, leftOut, covers, program });
 };

@@ -146,7 +146,7 @@ export const limits = {
   journalFindingsMax: 100,
   journalAnchorsPerMemberMax: 16,
   journalRecordsWholeMax: 2_000,
-  journalRecordsMax: 10_000,
+  journalRecordsMax: 2_000,
 } as const;
 
 const holds = (condition: boolean, relation: string): void => {

@@ -123,8 +123,10 @@ export class DiskJournalFiles implements JournalFiles {
     try {
       return await open(path, flags, fileMode);
     } catch (error) {
-      if (offset > 0 && codeOf(error) === 'ENOENT') throw changed(path, 'it is gone');
-      throw error;
+      if (codeOf(error) !== 'ENOENT') throw error;
+      if (offset > 0) throw changed(path, 'it is gone');
+      await mkdir(this.#dir, { recursive: true, mode: dirMode });
+      return await open(path, flags, fileMode);
     }
   }
 

@@ -63,6 +63,17 @@ describe('a replay', () => {
     }
   });
 
+  it('of a step that moved more than there is room for keeps the first of them, and compares those', () => {
+    const services = Array.from({ length: limits.journalRecordsMax }, (_, i) => `shop/s${i}`);
+    const steps = decideFor(12, new ClusterSet({ local: [0, 2], services }));
+    const moved = steps.find(({ decisions }) => decisions.length > services.length)!;
+    const result = replay(moved);
+    expect(result).toMatchObject({ same: true });
+    expect(result.leftOut).toBeGreaterThan(1_000);
+    const covered = services.filter((key) => result.covers(key));
+    expect(covered.length).toBe(services.length - result.leftOut);
+  });
+
   it('refuses what is no inputs of a step', () => {
     for (const value of [
       undefined,
