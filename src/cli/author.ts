@@ -43,8 +43,9 @@ export const authorOf = async (options: ReachOptions): Promise<string> => {
     return name === '' ? localUser() : name;
   } catch (error) {
     // API servers older than 1.28, and users who may not even ask who they are.
-    if (!(error instanceof IsthmusError) || error.code === 'kube/unavailable') throw error;
-    return localUser();
+    if (error instanceof IsthmusError && (error.code === 'kube/not-found' || error.code === 'kube/denied'))
+      return localUser();
+    throw error;
   } finally {
     api.close();
   }

@@ -1,9 +1,11 @@
 /** `isthmus explain`: where a service's traffic goes and why, for somebody who was not there. */
-import { placementText } from '../controller/explaining_past.ts';
+import { explainPast, placementText } from '../controller/explaining_past.ts';
 import { percentText } from '../controller/wording.ts';
+import { IsthmusError } from '../core/errors.ts';
 import type { ChangeReport, DecisionReport, ExplainReport, StandingReport } from '../core/failover_report.ts';
+import { decisionsOf, mergeDecisions } from './decisions.ts';
 import { age, aligned, type Format, paint, paintState, print, printData, table, wrap } from './output.ts';
-import { askOne, type ReachOptions } from './reach.ts';
+import { askAll, type ReachOptions } from './reach.ts';
 import { shortTime, timeOf } from './times.ts';
 
 const tier = (row: StandingReport): string => (row.local ? 'local' : row.tier === null ? '' : String(row.tier));
@@ -98,11 +100,44 @@ export interface ExplainOptions extends ReachOptions {
   readonly output: Format;
 }
 
-export const explainCommand = async (service: string, options: ExplainOptions): Promise<void> => {
+const shownDecisions = 8;
+const pastMax = 500;
+
+/** Of now: the word of the replica that decides, with what any of them decided. */
+const presentReport = async (service: string, options: ExplainOptions): Promise<ExplainReport> => {
   const query = new URLSearchParams({ service });
   if (options.from !== undefined) query.set('from', options.from);
-  if (options.at !== undefined) query.set('at', new Date(timeOf('--at', options.at, Date.now())).toISOString());
-  const report = (await askOne(options, `/v1/explain?${query}`, 15_000)) as ExplainReport;
+  const reports = (await askAll(options, `/v1/explain?${query}`, 15_000)) as ExplainReport[];
+  const report = reports.find(({ deciding }) => deciding) ?? reports[0]!;
+  const decisions = mergeDecisions(reports.map((one) => one.decisions));
+  return { ...report, decisions: decisions.slice(0, shownDecisions) };
+};
+
+/** Of the past: what the journals of all replicas say. */
+const pastReport = async (service: string, at: string, options: ExplainOptions): Promise<ExplainReport> => {
+  const atWallMs = timeOf('--at', at, Date.now());
+  const [before, after] = await Promise.all([
+    decisionsOf(options, { service, until: atWallMs, first: 'newest', limit: pastMax }),
+    decisionsOf(options, { service, since: atWallMs + 1, first: 'oldest', limit: pastMax }),
+  ]);
+  const { from } = options;
+  if (from !== undefined && from !== before.member) {
+    throw new IsthmusError('usage/invalid', `--from "${from}": another cluster keeps a journal of its own`, {
+      hint: `isthmus explain ${service} --at ${at} --context <the context of ${from}>`,
+    });
+  }
+  return explainPast({
+    service,
+    self: before.member,
+    atWallMs,
+    before: before.decisions,
+    after: after.decisions,
+  });
+};
+
+export const explainCommand = async (service: string, options: ExplainOptions): Promise<void> => {
+  const report =
+    options.at === undefined ? await presentReport(service, options) : await pastReport(service, options.at, options);
   if (options.output === 'json' || options.output === 'yaml') printData(options.output, report);
   else print(renderExplain(report, options.output === 'wide'));
 };

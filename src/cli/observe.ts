@@ -1,9 +1,11 @@
 /** `isthmus observe`: day by day, what would have been done by policies that only observe. */
+import { observeReport, observeSinceMs } from '../controller/observing.ts';
 import { IsthmusError } from '../core/errors.ts';
 import type { ObservedDay, ObserveReport } from '../core/failover_report.ts';
+import { decisionsOf } from './decisions.ts';
 import { decisionRow } from './explain.ts';
 import { aligned, type Format, paint, print, printData, wrap } from './output.ts';
-import { askOne, type ReachOptions } from './reach.ts';
+import type { ReachOptions } from './reach.ts';
 
 const count = (n: number, word: string): string => `${n} ${word}${n === 1 ? '' : 's'}`;
 
@@ -29,13 +31,18 @@ export const renderObserve = (report: ObserveReport): string => {
   return [wrap(who, '  '), ...report.days.map((one) => day(one, report))].join('\n\n');
 };
 
+const daysMax = 90;
+
 export const observe = async (options: ReachOptions & { days: string; output: Format }): Promise<void> => {
-  if (!/^\d{1,3}$/.test(options.days)) {
+  const days = Number(options.days);
+  if (!/^\d{1,3}$/.test(options.days) || days < 1 || days > daysMax) {
     throw new IsthmusError('usage/invalid', `--days "${options.days}" is not a number of days`, {
-      hint: 'use 1 to 90, for example --days 7',
+      hint: `use 1 to ${daysMax}, for example --days 7`,
     });
   }
-  const report = (await askOne(options, `/v1/observe?days=${Number(options.days)}`, 30_000)) as ObserveReport;
+  const since = observeSinceMs(Date.now(), days);
+  const { member, at, observing, decisions } = await decisionsOf(options, { since, observed: true });
+  const report = observeReport({ self: member, nowWallMs: Date.parse(at), days, decisions, observing });
   if (options.output === 'json' || options.output === 'yaml') printData(options.output, report);
   else print(renderObserve(report));
 };

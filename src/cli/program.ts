@@ -193,6 +193,18 @@ const runCommands = (program: Command): void => {
     .action(async (options) => (await import('./gateway.ts')).gateway(options));
 };
 
+const completionCommands = (program: Command): void => {
+  program
+    .command('completion')
+    .description('print a script that completes commands in a shell')
+    .argument('<shell>', 'bash, zsh or fish')
+    .action(async (shell) => (await import('./completion.ts')).printCompletion(shell));
+  program
+    .command('__complete', { hidden: true })
+    .argument('[words...]')
+    .action(async (words) => (await import('./completion.ts')).completeCommand(program, words));
+};
+
 /** Runs one command; resolves to the exit code. */
 export const run = async (argv: readonly string[]): Promise<number> => {
   const program = new Command('isthmus')
@@ -207,6 +219,7 @@ export const run = async (argv: readonly string[]): Promise<number> => {
   failoverCommands(program);
   journalCommands(program, reach, output);
   runCommands(program);
+  completionCommands(program);
   const inherit = (command: Command): void => {
     for (const child of command.commands) {
       child.exitOverride();

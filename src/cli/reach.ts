@@ -141,6 +141,18 @@ export const askOne = (options: ReachOptions, path: string, timeoutMs: number): 
     ({ code }) => code === 'controller/unreachable',
   );
 
+/** Every controller's answer, at least one: what each replica alone knows, as its journal. */
+export const askAll = async (options: ReachOptions, path: string, timeoutMs: number): Promise<readonly unknown[]> => {
+  const controllers = await reachControllers(options);
+  const answers = await Promise.allSettled(controllers.map((controller) => controller.get(path, timeoutMs)));
+  for (const controller of controllers) controller.close();
+  const found = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+  if (found.length > 0) return found;
+  // All of them failed: a refusal says more than a silence.
+  const errors = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason as unknown] : []));
+  throw errors.find((e) => e instanceof IsthmusError && e.code !== 'controller/unreachable') ?? errors[0];
+};
+
 /** As `askOne`, for a question that has a body and changes nothing. */
 export const askOneWith = (options: ReachOptions, path: string, body: unknown, timeoutMs: number): Promise<unknown> =>
   askEach(

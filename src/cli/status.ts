@@ -1,6 +1,6 @@
 /** `isthmus status`: facts, with the age of each. Judgement is left to the reader; nothing is green because it was green once. */
 import { percentText } from '../controller/wording.ts';
-import type { FailoverReport, JournalHealth, VerdictReport } from '../core/failover_report.ts';
+import type { FailoverReport, JournalHealth, VerdictReport, WithdrawalReport } from '../core/failover_report.ts';
 import type { PeerReport, ProxyReport, ServiceReport, StatusReport } from '../core/report.ts';
 import { age, aligned, type Format, paint, paintState, print, printData, table, wrap } from './output.ts';
 import { type ReachOptions, reachControllers } from './reach.ts';
@@ -138,9 +138,17 @@ const journalOf = ({ state, spooled, ageSeconds, reason }: JournalHealth): strin
   return paint(state === 'spooled' ? 'yellow' : 'red', text);
 };
 
+const withdrawalOf = ({ member, services, mass, ageSeconds, untilSeconds }: WithdrawalReport): string => {
+  const what = `${member} withdrew ${services} service${services === 1 ? '' : 's'} ${age(ageSeconds)} ago; kept for ${age(untilSeconds)} more`;
+  return mass
+    ? paint('yellow', `${what}, unless a person confirms: isthmus confirm-withdrawal --cluster ${member}`)
+    : `${what}, unless its gateway refuses a probe before`;
+};
+
 const failoverLines = (f: FailoverReport): string[] => [
   `  failover    ${f.deciding ? 'decides' : 'serves what the writer decides'}${f.observing.length === 0 ? '' : `; only observed: ${f.observing.join(', ')}`}`,
   `  journal     ${journalOf(f.journal)}`,
+  ...f.withdrawals.map((w) => wrap(`  withdrawal  ${withdrawalOf(w)}`, '              ')),
   ...f.regions.map(
     (r) => `  region      ${r.region}: ${paintState(r.state)} ${age(r.ageSeconds)}, ${r.reason}: ${r.detail}`,
   ),

@@ -2,28 +2,30 @@
  * The admin API on loopback: what the command line asks, and what it sends. Each answer is made by a function that is handed in, so
  * this file knows the requests and nothing of what runs behind them.
  *
- * GET  /v1/status /v1/trace /v1/explain /v1/observe
+ * GET  /v1/status /v1/trace /v1/explain /v1/decisions
  * POST /v1/dry-run /v1/commands
+ *
+ * What was decided in the past is in the journals of all replicas, each of which wrote while it was the one that decides: `decisions` gives
+ * those of one, and the command line puts them together.
  */
 import { IsthmusError, type Result } from '../core/errors.ts';
 import type {
   CommandReport,
+  DecisionListReport,
   DecisionReport,
   DryRunReport,
   ExplainReport,
-  ObserveReport,
 } from '../core/failover_report.ts';
 import { parseServiceKey, type ServiceKey } from '../core/names.ts';
 import type { StatusReport, TraceReport } from '../core/report.ts';
+import type { Decision } from '../failover/decision.ts';
 import type { View } from '../federation/view.ts';
 import type { Command } from '../health/signals.ts';
 import { json, type PostRoute, type Reply, type Route } from '../ops/http.ts';
 import { checkCommand, parseCommand, parseDrain } from './commands.ts';
-import type { DecisionQuery } from './decisions.ts';
+import { type DecisionQuery, freshReport } from './decisions.ts';
 import type { DrainCommand } from './dry_run.ts';
 import { isoTime } from './explaining.ts';
-import { explainPast } from './explaining_past.ts';
-import { observeReport, observeSinceMs } from './observing.ts';
 import type { TraceRequest } from './tracing.ts';
 
 export interface AdminPorts {
@@ -39,8 +41,8 @@ export interface AdminPorts {
   /** Names of policies that only observe. */
   observing(): readonly string[];
   dryRun(command: DrainCommand): Promise<DryRunReport>;
-  /** Takes it into the next step; resolves with what was decided, once that is in the journal. */
-  command(command: Command): Promise<readonly DecisionReport[]>;
+  /** Takes it into the next step; resolves with what was decided upon it, once that is in the journal. */
+  command(command: Command): Promise<readonly Decision[]>;
   /** Why this replica takes no commands: it is not the one that decides. Undefined: it is. */
   notWriter(): string | undefined;
   /** Whether the journal would take a change by this author; its error says why not. */
@@ -52,9 +54,7 @@ export interface AdminRoutes {
   readonly post: PostRoute;
 }
 
-const decisionsMax = 200;
-const observedMax = 10_000;
-const observedDaysMax = 90;
+const decisionsMax = 10_000;
 const explainedMax = 24;
 
 const invalid = (field: string, value: string, why: string, hint: string): IsthmusError =>
@@ -67,36 +67,8 @@ const serviceOf = (query: URLSearchParams): ServiceKey => {
   return key;
 };
 
-/** ISO 8601 with its zone; undefined when it is not asked for. */
-const timeOf = (query: URLSearchParams, nowWallMs: number): number | undefined => {
-  const text = query.get('at');
-  if (text === null) return undefined;
-  const at = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isNaN(at)) throw invalid('at', text, 'is not a time', 'write it as 2026-11-21T14:32:05Z');
-  if (at > nowWallMs + 1_000) throw invalid('at', text, 'is in the future', 'leave it out for what is now');
-  return at;
-};
-
-const past = async (service: ServiceKey, atWallMs: number, ports: AdminPorts): Promise<ExplainReport> => {
-  const query = { service, observed: undefined, limit: decisionsMax };
-  const [before, after] = await Promise.all([
-    ports.decisions({ ...query, fromWallMs: undefined, untilWallMs: atWallMs, newestFirst: true }),
-    ports.decisions({ ...query, fromWallMs: atWallMs + 1, untilWallMs: undefined, newestFirst: false }),
-  ]);
-  return explainPast({ service, self: ports.self, atWallMs, nowWallMs: ports.nowWallMs(), before, after });
-};
-
 const explained = async (query: URLSearchParams, ports: AdminPorts): Promise<Reply> => {
   const service = serviceOf(query);
-  const from = query.get('from') ?? ports.self;
-  const at = timeOf(query, ports.nowWallMs());
-  if (at !== undefined) {
-    if (from !== ports.self) {
-      const hint = `isthmus explain ${service} --at ${query.get('at')} --context <the context of ${from}>`;
-      throw invalid('from', from, 'keeps a journal of its own', hint);
-    }
-    return json(await past(service, at, ports));
-  }
   const decisions = await ports.decisions({
     service,
     fromWallMs: undefined,
@@ -105,31 +77,47 @@ const explained = async (query: URLSearchParams, ports: AdminPorts): Promise<Rep
     newestFirst: true,
     limit: explainedMax,
   });
-  return json(ports.explain(service, from, decisions));
+  return json(ports.explain(service, query.get('from') ?? ports.self, decisions));
 };
 
-const observed = async (query: URLSearchParams, ports: AdminPorts): Promise<Reply> => {
-  const text = query.get('days') ?? '7';
-  const days = Number(text);
-  if (!Number.isInteger(days) || days < 1 || days > observedDaysMax) {
-    throw invalid('days', text, 'is not a number of days', `use 1 to ${observedDaysMax}`);
-  }
-  const nowWallMs = ports.nowWallMs();
-  const decisions = await ports.decisions({
-    service: undefined,
-    fromWallMs: observeSinceMs(nowWallMs, days),
-    untilWallMs: undefined,
-    observed: true,
-    newestFirst: true,
-    limit: observedMax,
-  });
-  const report: ObserveReport = observeReport({
-    self: ports.self,
-    nowWallMs,
-    days,
-    decisions,
+/** A whole number, or undefined when it is not asked for. */
+const numberOf = (query: URLSearchParams, field: string, max: number): number | undefined => {
+  const text = query.get(field);
+  if (text === null) return undefined;
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 0 && value <= max && text !== '') return value;
+  throw invalid(field, text, 'is not a number', `use a whole number from 0 to ${max}`);
+};
+
+const wordOf = <Word extends string>(
+  query: URLSearchParams,
+  field: string,
+  words: readonly Word[],
+): Word | undefined => {
+  const text = query.get(field);
+  const word = words.find((known) => known === text);
+  if (text === null || word !== undefined) return word;
+  throw invalid(field, text, 'is not known', `use ${words.join(' or ')}`);
+};
+
+const decided = async (query: URLSearchParams, ports: AdminPorts): Promise<Reply> => {
+  const observed = wordOf(query, 'observed', ['true', 'false']);
+  const report: DecisionListReport = {
+    apiVersion: 'isthmus.dev/v1',
+    kind: 'DecisionList',
+    member: ports.self,
+    replica: ports.replica,
+    at: isoTime(ports.nowWallMs()),
     observing: ports.observing(),
-  });
+    decisions: await ports.decisions({
+      service: query.has('service') ? serviceOf(query) : undefined,
+      fromWallMs: numberOf(query, 'since', Number.MAX_SAFE_INTEGER),
+      untilWallMs: numberOf(query, 'until', Number.MAX_SAFE_INTEGER),
+      observed: observed === undefined ? undefined : observed === 'true',
+      newestFirst: wordOf(query, 'first', ['newest', 'oldest']) !== 'oldest',
+      limit: numberOf(query, 'limit', decisionsMax) ?? decisionsMax,
+    }),
+  };
   return json(report);
 };
 
@@ -154,14 +142,16 @@ const commanded = async (body: unknown, ports: AdminPorts): Promise<Reply> => {
   // What cannot be told afterwards is not begun.
   const accepted = ports.journalAccepts(command.author);
   if (!accepted.ok) throw accepted.error;
+  const decisions = await ports.command(command);
+  const wallMs = ports.nowWallMs();
   const report: CommandReport = {
     apiVersion: 'isthmus.dev/v1',
     kind: 'Command',
-    at: isoTime(ports.nowWallMs()),
+    at: isoTime(wallMs),
     member: ports.self,
     replica: ports.replica,
     author: command.author,
-    decisions: await ports.command(command),
+    decisions: decisions.map((decision) => freshReport(decision, wallMs, ports.replica)),
   };
   return json(report);
 };
@@ -177,7 +167,7 @@ export const adminRoutes = (ports: AdminPorts): AdminRoutes => ({
     if (path === '/v1/status') return json(ports.status());
     if (path === '/v1/trace') return traced(query, ports);
     if (path === '/v1/explain') return explained(query, ports);
-    return path === '/v1/observe' ? observed(query, ports) : undefined;
+    return path === '/v1/decisions' ? decided(query, ports) : undefined;
   },
   post: (path, body) => {
     if (path === '/v1/commands') return commanded(body, ports);

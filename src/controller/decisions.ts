@@ -4,9 +4,10 @@
  */
 import type { DecisionReport, HoldReport, PlacementReport } from '../core/failover_report.ts';
 import type { ServiceKey } from '../core/names.ts';
+import type { Decision } from '../failover/decision.ts';
 import type { Entry } from '../journal/entry.ts';
 import type { EntryFilter } from '../journal/reading.ts';
-import { isoTime } from './explaining.ts';
+import { holdReport, isoTime } from './explaining.ts';
 
 /** Which decisions are wanted from the journal. */
 export interface DecisionQuery {
@@ -62,6 +63,7 @@ export const decisionReport = (entry: Entry): DecisionReport | undefined => {
   return {
     at: isoTime(entry.wallMs),
     entry: String(entry.sequence),
+    replica: entry.replica,
     kind: text(body['kind']) || 'decision',
     service: nameOr(body['service']),
     member: nameOr(body['member']),
@@ -76,6 +78,24 @@ export const decisionReport = (entry: Entry): DecisionReport | undefined => {
     policy: text(body['policy']),
   };
 };
+
+/** A decision just made, as it will be read back. */
+export const freshReport = (decision: Decision, wallMs: number, replica: string): DecisionReport => ({
+  at: isoTime(wallMs),
+  entry: '',
+  replica,
+  kind: decision.kind,
+  service: decision.service ?? null,
+  member: decision.member ?? null,
+  rule: decision.rule,
+  detail: decision.detail,
+  author: decision.author,
+  guards: decision.guards.map(holdReport),
+  before: decision.before ?? null,
+  after: decision.after ?? null,
+  observed: decision.observed,
+  policy: decision.policy,
+});
 
 const concerns = ({ entry }: { readonly entry: Entry }, query: DecisionQuery): boolean => {
   if (entry.kind === 'void') return true;

@@ -12,6 +12,7 @@ import type { ServiceKey } from '../core/names.ts';
 import { span } from '../core/span.ts';
 import type { GuardHold } from '../failover/plan.ts';
 import type { ServiceView } from '../federation/view.ts';
+import type { HeldShown } from '../federation/withdrawals.ts';
 import { changesOf } from './changes.ts';
 import { type ElsewhereInput, estimatedRows, type Opinion } from './elsewhere.ts';
 import { headlineOf } from './headline.ts';
@@ -28,9 +29,13 @@ export interface Frozen {
 
 export interface ExplainInput extends StandingsInput {
   readonly wallMs: number;
+  /** Whether this replica decides. */
+  readonly deciding: boolean;
   readonly frozen: Frozen | undefined;
   /** Since our own manifest was read back, ms; undefined: never. */
   readonly readBackMs: number | undefined;
+  /** What members withdrew and is held, by member. */
+  readonly withdrawals: ReadonlyMap<string, readonly HeldShown[]>;
   /** What the other members publish of their verdicts. */
   readonly opinions: ReadonlyMap<string, Opinion>;
   /** Age of a member's records, ms; undefined: never seen. */
@@ -71,6 +76,18 @@ const portLines = ({ plan }: Standings): string[] =>
       : `Port ${port} is offered by ${listed(who)} only.`;
   });
 
+const withdrawn = (service: ServiceKey, { withdrawals, nowMs }: ExplainInput): string[] =>
+  [...withdrawals].flatMap(([member, all]) => {
+    const held = all.find((one) => one.service === service);
+    if (held === undefined) return [];
+    const until = span(held.deadlineMs - nowMs);
+    const sooner =
+      held.reason === 'Mass'
+        ? `or isthmus confirm-withdrawal --cluster ${member}`
+        : 'or its gateway refuses a probe of it';
+    return [`${member} withdrew it ${span(nowMs - held.sinceMs)} ago; it is kept for ${until} more, ${sooner}.`];
+  });
+
 const notesOf = (standings: Standings, input: ExplainInput): string[] => {
   const { service, policy, plan } = standings;
   const { frozen, nowMs } = input;
@@ -88,6 +105,7 @@ const notesOf = (standings: Standings, input: ExplainInput): string[] => {
       : []),
     ...(service.unsupported === undefined ? [] : [`It has no path to other clusters: ${service.unsupported.message}.`]),
     ...(plan?.failFast === true ? ['Nothing is left, and the policy wishes calls to fail at once.'] : []),
+    ...withdrawn(service.key, input),
     ...portLines(standings),
     ...(input.hasGraySignal(service.key)
       ? []
@@ -98,7 +116,13 @@ const notesOf = (standings: Standings, input: ExplainInput): string[] => {
 };
 
 const base = (input: ExplainInput, service: ServiceKey) =>
-  ({ apiVersion: 'isthmus.dev/v1', kind: 'Explain', service, at: isoTime(input.wallMs) }) as const;
+  ({
+    apiVersion: 'isthmus.dev/v1',
+    kind: 'Explain',
+    service,
+    at: isoTime(input.wallMs),
+    deciding: input.deciding,
+  }) as const;
 
 /** The view of this cluster's own callers. */
 export const explain = (key: ServiceKey, input: ExplainInput): ExplainReport => {

@@ -25,7 +25,6 @@ export interface PastInput {
   readonly self: string;
   /** The time that is asked about, ms since 1970. */
   readonly atWallMs: number;
-  readonly nowWallMs: number;
   /** Newest first: of the service, and of members and the cluster as a whole, at or before the time. */
   readonly before: readonly DecisionReport[];
   /** Oldest first: the first ones after it. */
@@ -149,6 +148,7 @@ export const explainPast = (input: PastInput): ExplainReport => {
   return {
     apiVersion: 'isthmus.dev/v1',
     kind: 'Explain',
+    deciding: false,
     service: input.service,
     from: input.self,
     at: isoTime(input.atWallMs),

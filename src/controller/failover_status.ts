@@ -2,13 +2,20 @@
  * What `status` says of failover: verdicts with their ages and deadlines, drains, the journal. Laid over the report of facts, so that
  * a controller that has decided nothing yet reports just those.
  */
-import type { DrainReport, FailoverReport, JournalHealth, VerdictReport } from '../core/failover_report.ts';
+import type {
+  DrainReport,
+  FailoverReport,
+  JournalHealth,
+  VerdictReport,
+  WithdrawalReport,
+} from '../core/failover_report.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { PeerReport, ServiceReport, StatusReport } from '../core/report.ts';
 import { targetText } from '../failover/drains.ts';
 import type { CellStanding, Plan } from '../failover/plan.ts';
 import { type Policies, policyOf } from '../failover/policy.ts';
 import type { View } from '../federation/view.ts';
+import type { HeldShown } from '../federation/withdrawals.ts';
 import type { DrainTarget } from '../health/signals.ts';
 import { cellKey, type Verdict, type Verdicts } from '../health/verdict.ts';
 import { membersOf } from './dry_run.ts';
@@ -35,6 +42,8 @@ export interface FailoverStatusInput {
   readonly frozen: Frozen | undefined;
   readonly drains: readonly StandingDrain[];
   readonly journal: JournalHealth;
+  /** What members withdrew and is held, by member. */
+  readonly withdrawals: ReadonlyMap<string, readonly HeldShown[]>;
   /** `GET /healthz` of a service that has a named signal for gray failures. */
   graySignal(service: ServiceKey): string | undefined;
 }
@@ -85,6 +94,14 @@ const drainReport = (drain: StandingDrain, input: FailoverStatusInput): DrainRep
   };
 };
 
+const withdrawalReport = (member: string, held: readonly HeldShown[], nowMs: number): WithdrawalReport => ({
+  member,
+  services: held.length,
+  mass: held.some(({ reason }) => reason === 'Mass'),
+  ageSeconds: Math.max(0, nowMs - Math.min(...held.map(({ sinceMs }) => sinceMs))) / 1000,
+  untilSeconds: Math.max(0, Math.max(...held.map(({ deadlineMs }) => deadlineMs)) - nowMs) / 1000,
+});
+
 const failover = (input: FailoverStatusInput): FailoverReport => {
   const { nowMs, frozen, policies } = input;
   const names = new Set(
@@ -99,6 +116,10 @@ const failover = (input: FailoverStatusInput): FailoverReport => {
     observing: [...names].sort(),
     drains: input.drains.map((drain) => drainReport(drain, input)),
     journal: input.journal,
+    withdrawals: [...input.withdrawals]
+      .filter(([, held]) => held.length > 0)
+      .map(([member, held]) => withdrawalReport(member, held, nowMs))
+      .sort((a, b) => (a.member < b.member ? -1 : 1)),
     regions: [...input.verdicts.regions]
       .map(([region, verdict]) => ({ region, ...verdictReport(verdict, nowMs) }))
       .map(({ untilSeconds: _until, ...region }) => region)

@@ -56,8 +56,10 @@ export interface ChangeReport {
 export interface DecisionReport {
   /** UTC, ISO 8601. */
   readonly at: string;
-  /** Where to find it: `isthmus journal show <entry>`. Empty when it has not been written. */
+  /** Where to find it: `isthmus journal show <entry>`. Empty: not known. */
   readonly entry: string;
+  /** Whose journal it is in: each replica keeps its own, and wrote while it decided. */
+  readonly replica: string;
   readonly kind: string;
   readonly service: string | null;
   readonly member: string | null;
@@ -82,9 +84,24 @@ export interface PlacementReport {
   }[])[];
 }
 
+/** Decisions of one replica's journal. */
+export interface DecisionListReport {
+  readonly apiVersion: 'isthmus.dev/v1';
+  readonly kind: 'DecisionList';
+  readonly member: string;
+  readonly replica: string;
+  /** UTC. */
+  readonly at: string;
+  /** Names of policies that only observe now. */
+  readonly observing: readonly string[];
+  readonly decisions: readonly DecisionReport[];
+}
+
 export interface ExplainReport {
   readonly apiVersion: 'isthmus.dev/v1';
   readonly kind: 'Explain';
+  /** Whether the replica that answered is the one that decides. */
+  readonly deciding: boolean;
   readonly service: string;
   /** The cluster whose callers are meant. */
   readonly from: string;
@@ -193,6 +210,18 @@ export interface DrainReport {
   readonly held: readonly HoldReport[];
 }
 
+/** Services that a cluster no longer publishes, and that are kept until that is believed. */
+export interface WithdrawalReport {
+  readonly member: string;
+  readonly services: number;
+  /** So many at once that a person, or the death of the member, has to confirm it; else a canary probe does. */
+  readonly mass: boolean;
+  /** Of the oldest. */
+  readonly ageSeconds: number;
+  /** Until the last of them is let go. */
+  readonly untilSeconds: number;
+}
+
 /** The part of a status report that is about failover. */
 export interface FailoverReport {
   /** Whether this replica decides; the others serve what it decided. */
@@ -202,6 +231,7 @@ export interface FailoverReport {
   readonly observing: readonly string[];
   readonly drains: readonly DrainReport[];
   readonly journal: JournalHealth;
+  readonly withdrawals: readonly WithdrawalReport[];
   readonly regions: readonly {
     readonly region: string;
     readonly state: string;

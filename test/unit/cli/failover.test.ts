@@ -1,14 +1,23 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { authorOf } from '../../../src/cli/author.ts';
+import { complete } from '../../../src/cli/completion.ts';
 import { confirm } from '../../../src/cli/confirm.ts';
+import { mergeDecisions } from '../../../src/cli/decisions.ts';
 import { drainCommand, parseTarget, progressOf } from '../../../src/cli/drain.ts';
 import { wrap } from '../../../src/cli/output.ts';
 import { run } from '../../../src/cli/program.ts';
 import { renderStatus } from '../../../src/cli/status.ts';
 import { lengthOf, timeOf } from '../../../src/cli/times.ts';
-import type { ExplainReport } from '../../../src/core/failover_report.ts';
+import type { DecisionReport, ExplainReport } from '../../../src/core/failover_report.ts';
 import type { StatusReport } from '../../../src/core/report.ts';
 import { type Desk, openDesk } from '../controller/desk.ts';
-import { serviceView, viewOf } from '../controller/shop.ts';
+import { serviceView, viewOf, wallMs } from '../controller/shop.ts';
 
 const remotes = { 'us-west': [4, 4], 'eu-central': [3, 3] } as const;
 const view = viewOf([serviceView([3, 3], remotes), serviceView([2, 2], {}, 'ledger')]);
@@ -75,6 +84,53 @@ describe('explain', () => {
   ])('%o is refused with 64', async (argv, message) => {
     expect(await isthmus(...argv)).toBe(64);
     expect(err).toMatch(message);
+  });
+});
+
+describe('explain --at and observe', () => {
+  // The journal of the tests is of a day in the past of whoever runs them, or in their future.
+  beforeEach(() => vi.spyOn(Date, 'now').mockReturnValue(wallMs + 3_600_000));
+
+  it('tell the past from the journals of all replicas, whichever of them decided', async () => {
+    const other = await openDesk(view, 'isthmus-controller-1');
+    try {
+      other.writer = false;
+      desk.pass(60_000);
+      desk.see(viewOf([serviceView([0, 3], remotes)]));
+      const explain = async (at: string): Promise<string> => {
+        out = '';
+        expect(
+          await run(['node', 'isthmus', 'explain', 'shop/checkout', '--at', at, '--controller', other.url, desk.url]),
+        ).toBe(0);
+        return out;
+      };
+      expect(await explain('14:32:40')).toMatch(
+        /went to us-east itself: nothing had been decided about it until 2026-11-21 14:33:10Z/,
+      );
+      const after = await explain('14:33:40');
+      expect(after).toMatch(/went to us-west, as the controller had decided 30s before \(Readiness/);
+      expect(after).toMatch(/^us-west +1 +100 %/m);
+    } finally {
+      await other.close();
+    }
+  });
+  it('leave another cluster’s past to that cluster', async () => {
+    expect(await isthmus('explain', 'shop/checkout', '--at', '14:40', '--from', 'us-west')).toBe(64);
+    expect(err).toMatch(/keeps a journal of its own[\s\S]*--context/);
+  });
+  it('have a line for every day', async () => {
+    expect(await isthmus('observe', '--days', '3')).toBe(0);
+    expect(out).toMatch(/No policy of us-east only observes now/);
+    expect(out).toMatch(/^2026-11-19 {2}nothing\n\n2026-11-20 {2}nothing\n\n2026-11-21/m);
+  });
+  it('put decisions of replicas in order, each once', () => {
+    const at = (entry: string, second: number, replica = 'a') =>
+      ({ entry, replica, at: `2026-11-21T14:00:0${second}.000Z`, detail: '' }) as DecisionReport;
+    const merged = mergeDecisions([
+      [at('2', 1), at('1', 1)],
+      [at('9', 0, 'b'), at('2', 1)],
+    ]);
+    expect(merged.map((d) => d.replica + d.entry)).toEqual(['a2', 'a1', 'b9']);
   });
 });
 
@@ -200,6 +256,79 @@ describe('status', () => {
     expect(renderStatus({ ...report, failover: { ...report.failover!, journal } }, false)).toMatch(
       /journal +not writable: ENOSPC; 1 entry waits in memory, and changes by people are refused/,
     );
+  });
+});
+
+describe('completion', () => {
+  const names = vi.fn(async () => ['us-east', 'us-west']);
+  const program = (): Command => {
+    const root = new Command('isthmus');
+    root.command('drain').argument('[what]').argument('[name]').option('--over <time>').option('--cluster <name>');
+    root.command('status').addOption(new Option('-o, --output <format>').choices(['json', 'yaml']));
+    return root;
+  };
+  it.each([
+    [[''], ['drain', 'status']],
+    [['dr'], ['drain']],
+    [['drain', 'c'], ['cluster']],
+    [['drain', 'cluster', 'us-w'], ['us-west']],
+    [['drain', 'cluster', 'x', ''], []],
+    [['drain', '--over', '30s', 'cluster', 'us-e'], ['us-east']],
+    [['drain', '--c'], ['--cluster']],
+    [
+      ['drain', 'gateway', 'g', '--cluster', ''],
+      ['us-east', 'us-west'],
+    ],
+    [
+      ['status', '-o', ''],
+      ['json', 'yaml'],
+    ],
+  ])('of %o is %o', async (words, found) => expect(await complete(program(), words, names)).toEqual(found));
+  it('goes on without a controller, and knows three shells', async () => {
+    expect(await complete(program(), ['drain', 'cluster', ''], () => Promise.reject(new Error('dark')))).toEqual([]);
+    expect(await isthmus('status')).toBe(0);
+    for (const shell of ['bash', 'zsh', 'fish']) {
+      out = '';
+      expect(await run(['node', 'isthmus', 'completion', shell])).toBe(0);
+      expect(out).toContain('isthmus __complete');
+    }
+    expect(await run(['node', 'isthmus', 'completion', 'tcsh'])).toBe(64);
+  });
+});
+
+describe('who asks', () => {
+  it('is whom the API server says, and the user of the machine where it does not', async () => {
+    let status = 201;
+    const api = createServer((request, response) => {
+      request.resume();
+      expect(request.url).toBe('/apis/authentication.k8s.io/v1/selfsubjectreviews');
+      response.writeHead(status, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ status: { userInfo: { username: 'alice@example.com' } } }));
+    });
+    await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
+    const dir = mkdtempSync(join(tmpdir(), 'isthmus-author-'));
+    try {
+      const kubeconfig = join(dir, 'config');
+      const server = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
+      const config = {
+        clusters: [{ name: 'c', cluster: { server, 'insecure-skip-tls-verify': true } }],
+        users: [{ name: 'u', user: {} }],
+      };
+      const contexts = [{ name: 'x', context: { cluster: 'c', user: 'u' } }];
+      writeFileSync(
+        kubeconfig,
+        JSON.stringify({ apiVersion: 'v1', kind: 'Config', ...config, contexts, 'current-context': 'x' }),
+      );
+      expect(await authorOf({ kubeconfig, namespace: 'isthmus-system' })).toBe('alice@example.com');
+      status = 404;
+      expect(await authorOf({ kubeconfig, namespace: 'isthmus-system' })).toMatch(/^.+@.+$/);
+      expect(await authorOf({ controller: ['http://127.0.0.1:1'], namespace: 'isthmus-system' })).not.toContain(
+        'alice',
+      );
+    } finally {
+      rmSync(dir, { recursive: true });
+      await new Promise((resolve) => api.close(resolve));
+    }
   });
 });
 

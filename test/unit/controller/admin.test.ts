@@ -1,5 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { CommandReport, DryRunReport, ExplainReport, ObserveReport } from '../../../src/core/failover_report.ts';
+import type {
+  CommandReport,
+  DecisionListReport,
+  DryRunReport,
+  ExplainReport,
+} from '../../../src/core/failover_report.ts';
 import type { StatusReport } from '../../../src/core/report.ts';
 import { type Desk, openDesk } from './desk.ts';
 import { serviceView, viewOf, wallMs } from './shop.ts';
@@ -31,7 +36,7 @@ describe('a command', () => {
   it('is taken, decided upon and journalled with its author', async () => {
     const { status, body } = await post<CommandReport>('/v1/commands', drain);
     expect(status).toBe(200);
-    expect(body.decisions[0]).toMatchObject({ kind: 'drain', author: 'alice', entry: '1', after: 'drained' });
+    expect(body.decisions[0]).toMatchObject({ kind: 'drain', author: 'alice', after: 'drained' });
     expect(desk.commands).toEqual([{ ...drain, overMs: undefined, graceMs: undefined }]);
     const explained = await get<ExplainReport>('/v1/explain?service=shop/checkout');
     expect(explained.body.decisions.map((d) => d.author)).toEqual(['alice', 'alice']);
@@ -125,30 +130,23 @@ describe('questions', () => {
   it.each([
     ['/v1/explain?service=checkout', /service "checkout" is not a service/],
     ['/v1/explain?service=shop/checkout&from=mars', /"mars" is no member/],
-    ['/v1/explain?service=shop/checkout&at=yesterday', /at "yesterday" is not a time/],
-    ['/v1/explain?service=shop/checkout&at=2099-01-01T00:00:00Z', /in the future/],
-    ['/v1/explain?service=shop/checkout&at=2026-11-21T14:00:00Z&from=us-west', /keeps a journal of its own/],
-    ['/v1/observe?days=0', /days "0"/],
-    ['/v1/observe?days=x', /days "x"/],
+    ['/v1/decisions?service=checkout', /service "checkout" is not a service/],
+    ['/v1/decisions?limit=many', /limit "many" is not a number/],
+    ['/v1/decisions?since=-1', /since "-1" is not a number/],
+    ['/v1/decisions?first=last', /first "last" is not known/],
   ])('%s is answered with what is wrong', async (path, message) => {
     const { status, body } = await get<Failure>(path);
     expect(status).toBe(422);
     expect(body.error.message).toMatch(message);
   });
-  it('about the past are answered from the journal', async () => {
-    desk.pass(60_000);
-    desk.see(viewOf([serviceView([0, 3], remotes)]));
-    desk.pass(60_000);
-    const at = (ms: number) =>
-      get<ExplainReport>(`/v1/explain?service=shop/checkout&at=${new Date(wallMs + ms).toISOString()}`);
-    const before = (await at(30_000)).body;
-    const after = (await at(90_000)).body;
-    expect(before.headline).toMatch(/went to us-east itself: nothing had been decided about it until/);
-    expect(after.headline).toMatch(/went to us-west, as the controller had decided 30s before \(Readiness/);
-    expect(after.standings.find((row) => row.member === 'us-west')!.sharePercent).toBe(100);
-  });
-  it('about what would have been done have every day', async () => {
-    const { body } = await get<ObserveReport>('/v1/observe?days=3');
-    expect(body.days.map((day) => day.day)).toEqual(['2026-11-19', '2026-11-20', '2026-11-21']);
+  it('about decisions are answered from the journal, in the order and as many as were asked for', async () => {
+    await post('/v1/commands', drain);
+    await post('/v1/commands', { ...drain, kind: 'undrain' });
+    const kinds = async (query: string) =>
+      (await get<DecisionListReport>(`/v1/decisions?${query}`)).body.decisions.map((d) => `${d.kind} ${d.entry}`);
+    expect(await kinds('limit=1&first=oldest')).toEqual(['drain 1']);
+    expect((await kinds('limit=1'))[0]).toMatch(/^(undrain|drain|ramp|failback) [3-9]$/);
+    expect(await kinds('observed=true')).toEqual([]);
+    expect(await kinds(`since=${wallMs + 1}`)).toEqual([]);
   });
 });

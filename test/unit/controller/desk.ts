@@ -7,6 +7,7 @@ import { journalDecisions } from '../../../src/controller/decisions.ts';
 import { dryRun } from '../../../src/controller/dry_run.ts';
 import { explainFrom } from '../../../src/controller/explaining.ts';
 import { withFailover } from '../../../src/controller/failover_status.ts';
+import { verdictsOf } from '../../../src/controller/verdicts.ts';
 import { fail, ok } from '../../../src/core/errors.ts';
 import type { StatusReport } from '../../../src/core/report.ts';
 import type { Decision } from '../../../src/failover/decision.ts';
@@ -16,7 +17,7 @@ import type { View } from '../../../src/federation/view.ts';
 import { type Command, noSignals, type Signals } from '../../../src/health/signals.ts';
 import type { Entry } from '../../../src/journal/entry.ts';
 import { type HttpListener, listenHttp } from '../../../src/ops/http.ts';
-import { explainInput, noVerdicts, nowMs, wallMs } from './shop.ts';
+import { explainInput, nowMs, wallMs } from './shop.ts';
 
 export interface Desk {
   readonly url: string;
@@ -55,7 +56,7 @@ const bare = (self: string): StatusReport => ({
   problems: [],
 });
 
-export const openDesk = async (first: View): Promise<Desk> => {
+export const openDesk = async (first: View, replica = 'isthmus-controller-0'): Promise<Desk> => {
   let view = first;
   let now = nowMs;
   const wallNow = (): number => wallMs + now - nowMs;
@@ -77,7 +78,7 @@ export const openDesk = async (first: View): Promise<Desk> => {
       kind: 'decision',
       chain: 'c',
       member: view.self,
-      replica: 'r',
+      replica,
       epoch: '1',
       wallMs: wallNow(),
       monotonicMs: now,
@@ -91,9 +92,10 @@ export const openDesk = async (first: View): Promise<Desk> => {
     return entry;
   };
   let last = step(initialState(), view, signals([]), defaultPolicies, now, () => 0.5);
-  const decide = (asked: readonly Command[]): void => {
+  const decide = (asked: readonly Command[]): readonly Decision[] => {
     last = step(last.state, view, signals(asked), defaultPolicies, now, () => 0.5);
     last.journal.forEach(write);
+    return last.journal;
   };
   const journal: Parameters<typeof journalDecisions>[0] = {
     entries: async ({ sinceMs = 0, untilMs = Number.POSITIVE_INFINITY, limit = 100, keep = 'newest', match }) => {
@@ -107,7 +109,7 @@ export const openDesk = async (first: View): Promise<Desk> => {
   const state = { writer: true, journalFull: false };
   const ports: AdminPorts = {
     self: first.self,
-    replica: 'isthmus-controller-0',
+    replica,
     nowWallMs: wallNow,
     view: () => view,
     status: () =>
@@ -116,11 +118,12 @@ export const openDesk = async (first: View): Promise<Desk> => {
         deciding: state.writer,
         view,
         plan: last.plan,
-        verdicts: noVerdicts,
+        verdicts: verdictsOf(last.state.health),
         policies: defaultPolicies,
         frozen: last.state.frozen,
         drains: last.state.drains,
         journal: { state: 'written', spooled: 0, ageSeconds: 1, reason: '' },
+        withdrawals: new Map(),
         graySignal: () => undefined,
       }),
     trace: () => Promise.reject(new Error('not here')),
@@ -132,6 +135,7 @@ export const openDesk = async (first: View): Promise<Desk> => {
           plan: last.plan,
           nowMs: now,
           wallMs: wallNow(),
+          deciding: state.writer,
           frozen: last.state.frozen,
           decisions,
         }),
@@ -154,11 +158,8 @@ export const openDesk = async (first: View): Promise<Desk> => {
         pause: async () => {},
       }),
     command: async (command) => {
-      const before = entries.length;
       commands.push(command);
-      decide([command]);
-      const taken = entries.slice(before);
-      return journalDecisions({ entries: async () => taken.map((entry) => ({ entry })) }, anything);
+      return decide([command]).filter((decision) => decision.author === command.author);
     },
     notWriter: () => (state.writer ? undefined : 'isthmus-controller-1 does'),
     journalAccepts: () =>
@@ -198,13 +199,4 @@ export const openDesk = async (first: View): Promise<Desk> => {
     },
     close: () => listener.close(),
   };
-};
-
-const anything = {
-  service: undefined,
-  fromWallMs: undefined,
-  untilWallMs: undefined,
-  observed: undefined,
-  newestFirst: false,
-  limit: 100,
 };

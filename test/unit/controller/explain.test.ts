@@ -224,6 +224,7 @@ describe('explain --at', () => {
   const decision = (seconds: number, over: Partial<DecisionReport> = {}): DecisionReport => ({
     at: new Date(wallMs + seconds * 1_000).toISOString(),
     entry: '7',
+    replica: 'r',
     kind: 'shift',
     service: key,
     member: 'us-east',
@@ -247,7 +248,7 @@ describe('explain --at', () => {
     after: 'suspect',
   });
   const at = (before: DecisionReport[], after: DecisionReport[]) =>
-    explainPast({ service: key, self: 'us-east', atWallMs: wallMs, nowWallMs: wallMs + 60_000, before, after });
+    explainPast({ service: key, self: 'us-east', atWallMs: wallMs, before, after });
 
   it('goes by the nearest decision before the time', () => {
     const back = decision(20, {

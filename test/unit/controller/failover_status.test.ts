@@ -32,6 +32,7 @@ const base = {
   frozen: undefined,
   drains: [],
   journal: written,
+  withdrawals: new Map(),
   graySignal: () => undefined,
 };
 
@@ -73,6 +74,19 @@ describe('status of failover', () => {
     expect(service!.shares).toEqual([
       { member: 'us-east', percent: 25 },
       { member: 'us-west', percent: 75 },
+    ]);
+  });
+  it('tells what was withdrawn and is kept, and what would let it go', () => {
+    const held = (service: string, reason: 'Mass' | 'Canary', ageMs: number) =>
+      ({ service, sinceMs: nowMs - ageMs, deadlineMs: nowMs - ageMs + 300_000, reason }) as const;
+    const withdrawals = new Map([
+      ['us-west', [held('a/a', 'Mass', 60_000), held('a/b', 'Mass', 20_000)]],
+      ['eu-north', [held('a/a', 'Canary', 4_000)]],
+    ]);
+    const report = withFailover(facts, { ...base, withdrawals }).failover!;
+    expect(report.withdrawals).toEqual([
+      { member: 'eu-north', services: 1, mass: false, ageSeconds: 4, untilSeconds: 296 },
+      { member: 'us-west', services: 2, mass: true, ageSeconds: 60, untilSeconds: 280 },
     ]);
   });
   it('says which services have a signal for gray failures, and which have none', () => {
