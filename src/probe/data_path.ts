@@ -115,7 +115,9 @@ export class DataPathProber {
   }
 
   standings(): GatewayStanding[] {
-    return [...this.#members.values()].flatMap(({ standing }) => [...standing.values()]);
+    return [...this.#members.values()].flatMap(({ standing }) =>
+      [...standing.values()].sort((a, b) => (a.gateway < b.gateway ? -1 : 1)),
+    );
   }
 
   start(): void {

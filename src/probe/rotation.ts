@@ -30,6 +30,8 @@ interface Focus {
 const focusMax = 100;
 const againMs = 1_000;
 const successesToLeave = 3;
+/** A round takes at least so long: few services are not asked more often than many. */
+const roundMs = 5_000;
 /** With every member unreachable a turn must not look at all there is. */
 const keysPerTurnMax = 200;
 
@@ -40,6 +42,7 @@ export class ServiceRotation {
   #at = 0;
   #within = 0;
   #turn = 0;
+  #roundFromMs = Number.NEGATIVE_INFINITY;
 
   /** Where this service can be asked for; none: nowhere. */
   set(service: ServiceKey, targets: readonly ServiceTarget[]): void {
@@ -73,7 +76,7 @@ export class ServiceRotation {
   next(nowMs: number, may: (member: string) => boolean): ServiceTarget | undefined {
     this.#turn++;
     const focus = () => this.#due(nowMs, may);
-    const round = () => this.#round(may);
+    const round = () => this.#round(nowMs, may);
     return this.#turn % 2 === 0 ? (focus() ?? round()) : (round() ?? focus());
   }
 
@@ -110,10 +113,14 @@ export class ServiceRotation {
     return first.target;
   }
 
-  #round(may: (member: string) => boolean): ServiceTarget | undefined {
+  #round(nowMs: number, may: (member: string) => boolean): ServiceTarget | undefined {
     const most = Math.min(this.#keys.length + 1, keysPerTurnMax);
     for (let tries = 0; tries < most; tries++) {
       if (this.#at >= this.#keys.length) this.#at = 0;
+      if (this.#at === 0 && this.#within === 0) {
+        if (nowMs - this.#roundFromMs < roundMs) return undefined;
+        this.#roundFromMs = nowMs;
+      }
       const key = this.#keys[this.#at];
       if (key === undefined) return undefined;
       const targets = this.#targets.get(key) ?? [];

@@ -59,12 +59,16 @@ type CheckNode = (nodeId: string) => IsthmusError | undefined;
 interface Node {
   /** Open streams of access logs. */
   logs: number;
+  /** Reports in a row that told of traffic of which no log came. */
+  unlogged: number;
   /** Open tunnels by member, as last reported. */
   open: ReadonlyMap<string, number>;
 }
 
 const intervalDefaultMs = 1_000;
 const loadIntervalMs = 1_000;
+/** A log comes a second or so after what it tells, and its stream opens with the first entry. */
+const unloggedMin = 4;
 
 export class Telemetry {
   readonly border = new BorderCounts();
@@ -127,7 +131,7 @@ export class Telemetry {
   node(name: string): Node {
     let node = this.#nodes.get(name);
     if (node === undefined) {
-      node = { logs: 0, open: new Map() };
+      node = { logs: 0, unlogged: 0, open: new Map() };
       this.#nodes.set(name, node);
     }
     return node;
@@ -163,14 +167,15 @@ export class Telemetry {
   loads(name: string, loads: readonly PeerLoad[]): void {
     const node = this.node(name);
     const open = new Map<string, number>();
-    for (const { cluster, member, ...load } of loads) {
-      if (!isClassCluster(cluster) || !this.#o.isMember(member)) continue;
-      if (load.open > 0) open.set(member, (open.get(member) ?? 0) + load.open);
-      if (node.logs === 0 && load.issued + load.succeeded + load.errors > 0) {
-        this.#windows.addReported(member, load.issued, load.succeeded, load.errors);
-      }
-    }
+    const ours = loads.filter(({ cluster, member }) => isClassCluster(cluster) && this.#o.isMember(member));
+    const busy = ours.filter(({ issued, succeeded, errors }) => issued + succeeded + errors > 0);
+    if (node.logs > 0) node.unlogged = 0;
+    else if (busy.length > 0) node.unlogged++;
+    for (const load of ours) if (load.open > 0) open.set(load.member, (open.get(load.member) ?? 0) + load.open);
     node.open = open;
+    if (node.unlogged < unloggedMin) return;
+    for (const { member, issued, succeeded, errors } of busy)
+      this.#windows.addReported(member, issued, succeeded, errors);
   }
 
   /** Sorted, so that the same set is the same question. */

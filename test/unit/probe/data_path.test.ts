@@ -223,8 +223,10 @@ describe('services', () => {
     await clock.advance(3_000);
     prober.setService('shop/s0', []);
     const from = of(results, 'us-west', 's0').length;
-    await clock.advance(5_000);
+    await clock.advance(20_000);
     expect(of(results, 'us-west', 's0').length - from).toBeLessThanOrEqual(1);
-    expect(of(results, 'us-west', 's1').length).toBeGreaterThan(20);
+    // Few services are not asked all the time.
+    expect(of(results, 'us-west', 's1').length).toBeGreaterThanOrEqual(4);
+    expect(of(results, 'us-west', 's1').length).toBeLessThanOrEqual(6);
   });
 });
