@@ -177,7 +177,8 @@ const renderReplay = (answer: ReplayAnswer, step: StepOf): string => {
   const count = step.step.length;
   const lines: string[] = [];
   if (answer.same) {
-    const others = count === 1 ? '' : `, and so are the ${count - 1} others of its step`;
+    const others =
+      count === 1 ? '' : `, and so ${count === 2 ? 'is the other one' : `are the ${count - 1} others`} of its step`;
     lines.push(`${mark('ok')} same decision: entry ${answer.sequence}${others}`);
   } else {
     lines.push(`${mark('fail')} another decision than entry ${answer.sequence} has, from the same inputs:`);

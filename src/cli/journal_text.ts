@@ -49,7 +49,7 @@ const brokenMark = 'NOT INTACT';
 
 const row = (entry: JournalEntryReport, wide: boolean): readonly string[] => {
   const decision = decisionIn(entry);
-  const time = entry.at.replace('T', ' ').replace(/\.\d+Z$/, 'Z');
+  const time = wide ? entry.at.replace('T', ' ') : entry.at.replace('T', ' ').replace(/\.\d+Z$/, 'Z');
   const place = wide ? [entry.replica, entry.chain, entry.hash.slice(0, 12)] : [];
   const mark = entry.intact ? '' : `${brokenMark}; `;
   if (decision === undefined) {
@@ -58,7 +58,9 @@ const row = (entry: JournalEntryReport, wide: boolean): readonly string[] => {
   const { kind, observed, service, member, rule, author, detail, guards } = decision;
   const moved = movement(decision, entry.member);
   const held = guards.map(({ guard }) => guard).join(', ');
-  const said = [moved, detail, held === '' ? '' : `held by ${held}`].filter((part) => part !== '').join('; ');
+  const said = [moved, detail, held === '' || kind === 'hold' ? '' : `held by ${held}`]
+    .filter((part) => part !== '')
+    .join('; ');
   const what = observed ? `${kind} (observed)` : kind;
   return [String(entry.sequence), time, what, service ?? '', member ?? '', rule, author, ...place, `${mark}${said}`];
 };

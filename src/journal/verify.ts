@@ -141,13 +141,18 @@ const checkEdges = (head: ExportHead | undefined, check: ChainCheck, findings: F
   }
 };
 
+/** The same head may come from the file and from whoever is asked besides. */
+const distinct = (anchors: readonly Anchor[]): readonly Anchor[] => [
+  ...new Map(anchors.map((anchor) => [`${anchor.source} ${anchor.sequence} ${anchor.hash}`, anchor])).values(),
+];
+
 const checkAnchors = (
   anchors: readonly Anchor[],
   whole: boolean,
   check: ChainCheck,
   findings: Findings,
 ): SectionReport['anchors'] =>
-  anchors.map((anchor) => {
+  distinct(anchors).map((anchor) => {
     const { sequence, hash, source } = anchor;
     const held = check.good.get(sequence);
     if (held !== undefined) {
