@@ -17,6 +17,7 @@ import { probeResources } from './probes.ts';
 import { type EncodedHost, egressHosts, egressPorts, egressRoutes, localHosts, localRoutes } from './routes.ts';
 import { memberSecret, ownSecrets } from './secrets.ts';
 import { type PeerTimers, timersFor, unmeasured } from './timers.ts';
+import { tunnelAgeOf } from './tunnel_age.ts';
 import { tunnelPorts } from './tunnel_ports.ts';
 
 const noClasses: ReadonlyMap<number, ServiceClass> = new Map();
@@ -130,7 +131,7 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
     const byPort = gatewayClasses(service, plan);
     for (const entry of byPort.values()) classes.set(entry.name, entry);
     const names = new Map([...byPort].map(([port, { name }]) => [port, name]));
-    outward.push(...egressHosts(service, names, plan?.tunnelAgeMs));
+    outward.push(...egressHosts(service, names, tunnelAgeOf(plan)));
     if (isExported(service)) inward.push(...localHosts(service));
     resources.push(...localResources(service, input));
   }

@@ -97,8 +97,7 @@ const virtualHost = (authority: string, action: RouteAction): EncodedHost => ({
 
 /**
  * CONNECTs to one port of a service, to the cluster of its class.
- * @param tunnelAgeMs - how old the tunnels opened by this route may become; undefined: as old as their callers want. Envoy reads it
- *   when a tunnel is opened and has no means to end one later, so it must stand while traffic goes where it should not stay.
+ * @param tunnelAgeMs - how old the tunnels opened by this route may become; undefined: as old as their callers want
  */
 export const egressHost = (hostname: string, port: number, className: string, tunnelAgeMs?: number): EncodedHost =>
   virtualHost(

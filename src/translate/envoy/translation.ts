@@ -27,6 +27,7 @@ import {
   memberResources,
 } from './resources.ts';
 import { type EncodedHost, egressHosts, egressRoutes, localHosts, localRoutes } from './routes.ts';
+import { tunnelAgeOf } from './tunnel_age.ts';
 
 export interface GatewayDirty {
   /** Services whose local object, view or plan changed. */
@@ -152,6 +153,7 @@ export class GatewayTranslation {
   ): boolean {
     const service = input.services.get(key);
     const plan = input.plan.services.get(key);
+    const ageMs = tunnelAgeOf(plan);
     this.#notePods(
       key,
       input.local.services.get(key)?.endpoints.flatMap((e) => (e.pod === undefined ? [] : [e.pod])) ?? [],
@@ -164,7 +166,7 @@ export class GatewayTranslation {
     const routed = this.#move(key, wanted, nowMs);
     const before = this.#madeFrom.get(key);
     const made = {
-      outward: service === undefined ? '' : `${service.hostname} ${plan?.tunnelAgeMs ?? ''} ${[...routed].join(' ')}`,
+      outward: service === undefined ? '' : `${service.hostname} ${ageMs ?? ''} ${[...routed].join(' ')}`,
       inward: service === undefined || !isExported(service) ? '' : localShape(service),
     };
     if (service === undefined) this.#madeFrom.delete(key);
@@ -173,11 +175,7 @@ export class GatewayTranslation {
     this.#replace(key, service === undefined ? [] : localResources(service, input, known), changed, removed);
     let hostsChanged = false;
     if (before?.outward !== made.outward) {
-      hostsChanged = replaceHosts(
-        this.#outward,
-        key,
-        service === undefined ? [] : egressHosts(service, routed, plan?.tunnelAgeMs),
-      );
+      hostsChanged = replaceHosts(this.#outward, key, service === undefined ? [] : egressHosts(service, routed, ageMs));
     }
     if (before?.inward !== made.inward) {
       const hosts = made.inward === '' || service === undefined ? [] : localHosts(service);

@@ -208,4 +208,28 @@ describe('the age of tunnels', () => {
     expect(kept.long).toMatchObject({ broken: 0, open: 5 });
     expect(kept.connectionsLost).toBe(0);
   });
+
+  it('does not end with the membership of its caller: Envoy’s drain time does that, 600 s by default', async () => {
+    const { rig } = stage;
+    rig.useGateways('us-west', [{ id: 'gw-1', address: sites['us-west'].address }]);
+    stage.west.signal('SIGKILL');
+    const second = await rig.launch('us-west', 'gw-2', undefined, undefined, [
+      '--drain-time-s',
+      '2',
+      '--drain-strategy',
+      'immediate',
+    ]);
+    await rig.configure({ ...sites['us-east'], services: calling(services) });
+    await sleep(1_500);
+    await startCallers(rig, 'left', 'checkout', { rate: 0, long: 5 });
+    expect(await rig.world.podOpen('west-checkout')).toBe(5);
+    rig.removeMember('us-east');
+    await rig.configure({ ...sites['us-west'], services: serving('west', services) });
+    await sleep(1_000);
+    expect((await rig.callers.loadResult('left')).long.broken).toBe(0);
+    await sleep(3_000);
+    const left = await rig.callers.loadStop('left');
+    expect(left.long.broken).toBe(5);
+    await second.stop();
+  });
 });

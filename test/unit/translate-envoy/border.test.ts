@@ -2,7 +2,7 @@
 import { create } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Grant } from '../../../src/failover/plan.ts';
+import { type CellStanding, type Grant, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
 import { TypedExtensionConfigSchema } from '../../../src/gen/envoy/config/core/v3/extension_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
@@ -11,10 +11,12 @@ import { ConnectionLimitSchema } from '../../../src/gen/envoy/extensions/filters
 import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import { StatusCode } from '../../../src/gen/envoy/type/v3/http_status_pb.ts';
 import { TokenBucketSchema } from '../../../src/gen/envoy/type/v3/token_bucket_pb.ts';
+import type { Reason } from '../../../src/health/verdict.ts';
 import { bucketOf } from '../../../src/translate/envoy/border.ts';
 import { typeUrls } from '../../../src/translate/envoy/encoded.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
 import { GatewayTranslation } from '../../../src/translate/envoy/translation.ts';
+import { tunnelAgeOf } from '../../../src/translate/envoy/tunnel_age.ts';
 import { decoded, managerConfig, member, memberView, type ServiceSpec, unpacked, world } from './fixture.ts';
 
 const members = ['us-east', 'us-west', 'eu-central'].map((name, i) =>
@@ -179,6 +181,30 @@ describe('the age of tunnels', () => {
     expect(actionOf(aged).maxStreamDuration?.maxStreamDuration).toMatchObject({ seconds: 90n, nanos: 500_000_000 });
     expect(actionOf(aged).timeout).toMatchObject({ seconds: 0n, nanos: 0 });
     expect(actionOf(aged, 'federation').maxStreamDuration).toBeUndefined();
+  });
+
+  it('is given while somebody lacks a part of its share, unless that is drained on purpose', () => {
+    const standing = (percent: number, reason: Reason): CellStanding => ({
+      member: 'us-west',
+      state: 'fresh',
+      reason,
+      detail: '',
+      sinceMs: 0,
+      deadlineMs: undefined,
+      tier: 0,
+      percent,
+      ready: 1,
+      total: 1,
+    });
+    const plan: ServicePlan = { ...undecided, key: 'shop/a', tiers: [], usable: true, tunnelAgeMs: 60_000 };
+    const age = (...standings: CellStanding[]) => tunnelAgeOf({ ...plan, standings });
+    expect(age(standing(100, 'Healthy'), standing(100, 'Healthy'))).toBeUndefined();
+    expect(age(standing(100, 'Healthy'), standing(25, 'Ramping'))).toBe(60_000);
+    expect(age(standing(100, 'Healthy'), standing(0, 'ProbeFailed'))).toBe(60_000);
+    expect(age(standing(100, 'Healthy'), standing(0, 'Draining'))).toBeUndefined();
+    expect(age(standing(0, 'ProbeFailed'), standing(0, 'Draining'))).toBe(60_000);
+    expect(tunnelAgeOf({ ...plan, tunnelAgeMs: 0 })).toBeUndefined();
+    expect(tunnelAgeOf(undefined)).toBeUndefined();
   });
 
   it('changes with the plan of its service alone', () => {
