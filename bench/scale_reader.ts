@@ -7,8 +7,11 @@ import { createPublicKey } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Engine } from '../src/controller/engine.ts';
 import { Records } from '../src/controller/records.ts';
-import { Planner } from '../src/failover/planner.ts';
+import { defaultPolicies } from '../src/failover/policy.ts';
+import { initialState, step } from '../src/failover/step.ts';
 import type { LocalCluster, LocalService } from '../src/federation/local.ts';
+import { ViewKeeper } from '../src/federation/view_keeper.ts';
+import { noSignals } from '../src/health/signals.ts';
 import { realClock } from '../src/ops/clock.ts';
 import { openMetrics } from '../src/ops/metrics.ts';
 import { connectStore } from '../src/store/etcd.ts';
@@ -55,12 +58,18 @@ const local: LocalCluster = {
 };
 
 const self = memberName(0);
-const planner = new Planner({ self, clusterDomain: 'cluster.local', policy: { order: [] } });
+const keeper = new ViewKeeper({ self, clusterDomain: 'cluster.local' });
+let decisions = initialState();
 const pem = { chain: 'chain', key: 'key' };
 let reported = false;
 const engine: Engine = new Engine({
   self,
-  planner,
+  keeper,
+  decide: (view) => {
+    const decided = step(decisions, view, noSignals, defaultPolicies, performance.now(), Math.random);
+    decisions = decided.state;
+    return decided;
+  },
   ztunnel: {
     clusterId: self,
     network: 'net-0',
@@ -103,7 +112,7 @@ const records: Records = new Records({
 const complete = (): boolean => {
   if (records.members.size < task.members) return false;
   for (const view of records.members.values()) if (view.services.size < task.services) return false;
-  return planner.plan.services.size === task.services;
+  return engine.plan.services.size === task.services;
 };
 function report(): void {
   if (reported || !complete()) return;
@@ -114,7 +123,7 @@ function report(): void {
     [...engine.tables.ztunnel.counts(), ...engine.tables.gateway.counts()].map((c) => [c.typeUrl, c.resources]),
   );
   process.stdout.write(
-    `${JSON.stringify({ ms, rssMb: process.memoryUsage.rss() / 2 ** 20, heapMb: process.memoryUsage().heapUsed / 2 ** 20, addresses: counts[types.address], clusters: counts[types.cluster], services: planner.plan.services.size })}\n`,
+    `${JSON.stringify({ ms, rssMb: process.memoryUsage.rss() / 2 ** 20, heapMb: process.memoryUsage().heapUsed / 2 ** 20, addresses: counts[types.address], clusters: counts[types.cluster], services: engine.plan.services.size })}\n`,
   );
 }
 

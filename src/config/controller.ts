@@ -115,9 +115,15 @@ export const configSchema = z.strictObject({
         .max(512)
         .default([])
         .describe('Members or regions by preference, after the own region.'),
+      whenJournalUnwritable: z
+        .enum(['refuse', 'spool'])
+        .default('refuse')
+        .describe(
+          'What becomes of changes by people while the journal cannot be written; failover goes on in any case.',
+        ),
     })
     .prefault({})
-    .describe('Order of the clusters that take over.'),
+    .describe('Which clusters take over; everything else is in FailoverPolicy objects.'),
   gateway: z
     .strictObject({
       service: label('gateway.service').default('isthmus-egress').describe('Service in front of the local gateways.'),

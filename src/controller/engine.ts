@@ -1,15 +1,16 @@
 /**
  * The loop's middle: marks come in, resources come out.
  *
- * Adapters say which keys may have changed; one run a macrotask merges, orders and translates just those, and puts what really
- * changed into the two tables. It has no sockets of its own, and a burst of a thousand events costs one run.
+ * Adapters say which keys may have changed; one run a macrotask merges just those, has them decided, translates what is another
+ * than before, and puts what really changed into the two tables. It has no sockets of its own, and a burst of a thousand events costs one run.
  */
 import type { Clock, Timer } from '../core/clock.ts';
 import type { ServiceKey } from '../core/names.ts';
-import type { Planner } from '../failover/planner.ts';
+import { nothingBeyond, type Plan } from '../failover/plan.ts';
 import type { FederationChange } from '../federation/federation.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
-import type { MemberView } from '../federation/view.ts';
+import type { ManifestHead, MemberView, View } from '../federation/view.ts';
+import type { ViewKeeper } from '../federation/view_keeper.ts';
 import type { GatewayInput, GatewaySecrets, GatewaySettings } from '../translate/envoy/input.ts';
 import { roundTripsOf } from '../translate/envoy/resources.ts';
 import { GatewayTranslation } from '../translate/envoy/translation.ts';
@@ -19,10 +20,13 @@ import type { Member } from '../trust/membership.ts';
 import { makeResource } from '../xds/encode.ts';
 import { type TypeUrl, types } from '../xds/resource.ts';
 import { ResourceTable } from '../xds/table.ts';
+import type { Decided } from './deciding.ts';
 
 export interface EngineOptions {
   readonly self: string;
-  readonly planner: Planner;
+  readonly keeper: ViewKeeper;
+  /** What to do about a view. A promise: it takes effect when that resolves, and what happens meanwhile waits. */
+  readonly decide: (view: View) => Decided | Promise<Decided>;
   readonly ztunnel: ZtunnelConfig;
   readonly gateway: Omit<GatewaySettings, 'self'>;
   /** Called once a macrotask while there is something to do. */
@@ -37,6 +41,19 @@ export interface EngineOptions {
   /** From the first mark that came from other members to the end of the run that served it. */
   readonly onPropagated?: (seconds: number) => void;
   readonly clock: Clock;
+}
+
+/** What one run is about. */
+interface Batch {
+  readonly start: number;
+  readonly local: LocalCluster;
+  readonly members: ReadonlyMap<string, MemberView>;
+  /** Services whose view may be another. */
+  readonly viewed: ReadonlySet<ServiceKey>;
+  readonly pods: ReadonlySet<string>;
+  readonly dirtyMembers: ReadonlySet<string>;
+  readonly topologyChanged: boolean;
+  readonly recordsSinceMs: number | undefined;
 }
 
 export class Engine {
@@ -64,6 +81,10 @@ export class Engine {
   #healthChanged = false;
   #secretsChanged = false;
   #scheduled = false;
+  /** A decision waits for the journal. */
+  #waiting = false;
+  #closed = false;
+  #plan: Plan = { ...nothingBeyond, services: new Map() };
   /** Since when something of other members waits for a run. */
   #recordsSinceMs: number | undefined;
   /** When routes that wait for new classes may move. */
@@ -72,6 +93,7 @@ export class Engine {
   /** Services not yet given to the gateways' translation, while it could not begin. */
   #deferred: Set<ServiceKey> | undefined = new Set();
   #secrets: GatewaySecrets | undefined;
+  #head: ManifestHead | undefined;
   #gatewayHealth: ReadonlyMap<string, boolean> = new Map();
 
   constructor(options: EngineOptions) {
@@ -86,6 +108,10 @@ export class Engine {
   /** False until gateways can be told all: one that connects before would be told that everything is gone. */
   get gatewaysKnown(): boolean {
     return this.#deferred === undefined;
+  }
+  /** What is being served. */
+  get plan(): Plan {
+    return this.#plan;
   }
   get secrets(): GatewaySecrets | undefined {
     return this.#secrets;
@@ -103,24 +129,29 @@ export class Engine {
     }
     for (const key of change.services) this.#services.add(key);
     for (const key of change.pods) this.#pods.add(key);
-    this.#wake();
+    this.wake();
   }
   markRecords(change: Pick<FederationChange, 'services' | 'members' | 'topology'>): void {
     for (const key of change.services) this.#services.add(key);
     for (const name of change.members) this.#members.add(name);
     if (change.topology.size > 0) this.#topologyChanged = true;
     this.#recordsSinceMs ??= this.#o.clock.monotonicMs();
-    this.#wake();
+    this.wake();
   }
   setGatewayHealth(health: ReadonlyMap<string, boolean>): void {
     this.#gatewayHealth = health;
     this.#healthChanged = true;
-    this.#wake();
+    this.wake();
+  }
+  /** What our gateways tell peers of our records; a new one every few seconds. */
+  setHead(head: ManifestHead): void {
+    this.#head = head;
+    this.wake();
   }
   setSecrets(secrets: GatewaySecrets): void {
     this.#secrets = secrets;
     this.#secretsChanged = true;
-    this.#wake();
+    this.wake();
   }
 
   /** The names behind `network/ip`, for proxies that ask for addresses one by one. */
@@ -142,61 +173,90 @@ export class Engine {
     else this.#aliasesOf.delete(name);
   }
 
-  #wake(): void {
-    if (this.#scheduled || !this.#localKnown) return;
+  /** There is something to decide about, besides what is marked. */
+  wake(): void {
+    if (this.#scheduled || this.#waiting || this.#closed || !this.#localKnown) return;
     this.#scheduled = true;
     this.#o.schedule(() => {
       this.#scheduled = false;
-      this.run();
+      if (!this.#closed) this.run();
     });
   }
 
-  /** Translates what is marked, now. */
+  /** Decides about what is marked, and translates it: now, or when the decision is in the journal. */
   run(): void {
     const start = this.#o.clock.monotonicMs();
-    const local = this.#o.local();
-    const members = this.#o.members();
-    const planned = this.#o.planner.update(local, members, {
-      services: this.#services,
-      members: this.#topologyChanged,
+    const { keeper, decide, local, members } = this.#o;
+    const viewed = keeper.update(local(), members(), { services: this.#services, members: this.#topologyChanged });
+    const batch: Batch = {
+      start,
+      local: local(),
+      members: members(),
+      viewed,
+      pods: this.#pods,
+      dirtyMembers: this.#members,
+      topologyChanged: this.#topologyChanged,
+      recordsSinceMs: this.#recordsSinceMs,
+    };
+    this.#services = new Set();
+    this.#pods = new Set();
+    this.#members = new Set();
+    this.#topologyChanged = false;
+    this.#recordsSinceMs = undefined;
+    const decided = decide(keeper.view);
+    if (!(decided instanceof Promise)) {
+      this.#translate(batch, decided);
+      return;
+    }
+    this.#waiting = true;
+    void decided.then((late) => {
+      this.#waiting = false;
+      if (this.#closed) return;
+      this.#translate(batch, late);
+      // What came meanwhile was marked and woke nobody.
+      this.wake();
     });
-    const dirty = { pods: this.#pods, services: planned, members: this.#members };
-    const { view, plan } = this.#o.planner;
+  }
+
+  #translate(batch: Batch, { plan, changed }: Decided): void {
+    const { local } = batch;
+    this.#plan = plan;
+    const planned = changed.size === 0 ? batch.viewed : batch.viewed.union(changed);
+    const dirty = { pods: batch.pods, services: planned, members: batch.dirtyMembers };
+    const { view } = this.#o.keeper;
     const workloads = this.#ztunnel.update(
       { local, view, plan, gatewayHealth: this.#gatewayHealth },
       { ...dirty, gatewayHealth: this.#healthChanged },
     );
+    this.#healthChanged = false;
     for (const name of workloads.removed) this.#alias(name, []);
     for (const { name, aliases } of workloads.changed) this.#alias(name, aliases);
     const upserts = workloads.changed.map((r) => makeResource(r.typeUrl, r.name, r.bytes));
     const removes = workloads.removed.map((name) => ({ typeUrl: types.address as TypeUrl, name }));
     const applied = this.tables.ztunnel.apply({ upserts, removes });
-    const gatewayChanges = this.#gateways(members, local, planned);
-    this.#services = new Set();
-    this.#pods = new Set();
-    this.#members = new Set();
-    this.#topologyChanged = false;
-    this.#healthChanged = false;
+    const gatewayChanges = this.#gateways(batch, planned);
     this.#o.onPlanned?.(planned);
     if (applied.upserted + applied.removed + gatewayChanges > 0) this.#o.onResources();
     const end = this.#o.clock.monotonicMs();
-    this.#o.onSeconds?.((end - start) / 1000);
-    if (this.#recordsSinceMs !== undefined) this.#o.onPropagated?.((end - this.#recordsSinceMs) / 1000);
-    this.#recordsSinceMs = undefined;
+    this.#o.onSeconds?.((end - batch.start) / 1000);
+    if (batch.recordsSinceMs !== undefined) this.#o.onPropagated?.((end - batch.recordsSinceMs) / 1000);
   }
 
   close(): void {
+    this.#closed = true;
     this.#moves?.cancel();
   }
 
   /** Gateways need our own membership and certificates; until both are there they get nothing rather than half. */
-  #gateways(members: ReadonlyMap<string, MemberView>, local: LocalCluster, services: ReadonlySet<ServiceKey>): number {
+  #gateways(batch: Batch, services: ReadonlySet<ServiceKey>): number {
+    const { members, local } = batch;
     const self: Member | undefined = members.get(this.#o.self)?.member;
     if (self === undefined || this.#secrets === undefined) {
       this.#deferred = (this.#deferred ?? new Set<ServiceKey>()).union(services);
       return 0;
     }
-    const { view, plan } = this.#o.planner;
+    const { view } = this.#o.keeper;
+    const plan = this.#plan;
     const input: GatewayInput = {
       settings: { ...this.#o.gateway, self },
       secrets: this.#secrets,
@@ -205,12 +265,13 @@ export class Engine {
       plan,
       local,
       roundTrips: roundTripsOf(members.get(this.#o.self)),
+      head: this.#head,
     };
     const first = this.#deferred !== undefined;
     const dirty = {
       services: first ? services.union(this.#deferred ?? new Set<ServiceKey>()) : services,
-      pods: this.#pods,
-      members: first || this.#members.size > 0 || this.#topologyChanged || this.#secretsChanged,
+      pods: batch.pods,
+      members: first || batch.dirtyMembers.size > 0 || batch.topologyChanged || this.#secretsChanged,
     };
     const nowMs = this.#o.clock.monotonicMs();
     const delta = this.#gateway.update(input, dirty, nowMs);
@@ -218,7 +279,7 @@ export class Engine {
     this.#moves =
       delta.wakeAtMs === undefined
         ? undefined
-        : this.#o.clock.after(Math.max(1, delta.wakeAtMs - nowMs), () => this.#wake());
+        : this.#o.clock.after(Math.max(1, delta.wakeAtMs - nowMs), () => this.wake());
     this.#deferred = undefined;
     this.#secretsChanged = false;
     const applied = this.tables.gateway.apply({

@@ -71,7 +71,9 @@ export class Journaling {
 
   /** See `Journal.append`: the plan takes effect once this has resolved, and not at all when it rejects. */
   append(decisions: readonly Decision[], inputs: StepInputs): Promise<Appended> {
-    return this.journal.append(decisions, captureStep(inputs, decisions, this.#o.version));
+    // The steps of a drain carry the name of who asked for it long ago: only what is asked for now can be refused.
+    const asker = inputs.signals.commands[0]?.author ?? 'controller';
+    return this.journal.append(decisions, captureStep(inputs, decisions, this.#o.version), asker);
   }
 
   /** Once a second or so. */

@@ -12,6 +12,7 @@ import { Exports } from '../federation/exports.ts';
 import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
 import type { VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type { Head } from '../journal/entry.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { type PeerRoundTrip, RttProber } from '../probe/rtt.ts';
@@ -19,6 +20,7 @@ import { Publisher, type PublisherEvent } from '../store/publisher.ts';
 import { grantsOf } from '../trust/grants.ts';
 import type { Member } from '../trust/membership.ts';
 import type { GatewayPod } from './cluster.ts';
+import type { Announcement } from './failover.ts';
 
 export interface PublishingOptions {
   readonly config: Config;
@@ -32,6 +34,8 @@ export interface PublishingOptions {
   readonly metrics: Metrics;
   /** Our own vantage record as it stands; undefined: there is none. `known`: whether that can be told yet. */
   readonly standing: () => { readonly known: boolean; readonly vantage: VantageRecord | undefined };
+  /** The newest durable entry of the journal: peers hold it, so that a journal cut short shows. */
+  readonly journalHead: () => Head | undefined;
   /** A term was lost to another writer although the lease was ours. */
   readonly onFenced: () => void;
 }
@@ -52,6 +56,7 @@ export class Publishing {
   #recordsKnown = false;
   #members: ReadonlyMap<string, MemberView> = new Map();
   #peers = '';
+  #epoch = 0n;
   #gateways = '';
 
   constructor(options: PublishingOptions) {
@@ -66,6 +71,7 @@ export class Publishing {
       recordKey: options.recordKey,
       heartbeatMs: config.publish.heartbeatMs,
       epochFloor: options.epochFloor,
+      journalHead: options.journalHead,
       onEvent: (event) => this.#told(event),
     });
     this.#rtt = new RttProber({
@@ -159,6 +165,24 @@ export class Publishing {
     this.#rtt.setPeers(peers);
   }
 
+  /** This replica was chosen to write: it decides, too. Stays so while the API server is dark. */
+  get chosen(): boolean {
+    return this.#wantsToLead;
+  }
+  /** Of the term that writes now; 0 before the first. */
+  get epoch(): bigint {
+    return this.#epoch;
+  }
+
+  /** What was decided, told to the others. */
+  announce({ plan, verdicts }: Announcement, local: LocalCluster): void {
+    this.#must('draining', this.exports.setDraining(plan.draining, local));
+    this.#must('grants', this.exports.setGrants(plan.grants));
+    this.#must('votes', this.exports.setVotes(plan.votes));
+    this.#must('verdicts', this.exports.setVerdicts(verdicts));
+    this.#flush();
+  }
+
   lead(): void {
     this.#wantsToLead = true;
     this.#tryToLead();
@@ -226,8 +250,10 @@ export class Publishing {
   #told(event: PublisherEvent): void {
     const { log, metrics } = this.#o;
     if (event.kind === 'written') metrics.add('isthmus_publish_total', { result: 'ok' });
-    else if (event.kind === 'term') log('info', 'writing begins', { epoch: event.epoch, reason: event.reason });
-    else {
+    else if (event.kind === 'term') {
+      this.#epoch = event.epoch;
+      log('info', 'writing begins', { epoch: event.epoch, reason: event.reason });
+    } else {
       metrics.add('isthmus_publish_total', { result: event.error.code });
       log('warn', event.kind === 'fenced' ? 'fenced by another writer' : 'records not written', { error: event.error });
       if (event.kind !== 'fenced') return;

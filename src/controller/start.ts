@@ -14,8 +14,8 @@ import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import type { StatusReport } from '../core/report.ts';
-import { Planner } from '../failover/planner.ts';
 import type { ExportProblem } from '../federation/local.ts';
+import { ViewKeeper } from '../federation/view_keeper.ts';
 import { type HttpListener, healthRoute, json, listenHttp, type Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
@@ -28,6 +28,7 @@ import { CertificateKeeper } from './certificates.ts';
 import { Cluster } from './cluster.ts';
 import type { Credentials } from './credentials.ts';
 import { Engine } from './engine.ts';
+import { Failover } from './failover.ts';
 import { OfferedSecrets } from './gateway_secrets.ts';
 import { gauge } from './gauges.ts';
 import { Publishing } from './publishing.ts';
@@ -68,8 +69,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     'federation CA',
   );
   const disk = await openSavedState({ dir: config.state.dir, clock, log });
-  const [savedRecords, savedCluster, savedTokens, savedGateways] = await Promise.all(
-    (['records', 'cluster', 'tokens', 'gateways'] as const).map((part) => disk.load(part)),
+  const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover] = await Promise.all(
+    (['records', 'cluster', 'tokens', 'gateways', 'failover'] as const).map((part) => disk.load(part)),
   );
   const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
   let serving: Serving | undefined;
@@ -78,14 +79,11 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   let looked = false;
   const traded = new TradedRoots();
 
-  const planner = new Planner({
-    self: config.member,
-    clusterDomain: config.clusterDomain,
-    policy: { order: config.failover.order },
-  });
+  const viewed = new ViewKeeper({ self: config.member, clusterDomain: config.clusterDomain });
   const engine: Engine = new Engine({
     self: config.member,
-    planner,
+    keeper: viewed,
+    decide: (view) => failover.decide(view),
     ztunnel: {
       clusterId: config.member,
       network: config.network,
@@ -97,15 +95,16 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     gateway: { trustDomain: config.trustDomain, binding: defaultBinding },
     schedule: (run) => setImmediate(run),
     local: () => cluster.local,
-    members: () => records.members,
+    members: () => failover.members,
     onResources: () => {
       serving?.changed();
       state.touch('cluster');
     },
     onPlanned: (services) => {
-      traded.update(services, planner.view);
-      cluster.report(services, planner.view, problemOf, records.members.get(config.member));
+      traded.update(services, viewed.view);
+      cluster.report(services, viewed.view, problemOf, records.members.get(config.member));
       secrets.offer();
+      failover.announce();
       void openToProxies();
     },
     onSeconds: (seconds) => metrics.observe('isthmus_translate_seconds', seconds),
@@ -133,8 +132,9 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     log,
     metrics,
     onChange: (change) => {
-      if (change.services.size + change.members.size > 0) engine.markRecords(change);
-      if (change.own.size > 0) cluster.report(change.own, planner.view, problemOf, records.members.get(config.member));
+      const services = failover.records(change);
+      if (services.size + change.members.size + change.signals.size > 0) engine.markRecords({ ...change, services });
+      if (change.own.size > 0) cluster.report(change.own, viewed.view, problemOf, records.members.get(config.member));
       if (change.members.size > 0) publishing.members(records.members);
       // Manifests that rise are the heartbeat of every peer: not worth writing everything each second.
       state.touch('records', change.services.size + change.own.size + change.members.size === 0);
@@ -150,6 +150,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     rng,
     log,
     metrics,
+    journalHead: () => failover.journaling.journal.head(),
     standing: () => ({ known: records.known, vantage: records.members.get(config.member)?.vantage }),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
     onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && publishing.lead()),
@@ -165,6 +166,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onChange: (change) => {
       if (change.policies || !looked) refuseUntranslatable();
       looked = true;
+      if (change.failoverPolicies) failover.policies();
       engine.markLocal(change);
       publishing.local(cluster.local, change, cluster.gatewayPods(), isDead);
       state.touch('cluster');
@@ -183,6 +185,28 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       if (reason !== 'expired') publishing.follow();
     },
     onTokens: () => state.touch('tokens'),
+  });
+  const failover: Failover = new Failover({
+    config,
+    recordKey: credentials.recordKey,
+    clock,
+    rng,
+    log,
+    metrics,
+    epoch: () => publishing.epoch,
+    chosen: () => publishing.chosen,
+    rawMembers: () => records.members,
+    local: () => cluster.local,
+    readBackMs: () => publishing.readBackMs() ?? records.readBackMs(),
+    roundTrips: () => publishing.roundTrips(),
+    receivingSpill: () => new Set(),
+    policySpec: () => records.federation.policySpec,
+    anchors: () => [],
+    wake: () => engine.wake(),
+    onServices: (services) => engine.markRecords({ services, members: new Set(), topology: new Set() }),
+    save: (bytes) => disk.save('failover', bytes),
+    announce: (announcement) => publishing.announce(announcement, cluster.local),
+    onDecisions: () => {},
   });
   const state: StateKeeper = new StateKeeper({
     disk,
@@ -223,7 +247,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const secrets = new OfferedSecrets({
     engine,
     meshRoots: authority.roots.map(pemOf).join(''),
-    tradedRoots: () => traded.current(planner.view),
+    tradedRoots: () => traded.current(viewed.view),
     onChange: () => state.touch('gateways'),
   });
 
@@ -250,7 +274,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       authenticate: (token) => cluster.tokens.review(token),
       isGatewayPod: (pod) => engine.gatewaysKnown && cluster.isGateway(pod),
       local: () => cluster.local,
-      moreRoots: () => traded.current(planner.view),
+      moreRoots: () => traded.current(viewed.view),
       onGatewayStreams: (streams) => cluster.gatewayStreams(streams),
       clock,
       rng,
@@ -292,8 +316,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       roundTrips: publishing.roundTrips(),
       local: cluster.local,
       problemOf,
-      view: planner.view,
-      plan: planner.plan,
+      view: viewed.view,
+      plan: engine.plan,
       proxies: serving?.proxies() ?? [],
       problems: [
         ...records.problems,
@@ -317,7 +341,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       service: query.get('service') ?? '',
       timeoutMs: Math.min(60_000, Number(query.get('timeoutMs') ?? 10_000) || 10_000),
     };
-    const { view, plan } = planner;
+    const { view } = viewed;
+    const { plan } = engine;
     const input = {
       config,
       authority,
@@ -340,6 +365,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     ),
   ]);
 
+  const forgotten = await failover.open(savedFailover?.payload);
+  if (forgotten !== undefined) log('error', 'decisions of the last run cannot be read', { error: forgotten });
   if (savedRecords !== undefined) records.restore(savedRecords.payload);
   if (savedSecrets !== undefined) engine.setSecrets(savedSecrets);
   const savedLocal = savedCluster === undefined ? undefined : unpackLocal(savedCluster.payload);
@@ -361,6 +388,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       staleMs: cluster.staleMs(),
       tables: engine.tables,
     });
+    failover.tick();
     void openToProxies();
   }, gaugesMs);
 
@@ -369,6 +397,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     close: async () => {
       clearInterval(timer);
       engine.close();
+      await failover.close();
       publishing.follow();
       await serving?.close(closeGraceMs);
       await cluster.close();

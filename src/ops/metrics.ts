@@ -49,6 +49,41 @@ export const metricTable = {
     help: 'Writes of the journal that failed, and damage that was found in it.',
     labels: ['code'],
   },
+  isthmus_peer_state: {
+    kind: 'gauge',
+    help: 'The verdict about a peer: 1 for the state that it is in, 0 for the others.',
+    labels: ['peer', 'state'],
+  },
+  isthmus_decisions_total: { kind: 'counter', help: 'Decisions of this replica, by kind.', labels: ['kind'] },
+  isthmus_withdrawals_held_total: {
+    kind: 'counter',
+    help: 'Services that vanished from a peer’s records and were held at first.',
+    labels: ['peer'],
+  },
+  isthmus_failover_detect_seconds: {
+    kind: 'histogram',
+    help: 'From the first failing evidence to the verdict.',
+    labels: [],
+    buckets: [0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30],
+  },
+  isthmus_failover_decide_seconds: {
+    kind: 'histogram',
+    help: 'From the verdict to a decision that the journal has.',
+    labels: [],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
+  },
+  isthmus_failover_push_seconds: {
+    kind: 'histogram',
+    help: 'From a decision that took effect to the first response with it.',
+    labels: [],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
+  },
+  isthmus_failover_ack_seconds: {
+    kind: 'histogram',
+    help: 'From the first response to the moment when every connected gateway has acknowledged.',
+    labels: [],
+    buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5],
+  },
   isthmus_translate_seconds: {
     kind: 'histogram',
     help: 'Time to turn one batch of changes into resources.',

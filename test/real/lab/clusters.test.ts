@@ -21,7 +21,7 @@ const plain: PodTemplate = {
     const flags = ['--host', '0.0.0.0', '--cluster', 'us-east', '--pod', pod.state.name];
     return [{ name: 'app', argv: [process.execPath, serverProgram, ...flags], env: {} }];
   },
-  probes: [{ port: 8_080, path: '/', anyStatus: true }],
+  probes: [{ port: 8_080, path: '/' }],
   preStopMs: 100,
   graceMs: 1_000,
 };

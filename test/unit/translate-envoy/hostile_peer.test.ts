@@ -1,8 +1,10 @@
 /** Nothing that a member says of itself changes where our own names, or those of other members, lead. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Planner } from '../../../src/failover/planner.ts';
+import { planWithPorts } from '../../../src/failover/order.ts';
+import { nothingBeyond, undecided } from '../../../src/failover/plan.ts';
 import type { MemberView } from '../../../src/federation/view.ts';
+import { ViewKeeper } from '../../../src/federation/view_keeper.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
@@ -34,10 +36,13 @@ const leads = (hostile: ServiceRecord | undefined): unknown => {
     peer('us-west', honest),
     peer('hostile', hostile),
   ]);
-  const planner = new Planner({ self: 'us-east', clusterDomain: 'cluster.local', policy: { order: [] } });
-  planner.update(local, members, { services: [], members: true });
-  const { services } = planner.view;
-  const input = { ...world({ self }), members, local, services, plan: planner.plan };
+  const keeper = new ViewKeeper({ self: 'us-east', clusterDomain: 'cluster.local' });
+  keeper.update(local, members, { services: [], members: true });
+  const { services } = keeper.view;
+  const plans = [...services.values()]
+    .filter(({ remotes }) => remotes.size > 0)
+    .map((view) => [view.key, { ...undecided, ...planWithPorts(view, self, members, { order: [] }) }] as const);
+  const input = { ...world({ self }), members, local, services, plan: { ...nothingBeyond, services: new Map(plans) } };
   const resources = gatewayResources(input);
   const hosts = (name: string) =>
     decoded(resources, RouteConfigurationSchema, name).virtualHosts.map((host) => {

@@ -1,0 +1,273 @@
+/**
+ * Failover, put together: what members publish and what was measured goes in, plans come out, decisions are journalled, shipped to the
+ * other replicas and told to the other members.
+ */
+import type { KeyObject } from 'node:crypto';
+import { join } from 'node:path';
+import type { Config } from '../config/controller.ts';
+import type { Clock, Rng } from '../core/clock.ts';
+import type { IsthmusError } from '../core/errors.ts';
+import type { ServiceKey } from '../core/names.ts';
+import type { Decision } from '../failover/decision.ts';
+import type { Plan } from '../failover/plan.ts';
+import type { Policies } from '../failover/policy.ts';
+import type { Decided as Published } from '../federation/decided.ts';
+import type { FederationChange } from '../federation/federation.ts';
+import type { LocalCluster } from '../federation/local.ts';
+import { type MemberView, shippedState, type View } from '../federation/view.ts';
+import type { HeldShown, LetGoBy } from '../federation/withdrawals.ts';
+import type { Command, GraySignal, ProbeResult, TrafficWindow } from '../health/signals.ts';
+import type { Log } from '../ops/log.ts';
+import type { Metrics } from '../ops/metrics.ts';
+import type { PeerRoundTrip } from '../probe/rtt.ts';
+import { version } from '../version.ts';
+import { type Decided, Deciding } from './deciding.ts';
+import { type HeldAnchor, Journaling } from './journaling.ts';
+import { PolicyBook } from './policies.ts';
+import { StandingSignals } from './standing.ts';
+import { Withdrawing } from './withdrawing.ts';
+
+/** What of a plan others are told. */
+export interface Announcement {
+  readonly plan: Plan;
+  readonly verdicts: Published;
+}
+
+export interface FailoverOptions {
+  readonly config: Config;
+  readonly recordKey: KeyObject;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly epoch: () => bigint;
+  /** Whether this replica decides. */
+  readonly chosen: () => boolean;
+  /** Members as their records say. */
+  readonly rawMembers: () => ReadonlyMap<string, MemberView>;
+  readonly local: () => LocalCluster;
+  readonly readBackMs: () => number | null;
+  readonly roundTrips: () => ReadonlyMap<string, PeerRoundTrip>;
+  readonly receivingSpill: () => ReadonlySet<ServiceKey>;
+  readonly policySpec: () => Readonly<Record<string, unknown>> | undefined;
+  readonly anchors: () => readonly HeldAnchor[];
+  /** A step is due. */
+  readonly wake: () => void;
+  /** Services changed without a record having come: something held was let go. */
+  readonly onServices: (services: ReadonlySet<ServiceKey>) => void;
+  readonly save: (state: Uint8Array) => Promise<void>;
+  readonly announce: (announcement: Announcement) => void;
+  readonly onDecisions: (decisions: readonly Decision[]) => void;
+}
+
+const saveWaitMs = 1_000;
+/** What is shipped is brought up to date this often, also when nothing was decided: the ages in it grow. */
+const shipEveryMs = 30_000;
+
+export class Failover {
+  readonly deciding: Deciding;
+  readonly journaling: Journaling;
+  readonly book: PolicyBook;
+  readonly withdrawing: Withdrawing;
+  readonly #o: FailoverOptions;
+  readonly #standing = new StandingSignals();
+  /** First failing evidence of a peer since it was last well, monotonic ms: from when detection counts. */
+  readonly #failingSince = new Map<string, number>();
+  #shipped: { readonly version: number; readonly plan: Plan; readonly atMs: number } | undefined;
+  #decidedBy: Policies | undefined;
+
+  constructor(options: FailoverOptions) {
+    this.#o = options;
+    const { config, clock, rng, log, metrics } = options;
+    this.book = new PolicyBook({ order: config.failover.order, capabilities: { partialSpill: true } });
+    this.journaling = new Journaling({
+      member: config.member,
+      replica: config.replica,
+      recordKey: options.recordKey,
+      dir: join(config.state.dir, 'journal'),
+      version,
+      epoch: options.epoch,
+      whenUnwritable: config.failover.whenJournalUnwritable,
+      anchors: options.anchors,
+      clock,
+      rng,
+      log,
+      metrics,
+    });
+    this.deciding = new Deciding({
+      clock,
+      rng,
+      log,
+      policies: () => this.book.policies,
+      standing: () =>
+        this.#standing.read({
+          self: config.member,
+          members: this.withdrawing.members,
+          monotonicMs: clock.monotonicMs(),
+          readBackMs: options.readBackMs() ?? undefined,
+          roundTrips: options.roundTrips(),
+          receivingSpill: options.receivingSpill(),
+        }),
+      chosen: options.chosen,
+      append: (decisions, inputs) => this.journaling.append(decisions, inputs),
+      save: () => this.#save(),
+      wake: options.wake,
+      onDecided: (decisions, seconds) => this.#decided(decisions, seconds),
+    });
+    this.withdrawing = new Withdrawing({
+      self: config.member,
+      policies: () => this.book.policies,
+      evicted: (member) => this.deciding.verdicts.members.get(member)?.state === 'evicted',
+      onHeld: (member, held) => this.#held(member, held),
+      onLetGo: (member, letGo) => this.#letGo(member, letGo),
+    });
+  }
+
+  get members(): ReadonlyMap<string, MemberView> {
+    return this.withdrawing.members;
+  }
+  /** The policies that the newest decisions were made by. */
+  get decidedBy(): Policies | undefined {
+    return this.#decidedBy;
+  }
+
+  /** Before anything else. @param saved - of an earlier run */
+  async open(saved: Uint8Array | undefined): Promise<IsthmusError | undefined> {
+    await this.journaling.open();
+    return saved === undefined ? undefined : this.deciding.restore(saved);
+  }
+
+  /** Records changed. @returns the services that are to be looked at */
+  records(change: Pick<FederationChange, 'services' | 'members' | 'policy'>): ReadonlySet<ServiceKey> {
+    if (change.policy) this.policies();
+    const more = this.withdrawing.update(this.#o.rawMembers(), change.services, this.deciding.scale.now());
+    if (!this.#o.chosen()) this.#follow();
+    return more.size === 0 ? change.services : change.services.union(more);
+  }
+
+  /** Objects or the cluster set's default changed. */
+  policies(): void {
+    const { local, policySpec, wake } = this.#o;
+    if (this.book.update(local().failoverPolicies, policySpec())) wake();
+  }
+
+  decide(view: View): Decided | Promise<Decided> {
+    this.#decidedBy = this.book.policies;
+    return this.deciding.decide(view);
+  }
+
+  probe(result: ProbeResult): void {
+    this.#note(result.member, result.ok);
+    this.withdrawing.probed({ ...result, atMs: this.deciding.scale.of(result.atMs) });
+    this.deciding.probe(result);
+  }
+  traffic(windows: readonly TrafficWindow[]): void {
+    for (const window of windows) this.deciding.traffic(window);
+  }
+  gray(signal: GraySignal): void {
+    this.deciding.gray(signal);
+  }
+
+  async command(command: Command): Promise<readonly Decision[]> {
+    if (command.kind === 'confirm-withdrawal') this.withdrawing.confirm(command.member, command.service);
+    const decisions = await this.deciding.command(command);
+    this.tick();
+    return decisions;
+  }
+
+  /** About once a second: what is held may run out, what is shipped grows old. */
+  tick(): void {
+    const nowMs = this.deciding.scale.now();
+    const services = this.withdrawing.update(this.#o.rawMembers(), new Set(), nowMs);
+    if (services.size > 0) this.#o.onServices(services);
+    this.journaling.gauge();
+    this.announce();
+  }
+
+  /** After a step took effect, and now and then. */
+  announce(): void {
+    if (!this.#o.chosen()) return;
+    const { deciding } = this;
+    const { plan, version: decided } = deciding;
+    const { atMs, wallMs } = deciding.scale.mark();
+    const before = this.#shipped;
+    const due = before === undefined || before.version !== decided || atMs - before.atMs >= shipEveryMs;
+    if (
+      !due &&
+      before.plan.draining === plan.draining &&
+      before.plan.grants === plan.grants &&
+      before.plan.votes === plan.votes
+    )
+      return;
+    this.#shipped = { version: decided, plan, atMs };
+    const { members, cells } = deciding.verdicts;
+    const summary: Published['summary'][number][] = [];
+    for (const [member, { state, reason }] of members)
+      if (state !== 'fresh') summary.push({ service: undefined, member, state, reason });
+    for (const [key, { state, reason }] of cells) {
+      const bar = key.indexOf('|');
+      if (state !== 'fresh') summary.push({ service: key.slice(0, bar), member: key.slice(bar + 1), state, reason });
+    }
+    const verdicts = { summary, frozen: deciding.state.frozen !== undefined, state: deciding.encoded(), atMs, wallMs };
+    this.#o.announce({ plan, verdicts });
+  }
+
+  async close(): Promise<void> {
+    this.deciding.close();
+    await this.#save();
+    await this.journaling.close();
+  }
+
+  /** Takes over what the replica that decides has shipped. */
+  #follow(): void {
+    const own = this.#o.rawMembers().get(this.#o.config.member);
+    if (own?.verdicts === undefined) return;
+    const shipped = shippedState(own);
+    if (!shipped.ok) {
+      this.#o.log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
+    } else if (shipped.value !== undefined) {
+      const { atMs, wallMs } = own.verdicts;
+      this.deciding.follow(own.verdicts, shipped.value, { atMs: Number(atMs), wallMs: Number(wallMs) });
+    }
+  }
+
+  /** A disk that hangs must not hold a failover back. */
+  async #save(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = this.#o.clock.after(saveWaitMs, resolve);
+    const saving = this.#o.save(this.deciding.saved()).catch((error: unknown) => {
+      this.#o.log('error', 'the state of decisions could not be saved', { error: error as Error });
+    });
+    await Promise.race([saving, promise]);
+    timer.cancel();
+  }
+
+  #note(member: string, ok: boolean): void {
+    if (ok) this.#failingSince.delete(member);
+    else if (!this.#failingSince.has(member)) this.#failingSince.set(member, this.#o.clock.monotonicMs());
+  }
+
+  #decided(decisions: readonly Decision[], seconds: number): void {
+    const { metrics, clock } = this.#o;
+    metrics.observe('isthmus_failover_decide_seconds', seconds);
+    for (const { kind, member } of decisions) {
+      metrics.add('isthmus_decisions_total', { kind });
+      const since = member === undefined ? undefined : this.#failingSince.get(member);
+      if (kind !== 'state' || since === undefined) continue;
+      metrics.observe('isthmus_failover_detect_seconds', (clock.monotonicMs() - since) / 1000 - seconds);
+    }
+    this.#o.onDecisions(decisions);
+  }
+
+  #held(member: string, held: readonly HeldShown[]): void {
+    const { log, metrics } = this.#o;
+    metrics.add('isthmus_withdrawals_held_total', { peer: member }, held.length);
+    const mass = held.filter(({ reason }) => reason === 'Mass').length;
+    log(mass > 0 ? 'warn' : 'info', 'withdrawal held', { peer: member, services: held.length, mass });
+  }
+
+  #letGo(member: string, letGo: readonly { readonly service: ServiceKey; readonly by: LetGoBy }[]): void {
+    const by = Object.entries(Object.groupBy(letGo, (each) => each.by)).map(([why, list]) => `${why} ${list?.length}`);
+    this.#o.log('info', 'withdrawal let go', { peer: member, services: letGo.length, by: by.join(', ') });
+  }
+}

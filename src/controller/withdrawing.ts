@@ -1,0 +1,161 @@
+/**
+ * The members as decisions and translations see them: what a member's newest manifest took away stays until its canary was refused,
+ * the member is dead by two signals, a person confirmed, or the hold ran out. Adapts the pure rule to records that come in by key.
+ */
+import type { ServiceKey } from '../core/names.ts';
+import type { Policies } from '../failover/policy.ts';
+import type { MemberView } from '../federation/view.ts';
+import {
+  forgetMember,
+  type HeldShown,
+  holdWithdrawals,
+  type LetGoBy,
+  noWithdrawals,
+  type Withdrawals,
+} from '../federation/withdrawals.ts';
+import type { ProbeResult } from '../health/signals.ts';
+
+export interface WithdrawingOptions {
+  readonly self: string;
+  readonly policies: () => Policies;
+  readonly evicted: (member: string) => boolean;
+  /** Services of a member were let go; for the journal. */
+  readonly onLetGo: (member: string, letGo: readonly { readonly service: ServiceKey; readonly by: LetGoBy }[]) => void;
+  /** Something began to be held. */
+  readonly onHeld: (member: string, held: readonly HeldShown[]) => void;
+}
+
+interface Known {
+  readonly raw: MemberView;
+  readonly shown: MemberView;
+}
+
+type Answers = Map<ServiceKey, { readonly answer: 'gone' | 'answers'; readonly atMs: number }>;
+
+const answersMax = 1_000;
+
+export class Withdrawing {
+  readonly #o: WithdrawingOptions;
+  readonly #known = new Map<string, Known>();
+  readonly #members = new Map<string, MemberView>();
+  readonly #held = new Map<string, readonly HeldShown[]>();
+  readonly #canaries = new Map<string, readonly ServiceKey[]>();
+  readonly #answers = new Map<string, Answers>();
+  readonly #confirmed = new Map<string, 'all' | Set<ServiceKey>>();
+  #state: Withdrawals = noWithdrawals;
+  #wakeAt: number | undefined;
+
+  constructor(options: WithdrawingOptions) {
+    this.#o = options;
+  }
+
+  /** Live. */
+  get members(): ReadonlyMap<string, MemberView> {
+    return this.#members;
+  }
+  get held(): ReadonlyMap<string, readonly HeldShown[]> {
+    return this.#held;
+  }
+  /** Services to probe, by member. */
+  get canaries(): ReadonlyMap<string, readonly ServiceKey[]> {
+    return this.#canaries;
+  }
+  /** When to `update` again at the latest. */
+  get wakeAt(): number | undefined {
+    return this.#wakeAt;
+  }
+
+  /** A probe of a service whose record is gone. */
+  probed({ member, service, ok, failedAt, status, atMs }: ProbeResult): void {
+    if (service === undefined || this.#canaries.get(member)?.includes(service) !== true) return;
+    // A path that is broken on the way says nothing of the service.
+    if (!ok && (failedAt !== 'connect' || status === undefined)) return;
+    const answers = this.#answers.get(member) ?? new Map();
+    this.#answers.set(member, answers);
+    if (answers.size < answersMax) answers.set(service, { answer: ok ? 'answers' : 'gone', atMs });
+  }
+
+  confirm(member: string, service: ServiceKey | undefined): void {
+    if (service === undefined) this.#confirmed.set(member, 'all');
+    else {
+      const before = this.#confirmed.get(member);
+      if (before !== 'all') this.#confirmed.set(member, new Set([...(before ?? []), service]));
+    }
+  }
+
+  /**
+   * @param touched - services that may differ
+   * @returns services that are other than before because something was let go
+   */
+  update(
+    raw: ReadonlyMap<string, MemberView>,
+    touched: ReadonlySet<ServiceKey>,
+    nowMs: number,
+  ): ReadonlySet<ServiceKey> {
+    const changed = new Set<ServiceKey>();
+    for (const name of this.#known.keys()) if (!raw.has(name)) this.#forget(name);
+    let wakeAt: number | undefined;
+    for (const [name, view] of raw) {
+      const known = this.#known.get(name);
+      const holding = this.#state.has(name);
+      if (name === this.#o.self || known === undefined) {
+        // Of a member that is seen for the first time nothing has vanished.
+        if (known?.raw !== view) this.#show(name, view, view);
+        continue;
+      }
+      if (known.raw === view && !holding) continue;
+      const at = this.#one(name, view, known, touched, nowMs, changed);
+      if (at !== undefined) wakeAt = Math.min(wakeAt ?? at, at);
+    }
+    this.#wakeAt = wakeAt;
+    return changed;
+  }
+
+  #one(
+    name: string,
+    view: MemberView,
+    known: Known,
+    touched: ReadonlySet<ServiceKey>,
+    nowMs: number,
+    changed: Set<ServiceKey>,
+  ): number | undefined {
+    const thresholds = this.#o.policies().default.thresholds;
+    const held = this.#state.get(name);
+    const result = holdWithdrawals(this.#state, name, known.shown.services, view.services, {
+      nowMs,
+      membership: view.member,
+      thresholds,
+      evicted: this.#o.evicted(name),
+      confirmed: this.#confirmed.get(name) ?? new Set(),
+      answers: this.#answers.get(name) ?? new Map(),
+      touched: held === undefined ? touched : new Set([...touched, ...held.keys()]),
+    });
+    this.#state = result.state;
+    this.#confirmed.delete(name);
+    for (const { service } of result.letGo) changed.add(service);
+    if (result.held.length > 0) {
+      const fresh = result.held.filter(({ service }) => held?.has(service) !== true);
+      this.#held.set(name, result.held);
+      if (fresh.length > 0) this.#o.onHeld(name, fresh);
+    } else {
+      this.#held.delete(name);
+      this.#answers.delete(name);
+    }
+    if (result.canaries.length > 0) this.#canaries.set(name, result.canaries);
+    else this.#canaries.delete(name);
+    if (result.letGo.length > 0) this.#o.onLetGo(name, result.letGo);
+    this.#show(name, view, result.effective === view.services ? view : { ...view, services: result.effective });
+    return result.wakeAt;
+  }
+
+  #show(name: string, raw: MemberView, shown: MemberView): void {
+    this.#known.set(name, { raw, shown });
+    this.#members.set(name, shown);
+  }
+
+  #forget(name: string): void {
+    this.#state = forgetMember(this.#state, name);
+    for (const map of [this.#known, this.#members, this.#held, this.#canaries, this.#answers, this.#confirmed])
+      map.delete(name);
+  }
+}
