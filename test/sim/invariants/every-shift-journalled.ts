@@ -13,7 +13,7 @@ export const everyShiftJournalled: Invariant = {
         // A service that appears or goes is no shift.
         if (before === undefined || after === undefined || before === after) continue;
         if (placeText(before) === placeText(after)) continue;
-        const entry = journal.find((d) => d.service === key && !d.observed && d.after !== undefined);
+        const entry = journal.find((d) => d.service === key && !d.observed && typeof d.after === 'object');
         if (entry === undefined) {
           const self = process.o.cluster.name;
           return `${self}: ${key} went from "${placeText(before)}" to "${placeText(after)}" without a word`;

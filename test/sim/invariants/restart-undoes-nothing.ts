@@ -10,14 +10,11 @@ const everySteps = 25;
 const serviceText = (plan: Plan, key: string): string => {
   const service = plan.services.get(key);
   if (service === undefined) return 'nothing';
-  const { tiers, local, standings, failFast } = service;
+  const { tiers, local, failFast } = service;
   const places = tiers
     .map((cells) => cells.map(({ member, weight }) => `${member}:${weight}`).join('+'))
     .join(' then ');
-  const states = standings
-    .filter(({ tier }) => tier !== undefined)
-    .map(({ member, percent }) => `${member} ${percent} %`);
-  return `local ${local.percent} %, ${places}${failFast ? ', fail fast' : ''}; ${states.join(', ')}`;
+  return `local ${local.percent} %, ${places}${failFast ? ', fail fast' : ''}`;
 };
 
 export const restartUndoesNothing: Invariant = {

@@ -42,6 +42,7 @@ export type Fault = { readonly atMs: number; readonly forMs: number } & (
 export const hostileActs = [
   'bad-signature',
   'replayed',
+  'uncovered',
   'mass-withdrawal',
   'absurd-capacity',
   'foreign-names',

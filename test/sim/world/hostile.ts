@@ -117,13 +117,18 @@ const write = (world: World, name: string, act: HostileAct): void => {
   let again: Uint8Array | undefined;
   switch (act) {
     case 'bad-signature':
-      for (const service of forger.services) forger.records.delete(service);
+      for (const { key: service } of shared) forger.service(service, 77);
       key = stranger;
       break;
     case 'replayed':
       // Writes, then goes back to the manifest of before.
       again = forger.standing;
       break;
+    case 'uncovered':
+      // Records change, and no manifest says so.
+      for (const { key: service } of shared) forger.service(service, 77);
+      forger.put(undefined);
+      return;
     case 'mass-withdrawal':
       for (const service of forger.services) forger.records.delete(service);
       world.truth.withdrew(name, world.nowMs);

@@ -24,6 +24,7 @@ const all = {
   quick: { policy: quick, partialSpill: true },
   /** The mesh adapter knows all or nothing. */
   whole: { policy: { ...quick, name: 'whole' }, partialSpill: false },
+  'few-moves': { policy: { ...quick, name: 'few-moves', maxMovesPerMinute: 2 }, partialSpill: true },
   declared: { policy: declared, partialSpill: true },
   latched: {
     policy: { ...quick, name: 'latched', failback: { ...quick.failback, mode: 'latched' } },
@@ -50,8 +51,10 @@ export const policiesNamed = (name: PolicyName): Policies => ({
  * its limit, hold-down and every step, what was held, and some seconds to notice.
  */
 export const boundMs = (name: PolicyName): number => {
-  const { thresholds, failback, drain } = policyNamed(name);
+  const { thresholds, failback, drain, maxMovesPerMinute } = policyNamed(name);
   const steps = failback.steps.length * failback.stepMs;
+  // Several cells come back, each in its steps.
+  const rate = (8 * failback.steps.length * 60_000) / maxMovesPerMinute;
   const penalty = 3 * thresholds.flapHalfLifeMs;
   return (
     thresholds.outlier.maxEjectionMs +
@@ -59,6 +62,7 @@ export const boundMs = (name: PolicyName): number => {
     thresholds.evictMs +
     failback.holdDownMs +
     steps +
+    rate +
     drain.overMs +
     thresholds.withdrawalHoldMs +
     60_000

@@ -355,7 +355,8 @@ export class World implements Ground {
       for (const member of this.clusters.keys()) {
         if (from === member) continue;
         const broken = !own.anyGatewayUp || !this.reachable(from, member);
-        const silent = !talks.get(member)! || !this.reachesEtcd(from);
+        // Whoever cannot see the store itself cannot tell.
+        const silent = !talks.get(member)! && this.reachesEtcd(from);
         this.truth.note(from, member, { atMs: this.nowMs, broken, silent });
       }
     }
