@@ -141,18 +141,19 @@ export class Journal {
    * effect; make it again without their commands.
    *
    * @param inputs - anything that `encodeValue` takes; undefined: there are none
+   * @param asker - who asked for what this step decided; `controller`: nobody, and nothing of it can be refused, whoever is named
+   *   in it as the author of an older wish. Undefined: the first author that is no controller
    */
-  async append(bodies: readonly Authored[], inputs?: unknown): Promise<Appended> {
+  async append(bodies: readonly Authored[], inputs?: unknown, asker = askerOf(bodies)): Promise<Appended> {
     if (bodies.length === 0) return { durable: false };
-    const asker = bodies.find(({ author }) => isAskedFor(author))?.author ?? 'controller';
     const may = this.canAccept(asker);
     if (!may.ok) throw may.error;
     const draft = this.#draft('decision', bodies, inputs);
     if (this.#failure !== undefined || this.#closed) {
-      this.#spool.add({ draft, done: () => {} });
+      this.#spool.add({ draft, refusable: false, done: () => {} });
       return { durable: false };
     }
-    const outcome = await this.#written(draft);
+    const outcome = await this.#written(draft, this.#o.whenUnwritable === 'refuse' && isAskedFor(asker));
     if (outcome.durable || this.#failure === undefined) return outcome;
     const still = this.canAccept(asker);
     if (still.ok) return outcome;
@@ -206,7 +207,7 @@ export class Journal {
    * Waits for the disk, but not for ever: one that hangs must not hold a failover back. What was asked for and is written after all,
    * too late, is followed by an entry that says that it did not take effect.
    */
-  #written(draft: Draft): Promise<Outcome> {
+  #written(draft: Draft, refusable: boolean): Promise<Outcome> {
     return new Promise((resolve) => {
       let late = false;
       const timer = this.#o.clock.after(limits.journalWriteWaitMs, () => {
@@ -217,9 +218,10 @@ export class Journal {
       });
       this.#spool.add({
         draft,
+        refusable,
         done: (outcome) => {
           timer.cancel();
-          if (late && outcome.durable && this.#wasRefused(draft)) this.#void(outcome.first, outcome.last);
+          if (late && outcome.durable && refusable) this.#void(outcome.first, outcome.last);
           resolve(outcome);
         },
       });
@@ -227,14 +229,9 @@ export class Journal {
     });
   }
 
-  #wasRefused(draft: Draft): boolean {
-    if (this.#o.whenUnwritable === 'spool') return false;
-    return draft.bodies.some((body) => isAskedFor((body as Authored).author));
-  }
-
   #void(first: number, last: number): void {
     const body = { first, last, reason: 'refused: the journal did not answer in time' };
-    this.#spool.add({ draft: this.#draft('void', [body], undefined), done: () => {} });
+    this.#spool.add({ draft: this.#draft('void', [body], undefined), refusable: false, done: () => {} });
   }
 
   #wake(): void {
@@ -293,9 +290,9 @@ export class Journal {
 
   /** What somebody asked for was refused by now, and is not written later; the rest waits for the disk. */
   #giveBack(taken: ReturnType<Spool['take']>): void {
-    const kept = taken.waiting.filter(({ draft }) => !this.#wasRefused(draft));
+    const kept = taken.waiting.filter(({ refusable }) => !refusable);
     for (const { done } of taken.waiting) done({ durable: false });
-    this.#spool.putBack({ waiting: kept.map(({ draft }) => ({ draft, done: () => {} })), lost: taken.lost });
+    this.#spool.putBack({ waiting: kept.map((waiting) => ({ ...waiting, done: () => {} })), lost: taken.lost });
   }
 
   #failed(error: IsthmusError): void {
@@ -313,6 +310,9 @@ export class Journal {
     this.#o.onEvent({ kind: 'problem', error });
   }
 }
+
+const askerOf = (bodies: readonly Authored[]): string =>
+  bodies.find(({ author }) => isAskedFor(author))?.author ?? 'controller';
 
 const asProblem = (error: unknown): IsthmusError => {
   if (error instanceof IsthmusError) return error;

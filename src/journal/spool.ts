@@ -23,6 +23,8 @@ export interface Lost {
 /** One step that waits. `done` is called once, when it is durable or was given up on. */
 export interface Waiting {
   readonly draft: Draft;
+  /** Somebody asked for it, and is told now when it cannot be written: then it is not written later. */
+  readonly refusable: boolean;
   readonly done: (outcome: Outcome) => void;
 }
 

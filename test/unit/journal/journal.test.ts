@@ -206,6 +206,18 @@ describe('a disk that does not take it', () => {
     expect(r.journal.canAccept('ann').ok).toBe(true);
   });
 
+  it('refuses nothing in a step in which nobody asked for anything, whoever once did', async () => {
+    const r = rig();
+    await fill(r, 1);
+    r.files.failing = 'ENOSPC';
+    const ramp = [move('drain us-west goes on at 50 %', 'ann')];
+    expect(await r.journal.append(ramp, undefined, 'controller')).toEqual({ durable: false });
+    expect(await r.journal.append(ramp, undefined, 'controller')).toEqual({ durable: false });
+    r.files.failing = undefined;
+    await r.clock.advance(1_500);
+    expect((await texts(r)).slice(2)).toEqual([ramp[0]!.text, ramp[0]!.text]);
+  });
+
   it('lets people go on where the policy says so', async () => {
     const r = rig({ whenUnwritable: 'spool' });
     r.files.failing = 'ENOSPC';
