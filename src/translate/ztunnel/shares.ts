@@ -65,6 +65,8 @@ export const sharingOf = (
   if (!hasRemotes || percent >= 100) return ranked;
   if (percent > 0)
     return { kind: 'weighted', remoteCapacity: remoteCapacity(usableEndpoints(service, local), percent) };
+  // With nothing here to leave out, ranks say the same, and what another cluster has ready stays the weight.
+  if (usableEndpoints(service, local) === 0) return ranked;
   const agreed = [...tcpPorts(service).values()].every((target) => target > 0);
   return agreed ? { kind: 'away' } : { kind: 'weighted', remoteCapacity: capacityMax };
 };
