@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Clock, Rng, Timer } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
+import { clustersTarget } from './ejections.ts';
 import { type AdminReply, activeListeners, askAdmin } from './envoy_admin.ts';
 import type { GatewayLog } from './log.ts';
 import { boundToLife, endOrphan, notePid } from './orphans.ts';
@@ -143,6 +144,13 @@ export class EnvoyProcess {
     child.on('error', (error) => this.#ended(child, error.message));
     child.on('exit', (code, signal) => this.#ended(child, signal ?? `exit code ${code}`));
     this.#ask(times.askStartingMs);
+  }
+
+  /** Its list of hosts towards peers; undefined while it cannot tell. */
+  async hosts(): Promise<string | undefined> {
+    if (!this.#serving) return undefined;
+    const reply = await this.#admin('GET', clustersTarget).catch(() => undefined);
+    return reply?.status === 200 ? reply.body : undefined;
   }
 
   /** Ends it the hard way; it is started again. */

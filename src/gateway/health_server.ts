@@ -2,7 +2,7 @@
  * The runner's health, for the kubelet and for the controllers' probers, which hold their connection and ask many times a
  * second: a connection that ends tells them of our death at once.
  */
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { IsthmusError } from '../core/errors.ts';
 
@@ -13,6 +13,8 @@ export interface HealthReply {
 }
 
 export interface HealthRoutes {
+  /** Calls back with lines until the returned function is called. */
+  readonly ejections?: (listener: (line: string) => void) => () => void;
   readonly readyz: () => HealthReply;
   readonly livez: () => HealthReply;
 }
@@ -27,10 +29,38 @@ const split = (address: string): { host: string; port: number } => {
   return { host: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) };
 };
 
-const handler = (routes: HealthRoutes): Server =>
+/** Readers at once: controllers, and one that is being replaced. */
+const readersMax = 16;
+const unreadMax = 256 * 1024;
+
+/** A line now and with each change, for as long as the reader stays. One that does not read is let go. */
+const streamOf = (listen: NonNullable<HealthRoutes['ejections']>) => {
+  let readers = 0;
+  return (response: ServerResponse): void => {
+    if (readers >= readersMax) {
+      response.writeHead(503).end();
+      return;
+    }
+    readers++;
+    response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+    response.flushHeaders();
+    const leave = listen((line) => {
+      if (response.writableLength > unreadMax) response.destroy();
+      else response.write(`${line}\n`);
+    });
+    response.on('error', () => {});
+    response.once('close', () => {
+      readers--;
+      leave();
+    });
+  };
+};
+
+const handler = (routes: HealthRoutes, ejections = routes.ejections && streamOf(routes.ejections)): Server =>
   createServer({ keepAliveTimeout: 60_000, requestTimeout: 10_000 }, (request, response) => {
     const path = (request.url ?? '').split('?')[0];
     const route = path === '/readyz' ? routes.readyz : path === '/livez' ? routes.livez : undefined;
+    if (path === '/v1/ejections' && request.method === 'GET' && ejections !== undefined) return ejections(response);
     const wrongMethod = request.method !== 'GET' && request.method !== 'HEAD';
     const reply = route?.();
     const status = wrongMethod ? 405 : reply === undefined ? 404 : reply.ok ? 200 : 503;

@@ -15,6 +15,7 @@ import {
   type GatewayCertificate,
 } from './certificate_files.ts';
 import { EchoProbe } from './echo_probe.ts';
+import { EjectionPoll } from './ejections.ts';
 import { type BootstrapFile, checkedPaths, EnvoyProcess } from './envoy_process.ts';
 import { HangDetector, hangTimes } from './hang.ts';
 import { type HealthReply, type HealthServer, serveHealth } from './health_server.ts';
@@ -72,6 +73,7 @@ class Runner implements GatewayRunner {
   readonly #probes: EchoProbe[];
   readonly #hangs: HangDetector;
   readonly #certificates: CertificateFiles | undefined;
+  readonly #ejections: EjectionPoll;
   #health: HealthServer | undefined;
   #timer: Timer | undefined;
   #draining = false;
@@ -85,6 +87,13 @@ class Runner implements GatewayRunner {
     const { clock, rng, log } = options;
     this.#aliveMs = clock.monotonicMs();
     this.#hangs = new HangDetector(options.envoys);
+    this.#ejections = new EjectionPoll({
+      clock,
+      ask: async () => {
+        const pages = await Promise.all(this.#envoys.map((envoy) => envoy.hosts()));
+        return pages.filter((page) => page !== undefined);
+      },
+    });
     const { certificate, runDir } = options;
     this.#certificates =
       certificate === undefined ? undefined : new CertificateFiles({ runDir, obtain: certificate, clock, rng, log });
@@ -114,7 +123,11 @@ class Runner implements GatewayRunner {
       log('warn', 'setpriv is missing: envoys may outlive a killed runner until the next one starts');
     }
     allowMigration(log);
-    this.#health = await serveHealth(healthAddress, { readyz: () => this.#readyz(), livez: () => this.#livez() });
+    this.#health = await serveHealth(healthAddress, {
+      readyz: () => this.#readyz(),
+      livez: () => this.#livez(),
+      ejections: (listener) => this.#ejections.listen(listener),
+    });
     this.#timer = clock.after(hangTimes.tickMs, () => this.#tick());
     // Not awaited: a gateway that waits for its controllers is alive, and says that it is not ready.
     void (this.#certificates?.start() ?? Promise.resolve()).then(() => {
@@ -238,6 +251,7 @@ class Runner implements GatewayRunner {
     await drained;
     this.#timer?.cancel();
     for (const probe of this.#probes) probe.close();
+    this.#ejections.close();
     await Promise.all(this.#envoys.map((envoy) => envoy.stop(stopGraceMs)));
     await this.#health?.close();
     log('info', 'gateway ended');
