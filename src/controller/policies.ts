@@ -5,8 +5,9 @@
 
 import type { IsthmusError } from '../core/errors.ts';
 import { type ServiceKey, serviceKey } from '../core/names.ts';
+import { orderSteps } from '../failover/order.ts';
 import type { OrderStep, Policies } from '../failover/policy.ts';
-import { type CompiledPolicies, compilePolicies, orderOf } from '../failover/policy_set.ts';
+import { type CompiledPolicies, compilePolicies } from '../failover/policy_set.ts';
 import type { LocalFailoverPolicy } from '../federation/local.ts';
 import type { PolicyStanding } from '../kube/policy_conditions.ts';
 
@@ -22,7 +23,7 @@ export class PolicyBook {
   #compiled: CompiledPolicies;
 
   constructor({ order, capabilities }: PolicyBookOptions) {
-    this.#order = orderOf(order);
+    this.#order = orderSteps(order);
     this.#capabilities = capabilities;
     this.#compiled = this.#compile(new Map(), undefined);
   }

@@ -20,7 +20,7 @@ export interface PolicySources {
   readonly objects: ReadonlyMap<string, LocalFailoverPolicy>;
   /** The cluster set's default, as the authority signed it; undefined: there is none. */
   readonly setSpec: Readonly<Record<string, unknown>> | undefined;
-  /** The built-in order, see `orderOf`. */
+  /** The built-in order, see `orderSteps`. */
   readonly order: readonly OrderStep[];
   readonly capabilities: Policies['capabilities'];
 }
@@ -46,17 +46,6 @@ export interface CompiledPolicies {
   /** Why the cluster set's default is not in use as it is. */
   readonly setProblem: IsthmusError | undefined;
 }
-
-/** Steps from names that may be members or regions, preferred first, after our own region. */
-export const orderOf = (names: readonly string[]): readonly OrderStep[] => [
-  { kind: 'local' },
-  { kind: 'same-region' },
-  ...names.flatMap((name): OrderStep[] => [
-    { kind: 'cluster', name },
-    { kind: 'region', name },
-  ]),
-  { kind: 'any' },
-];
 
 const byAge = (a: LocalFailoverPolicy, b: LocalFailoverPolicy): number =>
   a.createdMs - b.createdMs || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);

@@ -1,10 +1,11 @@
 /** FailoverPolicies against a real API server: what it accepts, what is seen of them, what is written on them. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { formatDuration } from '../../../src/core/duration.ts';
+import { orderSteps } from '../../../src/failover/order.ts';
 import { defaultPolicy } from '../../../src/failover/policy.ts';
 import { policyFields } from '../../../src/failover/policy_fields.ts';
 import { parsePolicySpec } from '../../../src/failover/policy_object.ts';
-import { compilePolicies, orderOf } from '../../../src/failover/policy_set.ts';
+import { compilePolicies } from '../../../src/failover/policy_set.ts';
 import { policyConditions, policyKind } from '../../../src/kube/policy_conditions.ts';
 import { exampleObject } from '../../../tools/policy_files.ts';
 import { type Installed, policiesPath as policies, startInstalled } from './installed.ts';
@@ -107,7 +108,7 @@ describe('a policy', () => {
     const first = discovery.cluster.failoverPolicies.get('shop/pay')!;
     expect(first).toMatchObject({ generation: 1, spec: { targetRefs: [{ name: 'pay' }], mode: 'observe' } });
     const conditions = world.conditions(policyKind, discovery.policyObjects);
-    const sources = { setSpec: undefined, order: orderOf([]), capabilities: { partialSpill: true } };
+    const sources = { setSpec: undefined, order: orderSteps([]), capabilities: { partialSpill: true } };
     const compiled = compilePolicies({ ...sources, objects: discovery.cluster.failoverPolicies });
     const outcome = compiled.outcomes.get('shop/pay')!;
     conditions.set('shop/pay', policyConditions({ outcome, programmed: true, missing: [] }));
@@ -137,7 +138,7 @@ describe('a policy', () => {
     const compiled = compilePolicies({
       objects: discovery.cluster.failoverPolicies,
       setSpec: undefined,
-      order: orderOf([]),
+      order: orderSteps([]),
       capabilities: { partialSpill: true },
     });
     expect(compiled.policies.services.get('shop/cart')?.name).toBe('shop/older');

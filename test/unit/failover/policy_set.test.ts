@@ -1,11 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { orderSteps } from '../../../src/failover/order.ts';
 import { defaultPolicy, policyOf } from '../../../src/failover/policy.ts';
-import {
-  type CompiledPolicies,
-  compilePolicies,
-  orderOf,
-  type PolicySources,
-} from '../../../src/failover/policy_set.ts';
+import { type CompiledPolicies, compilePolicies, type PolicySources } from '../../../src/failover/policy_set.ts';
 import type { LocalFailoverPolicy } from '../../../src/federation/local.ts';
 
 const object = (name: string, createdMs: number, spec: unknown, more: Partial<LocalFailoverPolicy> = {}) =>
@@ -14,7 +10,7 @@ const capabilities = { partialSpill: true };
 const sources = (list: readonly LocalFailoverPolicy[], setSpec?: Record<string, unknown>): PolicySources => ({
   objects: new Map(list.map((each) => [`${each.namespace}/${each.name}`, each])),
   setSpec,
-  order: orderOf([]),
+  order: orderSteps([]),
   capabilities,
 });
 const targets = (...names: string[]) => ({ targetRefs: names.map((name) => ({ name })) });
@@ -26,16 +22,6 @@ describe('the policies of a cluster', () => {
     expect(policies.default).toEqual(defaultPolicy);
     expect(setProblem).toBeUndefined();
     expect(policyOf(policies, 'shop/pay').name).toBe('default');
-  });
-
-  it('take the configured order as names of members or regions', () => {
-    expect(orderOf(['eu'])).toEqual([
-      { kind: 'local' },
-      { kind: 'same-region' },
-      { kind: 'cluster', name: 'eu' },
-      { kind: 'region', name: 'eu' },
-      { kind: 'any' },
-    ]);
   });
 
   it('go from the cluster set over the namespace to the service', () => {

@@ -1,7 +1,8 @@
 /** What conditions say: of exports, policies and Services. */
 import { describe, expect, test } from 'vitest';
+import { orderSteps } from '../../../src/failover/order.ts';
 import type { PolicyOutcome } from '../../../src/failover/policy_set.ts';
-import { compilePolicies, orderOf } from '../../../src/failover/policy_set.ts';
+import { compilePolicies } from '../../../src/failover/policy_set.ts';
 import type { KubeRequest } from '../../../src/kube/api.ts';
 import { type ConditionKind, type DesiredCondition, openConditionWriter } from '../../../src/kube/condition_writer.ts';
 import { exportConditions, exportKind } from '../../../src/kube/conditions.ts';
@@ -18,7 +19,7 @@ const outcomeOf = (spec: unknown, older: unknown[] = [], before?: unknown): Poli
     new Map(
       [...older.map((each, i) => object(`old${i}`, i, each)), object('new', 99, own)].map((o) => [`shop/${o.name}`, o]),
     );
-  const sources = { setSpec: undefined, order: orderOf([]), capabilities: { partialSpill: true } };
+  const sources = { setSpec: undefined, order: orderSteps([]), capabilities: { partialSpill: true } };
   const first = before === undefined ? undefined : compilePolicies({ ...sources, objects: all(before) });
   return compilePolicies({ ...sources, objects: all(spec) }, first).outcomes.get('shop/new')!;
 };
