@@ -11,9 +11,11 @@ import { createRegistry, type DescMessage, fromJson, type JsonValue, toBinary } 
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { toolPath } from '../../../scenarios/lab/tools.ts';
 import { ClusterSchema } from '../../../src/gen/envoy/config/cluster/v3/cluster_pb.ts';
+import { TypedExtensionConfigSchema } from '../../../src/gen/envoy/config/core/v3/extension_pb.ts';
 import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpoint/v3/endpoint_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
+import { LocalRateLimitSchema } from '../../../src/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts';
 import { RouterSchema } from '../../../src/gen/envoy/extensions/filters/http/router/v3/router_pb.ts';
 import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import type { DiscoveryServer } from '../../../src/server/api.ts';
@@ -25,7 +27,7 @@ import { ResourceTable } from '../../../src/xds/table.ts';
 import { eventually, gatewayIdentity, testClock } from '../../unit/server/rig.ts';
 import { newTestCa, type TestCa } from '../pki.ts';
 
-const registry = createRegistry(HttpConnectionManagerSchema, RouterSchema);
+const registry = createRegistry(HttpConnectionManagerSchema, RouterSchema, LocalRateLimitSchema);
 const encode = (typeUrl: string, schema: DescMessage, name: string, json: JsonValue): Resource =>
   makeResource(typeUrl, name, toBinary(schema, fromJson(schema, json, { registry })));
 const ads = { ads: {}, resource_api_version: 'V3' };
@@ -48,7 +50,29 @@ const routesTo = (cluster: string, domains: string[] = ['*']): Resource =>
     name: 'routes',
     virtual_hosts: [{ name: 'v', domains, routes: [{ match: { prefix: '/' }, route: { cluster } }] }],
   });
-const listenerOn = (port: number): Resource =>
+const limitType = 'type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit';
+const always = { default_value: { numerator: 100 } };
+/** A filter that lets `requests` through, and then one a day. */
+const limitOf = (requests: number): Resource =>
+  encode(types.extension, TypedExtensionConfigSchema, 'limit', {
+    name: 'limit',
+    typed_config: {
+      '@type': limitType,
+      stat_prefix: 'limit',
+      filter_enabled: always,
+      filter_enforced: always,
+      token_bucket: { max_tokens: requests, tokens_per_fill: 1, fill_interval: '86400s' },
+    },
+  });
+const discoveredLimit = {
+  name: 'limit',
+  config_discovery: {
+    config_source: { ...ads, initial_fetch_timeout: '2s' },
+    default_config: { '@type': limitType, stat_prefix: 'none' },
+    type_urls: [limitType],
+  },
+};
+const listenerOn = (port: number, filters: JsonValue[] = []): Resource =>
   encode(types.listener, ListenerSchema, 'listener', {
     name: 'listener',
     address: { socket_address: { address: '127.0.0.1', port_value: port } },
@@ -63,6 +87,7 @@ const listenerOn = (port: number): Resource =>
               stat_prefix: 'x',
               rds: { route_config_name: 'routes', config_source: ads },
               http_filters: [
+                ...filters,
                 {
                   name: 'router',
                   typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },
@@ -271,4 +296,52 @@ test('make before break, refusals and a restart, with traffic all the while', as
   await caller;
   expect([...statuses.keys()]).toEqual([200]);
   expect(statuses.get(200)).toBeGreaterThan(100);
+});
+
+test('a filter configured apart from its listener: changed and taken back without the loss of a connection', async () => {
+  dir = mkdtempSync(join(tmpdir(), 'isthmus-envoy-'));
+  listenerPort = await freePort();
+  const table = new ResourceTable([types.cluster, types.endpoints, types.listener, types.routes, types.extension]);
+  table.apply({
+    upserts: [
+      clusterOf('c0'),
+      endpointsOf('c0', backendPort),
+      listenerOn(listenerPort, [discoveredLimit]),
+      routesTo('c0'),
+      limitOf(1_000_000),
+    ],
+  });
+  server = await start(table, 0);
+  envoy = await startEnvoy(server.mtlsPort);
+  await serves();
+  let sockets = 0;
+  const one = new Agent({ keepAlive: true, maxSockets: 1 });
+  const ask = (): Promise<number> =>
+    new Promise((resolve) => {
+      const request = get({ port: listenerPort, host: '127.0.0.1', agent: one }, (response) => {
+        response.resume();
+        response.on('end', () => resolve(response.statusCode ?? 0));
+      });
+      request.on('socket', (socket) => {
+        if (socket.connecting) sockets += 1;
+      });
+      request.on('error', () => resolve(0));
+    });
+  const change = async (changes: Parameters<ResourceTable['apply']>[0]): Promise<void> => {
+    table.apply(changes);
+    server!.changed();
+    await eventually(() => server!.proxies()[0]!.types.every((type) => type.ackedVersion === type.sentVersion));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  };
+  expect(await ask()).toBe(200);
+  await change({ upserts: [limitOf(2)] });
+  expect([await ask(), await ask(), await ask()]).toEqual([200, 200, 429]);
+  await change({ upserts: [limitOf(1_000)] });
+  expect(await ask()).toBe(200);
+  await change({ upserts: [limitOf(1)] });
+  expect([await ask(), await ask()]).toEqual([200, 429]);
+  await change({ removes: [{ typeUrl: types.extension, name: 'limit' }] });
+  expect([await ask(), await ask(), await ask()]).toEqual([200, 200, 200]);
+  expect(sockets).toBe(1);
+  one.destroy();
 });
