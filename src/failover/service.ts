@@ -66,6 +66,8 @@ const noMembers: readonly string[] = [];
 const noTiers: Placement['tiers'] = [];
 const noCells: ReadonlyMap<string, CellMemory> = new Map();
 
+type Put = (change: { readonly memory: CellMemory | undefined } | { readonly bad: undefined }) => void;
+
 /** The step of one service while it is being made. */
 class Draft {
   readonly scene: ServiceScene;
@@ -157,8 +159,8 @@ class Draft {
     };
   }
 
-  #apply(member: string, wish: Wish, put: (memory: CellMemory | undefined) => void, drain: Drain | undefined): void {
-    put(wish.to);
+  #apply(member: string, wish: Wish, put: Put, drain: Drain | undefined): void {
+    put({ memory: wish.to });
     if (wish.kind === 'note') return;
     const author = drain?.author ?? this.scene.released.get(member);
     this.changes.push({ member, kind: wish.kind, rule: wish.rule, detail: wish.detail, urgent: wish.urgent, author });
@@ -167,18 +169,8 @@ class Draft {
   /** Everything that is wished of every cell: notes and what is urgent at once, then the rest past the guards. */
   shift(): void {
     const { policy, now, self } = this.scene;
-    const pending: {
-      member: string;
-      wish: Wish;
-      put: (memory: CellMemory | undefined) => void;
-      drain: Drain | undefined;
-    }[] = [];
-    const consider = (
-      member: string,
-      memory: CellMemory | undefined,
-      situation: CellSituation,
-      put: (memory: CellMemory | undefined) => void,
-    ): void => {
+    const pending: { member: string; wish: Wish; put: Put; drain: Drain | undefined }[] = [];
+    const consider = (member: string, memory: CellMemory | undefined, situation: CellSituation, put: Put): void => {
       const wish = wishOf(memory, situation, policy, now);
       if (wish === undefined) {
         const due = wishDueMs(memory, situation, policy);
@@ -193,14 +185,14 @@ class Draft {
     for (let i = 0; i < this.cells.length; i++) {
       const cell = this.cells[i]!;
       if (cell.memory === undefined && cell.bad === undefined && cell.drain === undefined) continue;
-      consider(cell.member.name, cell.memory, this.#situation(i), (memory) => {
-        this.cells[i] = { ...this.cells[i]!, memory };
+      consider(cell.member.name, cell.memory, this.#situation(i), (change) => {
+        this.cells[i] = { ...this.cells[i]!, ...change };
       });
     }
     const { local } = this;
     if (local !== undefined && (local.memory !== undefined || local.bad !== undefined || local.drain !== undefined)) {
-      consider(self, local.memory, this.#localSituation(local), (memory) => {
-        this.local = { ...this.local!, memory };
+      consider(self, local.memory, this.#localSituation(local), (change) => {
+        this.local = { ...this.local!, ...change };
       });
     }
     pending.sort((a, b) => order(a.wish) - order(b.wish));
@@ -208,6 +200,8 @@ class Draft {
       const held = heldBack(this.#guardScene(), { member, wish });
       if (held === undefined) this.#apply(member, wish, put, drain);
       else {
+        // Kept for all its badness: it goes on as it was.
+        if (wish.kind === 'withdraw') put({ bad: undefined });
         this.holds.push(held.hold);
         if (held.dueMs !== undefined) this.dues.push(held.dueMs);
       }
@@ -405,7 +399,10 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
     const detail = `${Math.round(placed.unmet)} new connections/s go out beyond what the others grant, for there is nowhere else`;
     holds.push({ guard: 'Grant', member: undefined, detail });
   }
-  const failFast = placed.kind === 'last' && policy.whenAllBad === 'fail-fast' && !draft.localFit;
+  const failFast =
+    placed.kind === 'last' &&
+    policy.whenAllBad === 'fail-fast' &&
+    !(draft.local !== undefined && draft.local.ready > 0);
   const moved =
     previous !== undefined && (!samePlaces(previous, placement) || (before?.failFast ?? false) !== failFast);
   const heldKeys = [...new Set(holds.map(heldKey))].sort();
