@@ -222,8 +222,20 @@ export const renderVerification = (result: Verification): string => {
       ]),
     ].join('\n');
   });
+  const absent = result.absent.map(({ chain, sequence, source }) =>
+    wrap(
+      `note: chain ${chain}, whose entry ${sequence} ${source} holds the hash of, is not here: it is of another replica, or its disk was lost`,
+      '  ',
+    ),
+  );
   const more = result.more > 0 ? [`and ${result.more} more`] : [];
   const found =
     result.findings.length === 0 ? [] : [table(['FINDING', 'CHAIN', 'WHAT'], result.findings.map(findingLine))];
-  return [...parts, ...found, ...more, result.holds ? 'the journal holds' : 'the journal does NOT hold'].join('\n\n');
+  return [
+    ...parts,
+    ...absent,
+    ...found,
+    ...more,
+    result.holds ? 'the journal holds' : 'the journal does NOT hold',
+  ].join('\n\n');
 };

@@ -76,8 +76,9 @@ export class Journaling {
     return this.journal.append(decisions, captureStep(inputs, decisions, this.#o.version), asker);
   }
 
-  /** Once a second or so. */
+  /** Once a second or so: what waits, and whether manifests name entries that this disk has no more. */
   gauge(): void {
+    for (const anchor of this.#o.anchors()) if (anchor.of === this.#o.member) this.journal.witness(anchor);
     this.#o.metrics.set('isthmus_journal_spooled', this.journal.state.spooled);
   }
 

@@ -18,6 +18,8 @@ import { type Group, keyHex, readSegmentHead } from './segment.ts';
 export interface Anchor extends Head {
   /** Where it was seen: `own manifest`, or the member that remembers it. */
   readonly source: string;
+  /** Whose journal it is. */
+  readonly of?: string;
 }
 
 export interface ExportFilter {

@@ -49,6 +49,8 @@ export interface SectionReport {
 export interface Verification {
   readonly holds: boolean;
   readonly sections: readonly SectionReport[];
+  /** Of chains that are not in the file at all: of another replica, or of a disk that was lost, or removed. */
+  readonly absent: readonly Anchor[];
   /** At most so many are kept; `more` counts the others. */
   readonly findings: readonly Finding[];
   readonly more: number;

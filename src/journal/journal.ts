@@ -161,8 +161,7 @@ export class Journal {
   }
 
   /** A manifest of ours, seen in the store or at a peer, names an entry. When the disk has lost it, this is told, loudly, once. */
-  async witness(published: Head): Promise<void> {
-    await this.open();
+  witness(published: Head): void {
     const head = this.disk.head;
     if (published.chain !== this.disk.chain || published.sequence <= (head?.sequence ?? 0)) return;
     if (published.sequence <= (this.#witnessed?.sequence ?? 0)) return;

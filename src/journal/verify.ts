@@ -260,9 +260,15 @@ export const verifyExport = (file: Uint8Array, options: VerifyOptions = {}): Ver
   const all = [...sections.map(({ findings }) => findings), outside];
   const findings = all.flatMap(({ found }) => found);
   const count = all.reduce((sum, one) => sum + one.count, 0);
+  const chains = new Set(sections.map(({ report }) => report.chain));
+  const members = new Set<string | undefined>(sections.map(({ report }) => report.member));
+  const absent = distinct(options.anchors ?? []).filter(
+    ({ chain, of }) => !chains.has(chain) && (of === undefined || members.has(of)),
+  );
   return {
     holds: count === 0,
     sections: sections.map(({ report }) => report),
+    absent,
     findings,
     more: count - findings.length,
   };

@@ -155,8 +155,13 @@ describe('a restart', () => {
     const disk = new MemoryJournalFiles();
     for (const [name, bytes] of copy) disk.files.set(name, bytes);
     const again = rig({ disk, seed: 7 });
-    await again.journal.witness(published);
-    await again.journal.witness(published);
+    again.journal.witness(published);
+    await again.journal.open();
+    again.journal.witness({ ...published, sequence: 3 });
+    again.journal.witness({ ...published, chain: 'f'.repeat(16), sequence: 99 });
+    expect(again.journal.state.problems).toEqual([]);
+    again.journal.witness(published);
+    again.journal.witness(published);
     expect(again.journal.state.problems).toHaveLength(1);
     await again.journal.append([move('after')]);
     expect((await texts(again)).slice(3)).toEqual(['lost', 'after']);

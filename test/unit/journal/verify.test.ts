@@ -275,6 +275,7 @@ describe('anchors', () => {
       { kind: 'missing', sequence: 7, last: 9 },
     ]);
     const other = { ...beyond, chain: '0123456789abcdef' };
-    expect(verifyExport(await r.exported(), { anchors: [other] })).toMatchObject({ holds: true });
+    expect(verifyExport(await r.exported(), { anchors: [other] })).toMatchObject({ holds: true, absent: [other] });
+    expect(verifyExport(await r.exported(), { anchors: [{ ...other, of: 'eu' }] }).absent).toEqual([]);
   });
 });
