@@ -64,10 +64,15 @@ const rampPointsMax = 12;
 const settleMs = 10_000;
 const horizonMaxMs = 3_600_000;
 
+/** Of the slowest policy that the target may fall under. */
 const overMs = (command: DrainCommand, policies: Policies): number => {
-  if (command.kind === 'drain') return command.overMs ?? policies.default.drain.overMs;
-  const { holdDownMs, steps, stepMs } = policies.default.failback;
-  return holdDownMs + steps.length * stepMs;
+  const { target } = command;
+  const all =
+    target.scope === 'service'
+      ? [policyOf(policies, target.service)]
+      : [policies.default, ...(policies.namespaces?.values() ?? []), ...policies.services.values()];
+  if (command.kind === 'drain') return command.overMs ?? Math.max(...all.map(({ drain }) => drain.overMs));
+  return Math.max(...all.map(({ failback: f }) => f.holdDownMs + f.steps.length * f.stepMs));
 };
 
 type AllShares = ReadonlyMap<ServiceKey, Shares>;
@@ -176,13 +181,15 @@ const landings = <State>(
     };
   });
 
-/** New connections a second of this cluster's callers of a service, to whomever; null: not measured. */
-const loadOf = <State>(service: ServiceView, input: DryRunInput<State>): number | null => {
-  const found = [input.view.self, ...service.remotes.keys()].flatMap((member) => {
+/** New connections a second of this cluster's callers of a service; null: of somebody who answers them it is not measured. */
+const loadOf = <State>(service: ServiceView, before: Shares, input: DryRunInput<State>): number | null => {
+  let sum = 0;
+  for (const member of before.keys()) {
     const load = input.loads.get(cellKey(service.key, member));
-    return load === undefined ? [] : [load];
-  });
-  return found.length === 0 ? null : found.reduce((sum, load) => sum + load, 0);
+    if (load === undefined) return null;
+    sum += load;
+  }
+  return before.size === 0 ? null : sum;
 };
 
 /** Calls that stay with what is drained, for there is nobody else with ready endpoints: nothing is decided, so no guard says so. */
@@ -209,7 +216,7 @@ const ownMoves = <State>(done: Run, input: DryRunInput<State>): MoveReport[] => 
     const found = done.held.get(key) ?? [];
     const held = found.length > 0 ? found : staysLast(service, after, input);
     if (moved < 0.5 && held.length === 0) continue;
-    const load = loadOf(service, input);
+    const load = loadOf(service, before, input);
     const perSecond = load === null ? null : (load * moved) / 100;
     moves.push({
       service: key,

@@ -70,7 +70,8 @@ const exportersOf = (
     const reachable = name === client || trips.find((trip) => trip.member === name)?.reachable !== false;
     const state = verdict?.state ?? (reachable ? 'fresh' : 'quarantined');
     const out = state === 'quarantined' || state === 'evicted';
-    const drained = avoided.has(name);
+    const own = view.members.get(name)?.gateways?.draining === true || service.remotes.get(name)?.draining === true;
+    const drained = avoided.has(name) || own;
     const hasGateways = view.members.get(name)?.gateways?.gateways.some((g) => !g.draining) === true;
     return {
       member: name,

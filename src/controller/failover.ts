@@ -21,7 +21,7 @@ import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
 import { version } from '../version.ts';
-import { type Decided, Deciding } from './deciding.ts';
+import { type Decided, Deciding, type Standing } from './deciding.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
 import { PolicyBook } from './policies.ts';
 import { StandingSignals } from './standing.ts';
@@ -75,6 +75,7 @@ export class Failover {
   readonly #failingSince = new Map<string, number>();
   #shipped: { readonly version: number; readonly plan: Plan; readonly atMs: number } | undefined;
   #decidedBy: Policies | undefined;
+  #journalledAtMs: number | undefined;
 
   constructor(options: FailoverOptions) {
     this.#o = options;
@@ -99,15 +100,7 @@ export class Failover {
       rng,
       log,
       policies: () => this.book.policies,
-      standing: () =>
-        this.#standing.read({
-          self: config.member,
-          members: this.withdrawing.members,
-          monotonicMs: clock.monotonicMs(),
-          readBackMs: options.readBackMs() ?? undefined,
-          roundTrips: options.roundTrips(),
-          receivingSpill: options.receivingSpill(),
-        }),
+      standing: () => this.standing(),
       chosen: options.chosen,
       append: (decisions, inputs) => this.journaling.append(decisions, inputs),
       save: () => this.#save(),
@@ -129,6 +122,24 @@ export class Failover {
   /** The policies that the newest decisions were made by. */
   get decidedBy(): Policies | undefined {
     return this.#decidedBy;
+  }
+
+  /** When the journal last took something of this run, monotonic ms. */
+  get journalledAtMs(): number | undefined {
+    return this.#journalledAtMs;
+  }
+
+  /** What stands now, for a step. */
+  standing(): Standing {
+    const { config, clock, readBackMs, roundTrips, receivingSpill } = this.#o;
+    return this.#standing.read({
+      self: config.member,
+      members: this.withdrawing.members,
+      monotonicMs: clock.monotonicMs(),
+      readBackMs: readBackMs() ?? undefined,
+      roundTrips: roundTrips(),
+      receivingSpill: receivingSpill(),
+    });
   }
 
   /** Before anything else. @param saved - of an earlier run */
@@ -249,6 +260,7 @@ export class Failover {
 
   #decided(decisions: readonly Decision[], seconds: number): void {
     const { metrics, clock } = this.#o;
+    this.#journalledAtMs = clock.monotonicMs();
     metrics.observe('isthmus_failover_decide_seconds', seconds);
     for (const { kind, member } of decisions) {
       metrics.add('isthmus_decisions_total', { kind });

@@ -102,18 +102,21 @@ const withdrawalReport = (member: string, held: readonly HeldShown[], nowMs: num
   untilSeconds: Math.max(0, Math.max(...held.map(({ deadlineMs }) => deadlineMs)) - nowMs) / 1000,
 });
 
+/** Names of the policies that only observe. */
+export const observingPolicies = (policies: Policies): string[] => {
+  const all = [policies.default, ...(policies.namespaces?.values() ?? []), ...policies.services.values()];
+  return [...new Set(all.filter((policy) => policy.mode === 'observe').map((policy) => policy.name))].sort();
+};
+
 const failover = (input: FailoverStatusInput): FailoverReport => {
   const { nowMs, frozen, policies } = input;
-  const names = new Set(
-    [policies.default, ...policies.services.values()].filter((p) => p.mode === 'observe').map((p) => p.name),
-  );
   return {
     deciding: input.deciding,
     frozen:
       frozen === undefined
         ? null
         : { author: frozen.author, reason: frozen.reason, ageSeconds: Math.max(0, nowMs - frozen.sinceMs) / 1000 },
-    observing: [...names].sort(),
+    observing: observingPolicies(policies),
     drains: input.drains.map((drain) => drainReport(drain, input)),
     journal: input.journal,
     withdrawals: [...input.withdrawals]

@@ -13,10 +13,10 @@ import { pemOf } from '../ca/pem.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
-import type { StatusReport } from '../core/report.ts';
+import type { StatusReport, TraceReport } from '../core/report.ts';
 import type { ExportProblem } from '../federation/local.ts';
 import { ViewKeeper } from '../federation/view_keeper.ts';
-import { type HttpListener, healthRoute, json, listenHttp, type Route } from '../ops/http.ts';
+import { type HttpListener, healthRoute, listenHttp, type Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { connectStore } from '../store/etcd.ts';
@@ -24,6 +24,8 @@ import { openSavedState } from '../store/saved.ts';
 import { defaultBinding } from '../translate/envoy/input.ts';
 import { untranslatable } from '../translate/ztunnel/policies.ts';
 import { version } from '../version.ts';
+import { adminRoutes } from './admin.ts';
+import { answers } from './answers.ts';
 import { CertificateKeeper } from './certificates.ts';
 import { Cluster } from './cluster.ts';
 import type { Credentials } from './credentials.ts';
@@ -38,7 +40,7 @@ import { TradedRoots } from './roots.ts';
 import { Serving } from './serving.ts';
 import { packLocal, packSecrets, StateKeeper, unpackLocal, unpackSecrets } from './state.ts';
 import { buildStatus } from './status.ts';
-import { runTrace } from './tracing.ts';
+import { runTrace, type TraceRequest } from './tracing.ts';
 
 export interface ControllerOptions {
   readonly config: Config;
@@ -333,32 +335,35 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     return savedRecords === undefined ? null : Math.max(0, (clock.wallMs() - savedRecords.savedWallMs) / 1000);
   };
 
-  const admin: Route = (path, query) => {
-    if (path === '/v1/status') return json(status());
-    if (path !== '/v1/trace') return undefined;
-    const request = {
-      from: query.get('from') ?? '',
-      service: query.get('service') ?? '',
-      timeoutMs: Math.min(60_000, Number(query.get('timeoutMs') ?? 10_000) || 10_000),
-    };
+  const trace = (request: TraceRequest): Promise<TraceReport> => {
     const { view } = viewed;
+    const moreRoots = traded.current(view);
     const { plan } = engine;
-    const input = {
-      config,
-      authority,
-      moreRoots: traded.current(view),
-      local: cluster.local,
-      view,
-      plan,
-      gateways: cluster.gatewayPods(),
-      clock,
-    };
-    return runTrace(request, input).then((report) => json(report));
+    return runTrace(request, {
+      ...{ config, authority, moreRoots, local: cluster.local, view, plan, gateways: cluster.gatewayPods(), clock },
+    });
   };
+  const routes = adminRoutes(
+    answers({
+      config,
+      failover,
+      view: () => viewed.view,
+      plan: () => engine.plan,
+      facts: status,
+      trace,
+      readBackMs: () => publishing.readBackMs() ?? records.readBackMs() ?? undefined,
+      graySignal: () => undefined,
+      loads: () => new Map(),
+      chosen: () => publishing.chosen,
+      clock,
+      rng,
+    }),
+  );
+  const admin: Route = (...asked) => failover.journaling.route(...asked) ?? routes.get(...asked);
   const listening = (): boolean => serving?.listening === true;
   const readiness = readinessOf({ config, engine, cluster, records, store, listening });
   const listeners: HttpListener[] = await Promise.all([
-    listenHttp(config.listen.adminAddress, admin),
+    listenHttp(config.listen.adminAddress, admin, routes.post),
     listenHttp(config.listen.healthAddress, healthRoute(readiness)),
     listenHttp(config.listen.metricsAddress, async (path) =>
       path === '/metrics' ? { status: 200, type: metrics.contentType, body: await metrics.text() } : undefined,

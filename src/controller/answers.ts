@@ -1,0 +1,126 @@
+/** What the admin API answers, made of what runs: the functions behind its routes. */
+import type { Config } from '../config/controller.ts';
+import type { Clock, Rng } from '../core/clock.ts';
+import type { StatusReport, TraceReport } from '../core/report.ts';
+import type { Plan } from '../failover/plan.ts';
+import type { Policies } from '../failover/policy.ts';
+import { step } from '../failover/step.ts';
+import type { View } from '../federation/view.ts';
+import { noSignals } from '../health/signals.ts';
+import type { CellKey } from '../health/verdict.ts';
+import type { AdminPorts } from './admin.ts';
+import { journalDecisions } from './decisions.ts';
+import { dryRun } from './dry_run.ts';
+import type { Opinion } from './elsewhere.ts';
+import { explain, explainFrom } from './explaining.ts';
+import type { Failover } from './failover.ts';
+import { withFailover } from './failover_status.ts';
+import type { TraceRequest } from './tracing.ts';
+
+export interface AnswersOptions {
+  readonly config: Config;
+  readonly failover: Failover;
+  readonly view: () => View;
+  readonly plan: () => Plan;
+  /** The facts, without what was decided. */
+  readonly facts: () => StatusReport;
+  readonly trace: (request: TraceRequest) => Promise<TraceReport>;
+  readonly readBackMs: () => number | undefined;
+  /** `GET /healthz` of a service that has a probe of its own. */
+  readonly graySignal: (service: string) => string | undefined;
+  /** New connections a second of our callers, by service and who answers. */
+  readonly loads: () => ReadonlyMap<CellKey, number>;
+  readonly chosen: () => boolean;
+  readonly clock: Clock;
+  readonly rng: Rng;
+}
+
+const opinionsOf = (view: View): ReadonlyMap<string, Opinion> => {
+  const found = new Map<string, Opinion>();
+  for (const [name, { verdicts }] of view.members) {
+    if (name !== view.self && verdicts !== undefined)
+      found.set(name, { frozen: verdicts.frozen, more: verdicts.more, summary: verdicts.summary });
+  }
+  return found;
+};
+
+const observers = (policies: Policies): string[] =>
+  [policies.default, ...(policies.namespaces?.values() ?? []), ...policies.services.values()]
+    .filter(({ mode }) => mode === 'observe')
+    .map(({ name }) => name);
+
+export const answers = (o: AnswersOptions): AdminPorts => {
+  const { config, failover, clock } = o;
+  const { deciding, journaling, book } = failover;
+  const common = () => ({
+    view: o.view(),
+    plan: o.plan(),
+    verdicts: deciding.verdicts,
+    policies: book.policies,
+    nowMs: deciding.scale.now(),
+    wallMs: clock.wallMs(),
+    frozen: deciding.state.frozen,
+    deciding: o.chosen(),
+    withdrawals: failover.withdrawing.held,
+  });
+  const ageMs = (member: string): number | undefined => {
+    const at = o.view().members.get(member)?.freshAtMs;
+    return at === undefined ? undefined : clock.monotonicMs() - at;
+  };
+  const journalHealth = () => {
+    const { failure, spooled } = journaling.journal.state;
+    const writtenMs = failover.journalledAtMs;
+    return {
+      state:
+        failure !== undefined ? ('unwritable' as const) : spooled > 0 ? ('spooled' as const) : ('written' as const),
+      spooled,
+      ageSeconds: writtenMs === undefined ? null : (clock.monotonicMs() - writtenMs) / 1000,
+      reason: failure?.message ?? '',
+    };
+  };
+  return {
+    self: config.member,
+    replica: config.replica,
+    nowWallMs: () => clock.wallMs(),
+    view: o.view,
+    status: () =>
+      withFailover(o.facts(), {
+        ...common(),
+        drains: deciding.state.drains,
+        journal: journalHealth(),
+        graySignal: o.graySignal,
+      }),
+    trace: o.trace,
+    explain: (service, from, decisions) => {
+      const input = {
+        ...common(),
+        readBackMs: o.readBackMs(),
+        opinions: opinionsOf(o.view()),
+        ageMs,
+        hasGraySignal: (key: string) => o.graySignal(key) !== undefined,
+        decisions,
+      };
+      return from === config.member ? explain(service, input) : explainFrom(service, from, input);
+    },
+    decisions: (query) => journalDecisions(journaling.reader, query),
+    observing: () => observers(book.policies),
+    dryRun: (command) =>
+      dryRun({
+        step,
+        state: deciding.state,
+        view: o.view(),
+        signals: { ...noSignals, ...failover.standing() },
+        policies: book.policies,
+        nowMs: deciding.scale.now(),
+        wallMs: clock.wallMs(),
+        rng: o.rng,
+        command,
+        opinions: opinionsOf(o.view()),
+        loads: o.loads(),
+        pause: () => new Promise((resolve) => setImmediate(resolve)),
+      }),
+    command: (command) => failover.command(command),
+    notWriter: () => (o.chosen() ? undefined : 'another replica of this cluster does'),
+    journalAccepts: (author) => journaling.journal.canAccept(author),
+  };
+};
