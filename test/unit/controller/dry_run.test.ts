@@ -65,6 +65,14 @@ describe('the dry run of a drain', () => {
     expect(report.ramp.map((point) => point.percent)).toEqual([25, 50, 75, 100]);
     expect(report.ramp.at(-1)!.afterSeconds).toBeCloseTo(30, 0);
   });
+  it('claims no load where a part of it is not measured', async () => {
+    const report = await rehearse(
+      { scope: 'cluster', member: 'us-east' },
+      { loads: new Map([[cellKey('shop/checkout', 'us-west'), 5]]) },
+    );
+    const own = report.moves.find((move) => move.service === 'shop/checkout' && !move.estimated)!;
+    expect([own.perSecond, own.landings[0]!.morePerSecond]).toEqual([null, null]);
+  });
   it('changes nothing: the next decision is as if it had not been', async () => {
     const state = settled();
     const plain = step(settled(), view, signals, defaultPolicies, nowMs + 1_000, rng);
