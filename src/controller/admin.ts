@@ -18,11 +18,12 @@ import type {
 } from '../core/failover_report.ts';
 import { parseServiceKey, type ServiceKey } from '../core/names.ts';
 import type { StatusReport, TraceReport } from '../core/report.ts';
+import type { Decision } from '../failover/decision.ts';
 import type { View } from '../federation/view.ts';
 import type { Command } from '../health/signals.ts';
 import { json, type PostRoute, type Reply, type Route } from '../ops/http.ts';
 import { checkCommand, parseCommand, parseDrain } from './commands.ts';
-import type { DecisionQuery } from './decisions.ts';
+import { type DecisionQuery, freshReport } from './decisions.ts';
 import type { DrainCommand } from './dry_run.ts';
 import { isoTime } from './explaining.ts';
 import type { TraceRequest } from './tracing.ts';
@@ -41,7 +42,7 @@ export interface AdminPorts {
   observing(): readonly string[];
   dryRun(command: DrainCommand): Promise<DryRunReport>;
   /** Takes it into the next step; resolves with what was decided upon it, once that is in the journal. */
-  command(command: Command): Promise<readonly DecisionReport[]>;
+  command(command: Command): Promise<readonly Decision[]>;
   /** Why this replica takes no commands: it is not the one that decides. Undefined: it is. */
   notWriter(): string | undefined;
   /** Whether the journal would take a change by this author; its error says why not. */
@@ -142,14 +143,15 @@ const commanded = async (body: unknown, ports: AdminPorts): Promise<Reply> => {
   const accepted = ports.journalAccepts(command.author);
   if (!accepted.ok) throw accepted.error;
   const decisions = await ports.command(command);
+  const wallMs = ports.nowWallMs();
   const report: CommandReport = {
     apiVersion: 'isthmus.dev/v1',
     kind: 'Command',
-    at: isoTime(ports.nowWallMs()),
+    at: isoTime(wallMs),
     member: ports.self,
     replica: ports.replica,
     author: command.author,
-    decisions,
+    decisions: decisions.map((decision) => freshReport(decision, wallMs, ports.replica)),
   };
   return json(report);
 };

@@ -3,7 +3,7 @@
  * is a list. Time stands still unless it is moved.
  */
 import { type AdminPorts, adminRoutes } from '../../../src/controller/admin.ts';
-import { freshReport, journalDecisions } from '../../../src/controller/decisions.ts';
+import { journalDecisions } from '../../../src/controller/decisions.ts';
 import { dryRun } from '../../../src/controller/dry_run.ts';
 import { explainFrom } from '../../../src/controller/explaining.ts';
 import { withFailover } from '../../../src/controller/failover_status.ts';
@@ -159,8 +159,7 @@ export const openDesk = async (first: View, replica = 'isthmus-controller-0'): P
       }),
     command: async (command) => {
       commands.push(command);
-      const asked = decide([command]).filter((decision) => decision.author === command.author);
-      return asked.map((decision) => freshReport(decision, wallNow(), replica));
+      return decide([command]).filter((decision) => decision.author === command.author);
     },
     notWriter: () => (state.writer ? undefined : 'isthmus-controller-1 does'),
     journalAccepts: () =>
