@@ -60,6 +60,7 @@ class Checker {
   readonly #chain: string;
   readonly #expected = new Map<number, string>();
   readonly #seals: { readonly seal: Seal; readonly number: number }[] = [];
+  readonly #sealed = new Set<number>();
   readonly #good = new Map<number, { readonly entry: Entry; readonly hash: string }>();
   readonly #accounted = new Set<number>();
 
@@ -85,7 +86,7 @@ class Checker {
         this.#findings.add('file', `line ${number}: the seal is of chain ${seal.chain}`, { line: number });
         continue;
       }
-      if (this.#seals.some((known) => known.seal.first === seal.first)) {
+      if (this.#sealed.has(seal.first)) {
         this.#findings.add('duplicate', `line ${number}: a second seal of ${entriesShown(seal.first, seal.last)}`, {
           sequence: seal.first,
           last: seal.last,
@@ -93,6 +94,7 @@ class Checker {
         });
         continue;
       }
+      this.#sealed.add(seal.first);
       this.#seals.push({ seal, number });
       for (const [i, hash] of seal.hashes.entries()) this.#expected.set(seal.first + i, hash);
     }
@@ -152,7 +154,7 @@ class Checker {
   }
 
   #start(): number {
-    return Math.min(...this.#seals.map(({ seal }) => seal.first), Number.MAX_SAFE_INTEGER) - 1;
+    return this.#seals.reduce((least, { seal }) => Math.min(least, seal.first), Number.MAX_SAFE_INTEGER) - 1;
   }
 
   /** What the signatures name and the file lacks. @param range - what the file says it holds */

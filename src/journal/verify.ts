@@ -250,10 +250,26 @@ const verifySection = (
   return { report, findings: found };
 };
 
+/** A head that is signed may still say nonsense, by whoever holds that key. */
+const checkedSection = (section: Section, options: VerifyOptions): ReturnType<typeof verifySection> => {
+  try {
+    return verifySection(section, options);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    const nonsense: Section = { ...section, head: undefined };
+    const checked = verifySection(
+      { ...nonsense, lines: section.lines.filter(({ line }) => typeOf(line) !== 'entry') },
+      options,
+    );
+    checked.findings.add('file', `what this part of the file says of itself makes no sense: ${error.message}`);
+    return checked;
+  }
+};
+
 /** Never rejects and never throws for what is in the file. */
 export const verifyExport = (file: Uint8Array, options: VerifyOptions = {}): Verification => {
   const { lines, rest } = splitLines(file);
-  const sections = sectionsOf(file, lines).map((section) => verifySection(section, options));
+  const sections = sectionsOf(file, lines).map((section) => checkedSection(section, options));
   const outside = new Findings('');
   if (rest.length > 0) outside.add('file', `${rest.length} bytes after the last line: the file was cut or added to`);
   if (sections.length === 0) outside.add('file', 'the file holds no journal');

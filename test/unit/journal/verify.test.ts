@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { buildBatch } from '../../../src/journal/batch.ts';
 import { writeEntry } from '../../../src/journal/entry.ts';
 import type { Finding } from '../../../src/journal/finding.ts';
+import { signedLine } from '../../../src/journal/lines.ts';
 import { keyHex } from '../../../src/journal/segment.ts';
 import { verifyExport } from '../../../src/journal/verify.ts';
 import { fill, keys, move, otherKeys, rig } from './rig.ts';
@@ -150,7 +151,7 @@ describe('any byte', () => {
         damaged[at]! ^= flip;
         return !check(damaged).holds;
       }),
-      { numRuns: 600 },
+      { numRuns: 400 },
     );
   });
 
@@ -219,6 +220,31 @@ describe('lines', () => {
       ),
       { numRuns: 150 },
     );
+  });
+});
+
+describe('a writer who signs nonsense', () => {
+  const end = '{"type":"end"}';
+  const head = (value: object): string =>
+    signedLine(
+      'journal-export',
+      { type: 'journal', publicKey: keyHex(keys.publicKey), chain: 'c', ...value },
+      keys.privateKey,
+    );
+  const draft = { kind: 'cut' as const, epoch: '1', wallMs: 0, monotonicMs: 0, inputs: undefined };
+  const writer = { member: 'm', replica: 'r', key: keys.privateKey };
+  it.each([
+    head({}),
+    head({ chainKey: 7, filter: 3, anchors: 3 }),
+    head({ chainKey: keyHex(keys.publicKey), filter: {}, first: 1, last: 2 ** 50, anchors: [null], head: 'x' }),
+    head({ chainKey: keyHex(keys.publicKey), filter: {}, head: { sequence: 2 ** 50 }, anchors: [] }),
+  ])('is not believed, and stops nothing: %#', (line) => {
+    for (const body of [null, { removed: 3 }, { removed: [null] }, 'x']) {
+      const { text } = buildBatch(writer, { chain: 'c', sequence: 0, hash: '0'.repeat(64) }, [
+        { ...draft, bodies: [body] },
+      ]);
+      expect(verifyExport(Buffer.from(`${line}\n${text}${end}\n`)).holds).toBe(false);
+    }
   });
 });
 
