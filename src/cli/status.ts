@@ -147,7 +147,7 @@ const withdrawalOf = ({ member, services, mass, ageSeconds, untilSeconds }: With
 
 const failoverLines = (f: FailoverReport): string[] => [
   `  failover    ${f.deciding ? 'decides' : 'serves what the writer decides'}${f.observing.length === 0 ? '' : `; only observed: ${f.observing.join(', ')}`}`,
-  `  journal     ${journalOf(f.journal)}`,
+  wrap(`  journal     ${journalOf(f.journal)}`, '              '),
   ...f.withdrawals.map((w) => wrap(`  withdrawal  ${withdrawalOf(w)}`, '              ')),
   ...f.regions.map(
     (r) => `  region      ${r.region}: ${paintState(r.state)} ${age(r.ageSeconds)}, ${r.reason}: ${r.detail}`,

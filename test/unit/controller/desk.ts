@@ -7,7 +7,6 @@ import { journalDecisions } from '../../../src/controller/decisions.ts';
 import { dryRun } from '../../../src/controller/dry_run.ts';
 import { explainFrom } from '../../../src/controller/explaining.ts';
 import { withFailover } from '../../../src/controller/failover_status.ts';
-import { verdictsOf } from '../../../src/controller/verdicts.ts';
 import { fail, ok } from '../../../src/core/errors.ts';
 import type { StatusReport } from '../../../src/core/report.ts';
 import type { Decision } from '../../../src/failover/decision.ts';
@@ -118,7 +117,7 @@ export const openDesk = async (first: View, replica = 'isthmus-controller-0'): P
         deciding: state.writer,
         view,
         plan: last.plan,
-        verdicts: verdictsOf(last.state.health),
+        verdicts: last.verdicts,
         policies: defaultPolicies,
         frozen: last.state.frozen,
         drains: last.state.drains,
