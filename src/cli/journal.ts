@@ -139,7 +139,7 @@ const replayOf = ({ entry, step, inputs }: StepOf): ReplayAnswer => {
   const { sequence, chain } = entry;
   const cannot = (why: string, hint: string): IsthmusError =>
     new IsthmusError('journal/not-found', `entry ${sequence} cannot be replayed: ${why}`, { hint });
-  if (entry.inputs === null) throw cannot('no step made it', 'isthmus journal list --kind shift');
+  if (entry.inputs === null) throw cannot('it has no inputs', 'isthmus journal list --kind shift shows such as have');
   if (entry.inputs.left !== null)
     throw cannot(`its inputs are ${entry.inputs.left}`, 'isthmus journal show says what is known');
   if (inputs === undefined)

@@ -73,7 +73,17 @@ export class Journaling {
   append(decisions: readonly Decision[], inputs: StepInputs): Promise<Appended> {
     // The steps of a drain carry the name of who asked for it long ago: only what is asked for now can be refused.
     const asker = inputs.signals.commands[0]?.author ?? 'controller';
-    return this.journal.append(decisions, captureStep(inputs, decisions, this.#o.version), asker);
+    return this.journal.append(decisions, this.#captured(inputs, decisions), asker);
+  }
+
+  /** A step whose inputs cannot be written down is still a decision: no failover stops for it. */
+  #captured(inputs: StepInputs, decisions: readonly Decision[]): unknown {
+    try {
+      return captureStep(inputs, decisions, this.#o.version);
+    } catch (error) {
+      this.#o.log('error', 'the inputs of a step cannot be kept', { error: error as Error });
+      return undefined;
+    }
   }
 
   /** Once a second or so: what waits, and whether manifests name entries that this disk has no more. */

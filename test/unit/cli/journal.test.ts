@@ -252,7 +252,7 @@ describe('isthmus journal replay', () => {
   });
   it('says why an entry cannot be replayed', async () => {
     expect(await isthmus('replay', '1')).toBe(65);
-    expect(stderr).toContain('no step made it');
+    expect(stderr).toContain('it has no inputs');
     const [shift] = entriesOf('shift');
     const file = await saved(await exported('--no-inputs'));
     expect(await isthmus('replay', String(shift), '--file', file)).toBe(65);
