@@ -13,6 +13,7 @@ import type { Member } from '../trust/membership.ts';
 import { addRates } from './capacity.ts';
 import type { Commanded, Release } from './commands.ts';
 import { type Offers, offersChanged, offersOf } from './grants.ts';
+import type { Role } from './guards.ts';
 import { type Policies, policyOf } from './policy.ts';
 import type { Drain, FailoverState, Freeze } from './state.ts';
 
@@ -41,6 +42,7 @@ export interface Known {
   readonly policies: Policies;
   readonly inputs: Inputs;
   readonly grants: readonly GrantOffer[];
+  readonly role: Role;
 }
 
 export interface AskScene {
@@ -52,6 +54,7 @@ export interface AskScene {
   readonly inputs: Inputs;
   readonly commanded: Commanded;
   readonly state: FailoverState;
+  readonly role: Role;
 }
 
 export interface Asked {
@@ -106,8 +109,9 @@ export const readInputs = (
 };
 
 /** Whether something changed that concerns every service. */
-export const asksAll = (known: Known | undefined, { inputs, policies, view }: AskScene): boolean =>
+export const asksAll = (known: Known | undefined, { inputs, policies, view, role }: AskScene): boolean =>
   known === undefined ||
+  known.role !== role ||
   known.inputs.drains !== inputs.drains ||
   known.inputs.frozen !== inputs.frozen ||
   known.policies.capabilities.partialSpill !== policies.capabilities.partialSpill ||
@@ -236,6 +240,7 @@ export const askedServices = (
       policies,
       inputs,
       grants: signals.grants,
+      role: scene.role,
     },
   };
 };

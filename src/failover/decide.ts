@@ -315,7 +315,7 @@ export const decide = (
       ? cache.ranked
       : once((order: FailoverPolicy['order']) => rankMembers(self!, places, order));
   const members = once((order: FailoverPolicy['order']) => membersNow(ranked(order), verdict.verdicts, inputs.leaving));
-  const scene = { view, policies, now, verdict, signals, inputs, commanded, state };
+  const scene = { view, policies, now, verdict, signals, inputs, commanded, state, role };
   const all = asksAll(cache?.known, scene);
   const asked = askedServices(all ? undefined : cache?.known, scene, cache?.wakes);
   const run: Run = {

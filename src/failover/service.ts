@@ -9,7 +9,7 @@ import type { ServiceView } from '../federation/view.ts';
 import type { Verdict } from '../health/verdict.ts';
 import { demandOf, headroomOf, headroomSum } from './capacity.ts';
 import type { Decision, Placement } from './decision.ts';
-import { type GuardScene, heldBack, phaseHold, type Role } from './guards.ts';
+import { type GuardScene, type HeldShift, heldBack, phaseHold, type Role } from './guards.ts';
 import { type LocalFacts, localShare } from './local_share.ts';
 import { addMove, recentMoves, roomAtMs } from './moves.ts';
 import { type Change, narrate } from './narrate.ts';
@@ -67,6 +67,13 @@ const noTiers: Placement['tiers'] = [];
 const noCells: ReadonlyMap<string, CellMemory> = new Map();
 
 type Put = (change: { readonly memory: CellMemory | undefined } | { readonly bad: undefined }) => void;
+
+interface Pending {
+  readonly member: string;
+  readonly wish: Wish;
+  readonly put: Put;
+  readonly drain: Drain | undefined;
+}
 
 /** The step of one service while it is being made. */
 class Draft {
@@ -169,7 +176,7 @@ class Draft {
   /** Everything that is wished of every cell: notes and what is urgent at once, then the rest past the guards. */
   shift(): void {
     const { policy, now, self } = this.scene;
-    const pending: { member: string; wish: Wish; put: Put; drain: Drain | undefined }[] = [];
+    const pending: Pending[] = [];
     const consider = (member: string, memory: CellMemory | undefined, situation: CellSituation, put: Put): void => {
       const wish = wishOf(memory, situation, policy, now);
       if (wish === undefined) {
@@ -195,18 +202,32 @@ class Draft {
         this.local = { ...this.local!, ...change };
       });
     }
-    pending.sort((a, b) => order(a.wish) - order(b.wish));
-    for (const { member, wish, put, drain } of pending) {
-      const held = heldBack(this.#guardScene(), { member, wish });
-      if (held === undefined) this.#apply(member, wish, put, drain);
-      else {
-        // Kept for all its badness: it goes on as it was.
-        if (wish.kind === 'withdraw') put({ bad: undefined });
-        this.holds.push(held.hold);
-        if (held.dueMs !== undefined) this.dues.push(held.dueMs);
-      }
-    }
+    this.#pastGuards(pending.sort((a, b) => order(a.wish) - order(b.wish)));
     this.#lastChance();
+  }
+
+  /** What one shift brings back can make room for another: the guards are asked until nothing more happens. */
+  #pastGuards(pending: readonly Pending[]): void {
+    let waiting = pending;
+    let held: HeldShift[] = [];
+    for (let before = -1; before !== waiting.length; ) {
+      before = waiting.length;
+      held = [];
+      waiting = waiting.filter(({ member, wish, put, drain }) => {
+        const objection = heldBack(this.#guardScene(), { member, wish });
+        if (objection === undefined) this.#apply(member, wish, put, drain);
+        else {
+          // Kept for all its badness: it goes on as it was.
+          if (wish.kind === 'withdraw') put({ bad: undefined });
+          held.push(objection);
+        }
+        return objection !== undefined;
+      });
+    }
+    for (const { hold, dueMs } of held) {
+      this.holds.push(hold);
+      if (dueMs !== undefined) this.dues.push(dueMs);
+    }
   }
 
   /** Cells that are good and wait are used in full while there is nobody else: then they are back. */

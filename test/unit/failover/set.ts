@@ -15,7 +15,7 @@ import { mergeService } from '../../../src/federation/merge.ts';
 import type { MemberView, ServiceView, View } from '../../../src/federation/view.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import { initialHealth } from '../../../src/health/assess.ts';
-import { type Command, noSignals, type Signals } from '../../../src/health/signals.ts';
+import { type Command, type DrainTarget, noSignals, type Signals } from '../../../src/health/signals.ts';
 import {
   type CellKey,
   type CellState,
@@ -254,11 +254,11 @@ export class ClusterSet {
   command(command: Command): Step {
     return this.step(0, { commands: [command] });
   }
-  drain(target: Extract<Command, { kind: 'drain' }>['target'], more: { overMs?: number; graceMs?: number } = {}): Step {
+  drain(target: DrainTarget, more: { overMs?: number; graceMs?: number } = {}): Step {
     const { overMs, graceMs } = more;
     return this.command({ kind: 'drain', target, author: 'kim', reason: 'kernel update', overMs, graceMs });
   }
-  undrain(target: Extract<Command, { kind: 'drain' }>['target']): Step {
+  undrain(target: DrainTarget): Step {
     return this.command({ kind: 'undrain', target, author: 'kim', reason: '', overMs: undefined, graceMs: undefined });
   }
 
