@@ -79,13 +79,18 @@ const settleProbes = (cell: CellHealth, timeMs: number, rules: OutlierThresholds
   return done ? undefined : probes;
 };
 
+/** By time, and of one moment the good ones last: they hold, also where nothing is known yet. */
+const inOrder = <T extends { readonly atMs: number; readonly ok: boolean }>(items: readonly T[] = []): readonly T[] =>
+  items.length < 2 ? items : [...items].sort((a, b) => a.atMs - b.atMs || Number(a.ok) - Number(b.ok));
+
 const addEvidence = (before: CellHealth, evidence: CellEvidence | undefined, context: CellContext): CellHealth => {
   const { nowMs, presence, rules, thresholds, memberBroken, sharedErrors } = context;
   const timeMs = presenceTime(presence, nowMs);
   const timeOf = (atMs: number) => presenceTime(presence, Math.min(atMs, nowMs));
   let { probes, errors, gray } = before;
-  for (const probe of evidence?.probes ?? []) probes = addProbe(probes, probe, timeOf(probe.atMs), context);
-  for (const { ok, detail, atMs } of evidence?.gray ?? []) gray = addGray(gray, ok, detail, timeOf(atMs), thresholds);
+  for (const probe of inOrder(evidence?.probes)) probes = addProbe(probes, probe, timeOf(probe.atMs), context);
+  for (const { ok, detail, atMs } of inOrder(evidence?.gray))
+    gray = addGray(gray, ok, detail, timeOf(atMs), thresholds);
   const calls = evidence?.calls;
   if (calls !== undefined && !memberBroken) {
     const { atMs, windowMs, established, localErrors, gatewayErrors, otherErrors } = calls;

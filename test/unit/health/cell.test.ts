@@ -59,6 +59,17 @@ describe('a probe of a service', () => {
     expect(s.member(west).data).toBe('reachable');
   });
 
+  it('of the same moment as one that got through says nothing, in whatever order they are told', () => {
+    for (const goodFirst of [true, false]) {
+      const s = scene();
+      s.run(0, 10_000, (now) => {
+        const both = [probe(west, now, { service: cart }), badProbe(west, now, { service: cart, failedAt: 'connect' })];
+        return { probes: goodFirst ? both : both.reverse() };
+      });
+      expect(s.last!.verdicts.cells.size).toBe(0);
+    }
+  });
+
   it('that met a limit says nothing of the service', () => {
     const s = scene();
     s.run(0, 10_000, (now) => broken(now, 'connect', 429));
