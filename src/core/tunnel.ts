@@ -4,7 +4,6 @@
  * Every failure is an `IsthmusError` of the `path/…` codes, so that a prober can tell a refused connection from a refused certificate
  * without knowing how either is made.
  */
-import type { Duplex } from 'node:stream';
 
 export interface TunnelTarget {
   readonly host: string;
@@ -32,7 +31,7 @@ export interface Tunnel {
   /** From the CONNECT to the answer. */
   readonly ms: number;
   /** The tunnel's bytes, when the status is 200. */
-  readonly stream: Duplex;
+  readonly stream: NodeJS.ReadWriteStream;
   /**
    * A TLS handshake inside the tunnel and nothing after it. Waits `lingerMs` more for the other side to refuse our certificate, which
    * it may do only when the handshake is over for us.

@@ -37,9 +37,14 @@ const answerOf = (
 /** Waits a little longer than what counts as slow, so that the time can be told. */
 const marginMs = 500;
 
-export const askGray = async (stream: Duplex, host: string, spec: GraySpec, clock: Clock): Promise<GrayOutcome> => {
+export const askGray = async (
+  stream: NodeJS.ReadWriteStream,
+  host: string,
+  spec: GraySpec,
+  clock: Clock,
+): Promise<GrayOutcome> => {
   const startMs = clock.monotonicMs();
-  const answer = await answerOf(stream, host, spec.path, spec.slowMs + marginMs, clock);
+  const answer = await answerOf(stream as Duplex, host, spec.path, spec.slowMs + marginMs, clock);
   const ms = Math.round(clock.monotonicMs() - startMs);
   if ('error' in answer) {
     const detail = answer.error === 'late' ? `no answer in ${ms} ms, above ${spec.slowMs} ms` : answer.error;

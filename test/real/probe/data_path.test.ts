@@ -1,5 +1,6 @@
 /** Probes and reports with running gateways: what each fault looks like, and what a probe never touches. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { clustersTarget, summarize } from '../../../src/gateway/ejections.ts';
 import type { ProbeResult } from '../../../src/health/signals.ts';
 import { sleep, until } from '../envoy/processes.ts';
 import { authorityOf, podOf, sites } from '../envoy/three.ts';
@@ -24,12 +25,12 @@ describe('a healthy data path', () => {
       'gateways and services answer',
       (seen) => ok(west(seen).slice(-2)) && ok(west(seen, 'shop/cart').slice(-2)),
     );
-    const seen = await stage.watch(3_000);
-    expect(west(seen).length).toBeGreaterThanOrEqual(2);
+    const seen = await stage.watch(7_000);
+    expect(west(seen).length).toBeGreaterThanOrEqual(5);
     expect(west(seen).map(({ head }) => head)).toContainEqual(head(1n));
     expect(seen.probes.filter((probe) => !probe.ok)).toEqual([]);
     expect(seen.probes.every(({ ms }) => ms !== undefined && ms < 1_000)).toBe(true);
-    expect(west(seen, 'shop/checkout').length).toBeGreaterThan(2);
+    expect(west(seen, 'shop/checkout').length).toBeGreaterThan(0);
     expect(seen.localFailures).toEqual([]);
   });
 
@@ -41,17 +42,20 @@ describe('a healthy data path', () => {
   it('leaves no trace of probes: not at the workload beyond its TLS, not in windows, not in ejections', async () => {
     const { rig } = stage;
     const before = await rig.world.workloadSeen('west-cart');
-    const seen = await stage.watch(4_000);
-    expect(west(seen, 'shop/cart').length).toBeGreaterThan(2);
+    const seen = await stage.watch(7_000);
+    expect(west(seen, 'shop/cart').length).toBeGreaterThan(0);
     // The pod of a service with no HTTP probe saw handshakes alone.
     expect(await rig.world.workloadSeen('west-cart')).toEqual(before);
     expect(before).toMatchObject({ connects: 0, requests: 0 });
     expect(seen.windows).toEqual([]);
     expect((await rig.world.observerState()).open).toEqual([]);
     // Border counts of the far side tell probes from traffic.
+    await until('the border tells', async () =>
+      (await rig.world.observerState()).border.some(({ service }) => service === 'shop/cart'),
+    );
     const [count] = (await rig.world.observerState()).border.filter(({ service }) => service === 'shop/cart');
     expect(count).toMatchObject({ peer: 'us-east', connects: 0 });
-    expect(count?.probes).toBeGreaterThan(2);
+    expect(count?.probes).toBeGreaterThan(0);
   });
 
   it('takes probes of the controller alone', async () => {
@@ -75,24 +79,25 @@ describe('a healthy data path', () => {
   it('is counted by windows of traffic, of the peer and of the service', async () => {
     const { rig } = stage;
     const tls = await rig.caller();
-    const load = { address: sites['us-east'].address, port: 15_018, tls, authority: authorityOf('checkout') };
-    // The workload speaks TLS inside: these calls never get an answer of it, and the tunnels stay open.
-    await rig.callers.loadStart('calls', { ...load, rate: 10, long: 0, giveUpMs: 2_000 });
+    const load = { address: sites['us-east'].address, port: 15_018, tls, authority: authorityOf('raw') };
+    await rig.callers.loadStart('calls', { ...load, rate: 10, long: 12 });
     const seen = await stage.until(
       'windows',
-      ({ windows }) => windows.filter(({ service }) => service === 'shop/checkout').length >= 3,
+      ({ windows }) => windows.filter(({ service }) => service === 'shop/raw').length >= 3,
     );
     const sum = (of: (w: Observed['windows'][number]) => number, service?: string) =>
       seen.windows.filter((w) => w.member === 'us-west' && w.service === service).reduce((all, w) => all + of(w), 0);
     expect(sum((w) => w.established)).toBeGreaterThan(20);
-    expect(sum((w) => w.established, 'shop/checkout')).toBe(sum((w) => w.established));
+    const cells = ['raw', 'checkout'].map((name) => sum((w) => w.established, `shop/${name}`));
+    expect(cells[0]! + cells[1]!).toBe(sum((w) => w.established));
+    expect(cells[0]).toBeGreaterThan(20);
     expect(sum((w) => w.tries)).toBe(sum((w) => w.established));
     expect(sum((w) => w.localErrors + w.gatewayErrors + w.otherErrors + w.refused)).toBe(0);
     expect(sum((w) => w.connectMsSum) / sum((w) => w.established)).toBeGreaterThan(0.1);
     await until('open tunnels are told', async () => (await rig.world.observerState()).open.some(([, n]) => n > 10));
     await until('the border counts them', async () => {
       const counts = (await rig.world.observerState()).border;
-      return counts.some((count) => count.service === 'shop/checkout' && count.connects > 20 && count.perSecond > 2);
+      return counts.some((count) => count.service === 'shop/raw' && count.connects > 20 && count.perSecond > 2);
     });
     await rig.callers.loadStop('calls');
   });
@@ -216,6 +221,46 @@ describe('what breaks, and where', () => {
     expect(ok(central)).toBe(true);
     await rig.heal();
     await stage.until('healed', (seen) => ok(west(seen).slice(-2)) && west(seen).length >= 2);
+  });
+
+  it('windows of traffic tell errors by kind, and retries by whom they met', async () => {
+    const { rig } = stage;
+    const load = { address: sites['us-east'].address, port: 15_018, authority: authorityOf('raw') };
+    const tls = await rig.caller();
+    await rig.callers.loadStart('calls', { ...load, tls, rate: 10, long: 5 });
+    const of = (seen: Observed, member: string) =>
+      seen.windows.filter((w) => w.member === member && w.service !== undefined);
+    const sum = (windows: Observed['windows'], what: (w: Observed['windows'][number]) => number) =>
+      windows.reduce((all, w) => all + what(w), 0);
+    await stage.until('tunnels', (seen) => sum(of(seen, 'us-west'), (w) => w.established) > 20);
+    await stage.west(1n, { ready: false });
+    await sleep(500);
+    const unready = await stage.until(
+      '503, and the next one',
+      (seen) =>
+        sum(of(seen, 'us-west'), (w) => w.gatewayErrors) > 20 && sum(of(seen, 'eu-central'), (w) => w.established) > 10,
+    );
+    expect(sum(of(unready, 'us-west'), (w) => w.localErrors)).toBe(0);
+    expect(sum(of(unready, 'eu-central'), (w) => w.gatewayErrors + w.localErrors)).toBe(0);
+    await stage.west(1n);
+    await stage.until('back', (seen) => sum(of(seen, 'us-west'), (w) => w.established) > 20);
+    stage.gateways.west.signal('SIGKILL');
+    const killed = await stage.until(
+      'refused, and cut',
+      (seen) => sum(of(seen, 'us-west'), (w) => w.localErrors) > 0 && sum(of(seen, 'us-west'), (w) => w.cut) > 0,
+    );
+    expect(sum(of(killed, 'us-west'), (w) => w.gatewayErrors)).toBe(0);
+    const whole = killed.windows.filter((w) => w.member === 'us-west' && w.service === undefined);
+    expect(sum(whole, (w) => w.localErrors)).toBe(sum(of(killed, 'us-west'), (w) => w.localErrors));
+    const out = await until('held out', async () => {
+      const page = await stage.gateways.east.admin(clustersTarget);
+      const { members } = summarize([page]);
+      return members['us-west']?.[0] === 2 && members['eu-central']?.[0] === 0;
+    });
+    expect(out).toBeUndefined();
+    await rig.callers.loadStop('calls');
+    stage.gateways.west = await rig.launch('us-west', 'gw-1', reportingTo(reportPort));
+    await stage.until('all answer', (more) => ok(west(more).slice(-1)) && west(more).length > 1);
   });
 
   it('a dead region: refused at TCP, three times within two seconds', async () => {

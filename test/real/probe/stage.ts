@@ -7,7 +7,9 @@ import { Rig } from '../envoy/rig.ts';
 import { authorityOf, podOf, sites } from '../envoy/three.ts';
 import type { Observed, ObserverSpec } from './observer.ts';
 
-export const services = ['checkout', 'cart'];
+/** `raw` has no TLS inside: its pods answer every chunk, as callers of the load want it. */
+export const services = ['checkout', 'cart', 'raw'];
+const probed = ['checkout', 'cart'];
 export const reportPort = 15_113;
 export const workloadIdentity = 'spiffe://cluster.local/ns/shop/sa/default';
 export const federationPort = 15_028;
@@ -105,7 +107,8 @@ export const startStage = async ({ impostor = false, more = [] }: StageOptions =
     for (const site of ['west', 'central'] as const) {
       for (const [i, service] of services.entries()) {
         const { name, address } = podOf(site, service, i);
-        await rig.world.workloadStart(name, address, workload);
+        if (probed.includes(service)) await rig.world.workloadStart(name, address, workload);
+        else await rig.world.podStart(name, address, 15_008);
       }
     }
     await rig.world.workloadStart('east-checkout', '127.0.1.101', workload);
@@ -138,7 +141,7 @@ export const startStage = async ({ impostor = false, more = [] }: StageOptions =
         ['us-west', [at(sites['us-west'].address), ...more.map((address, i) => at(address, `gw-${i + 2}`))]],
         ['eu-central', [at(sites['eu-central'].address)]],
       ]),
-      services: services.map((service) => target('us-west', service)),
+      services: probed.map((service) => target('us-west', service)),
       gray: [
         {
           service: 'shop/checkout',
