@@ -17,6 +17,7 @@ const benches: Record<string, { readonly what: string; load(): Promise<Bench> }>
   },
   fanout: { what: 'one change to 1, 100, 1,000 streams', load: () => import('./fanout.ts') },
   scale: { what: '100 members × 1,000 services', load: () => import('./scale.ts') },
+  sim: { what: 'how fast the simulation is', load: () => import('./sim.ts') },
   faults: { what: 'new connections failed and longest stall, per fault', load: () => import('./faults.ts') },
   step: { what: 'a decision for 100 clusters × 1,000 services', load: () => import('./step.ts') },
   hop: { what: 'what the egress hop costs', load: () => import('./hop.ts') },
