@@ -84,13 +84,21 @@ export interface LostCall {
   readonly tried: boolean;
 }
 
+/** Envoy counts an attempt that found nobody: with one attempt the flags decide. */
+const tried = (common: HTTPAccessLogEntry['commonProperties']): boolean => {
+  const attempts = common?.upstreamRequestAttemptCount ?? 0;
+  const flags = common?.responseFlags;
+  const nobody = flags?.noHealthyUpstream === true || flags?.noRouteFound === true || flags?.noClusterFound === true;
+  return attempts > 1 || (attempts === 1 && !nobody);
+};
+
 export const lostCall = (entry: HTTPAccessLogEntry): LostCall | undefined =>
   isEstablished(entry)
     ? undefined
     : {
         authority: entry.request?.authority ?? '',
         status: statusOf(entry),
-        tried: (entry.commonProperties?.upstreamRequestAttemptCount ?? 0) > 0,
+        tried: tried(entry.commonProperties),
       };
 
 /** One CONNECT of another member at our own border. */

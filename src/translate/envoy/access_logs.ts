@@ -32,7 +32,7 @@ const bufferBytes = 64 * 1024;
 const flushMs = { tunnels: 1_000, attempts: 250, border: 1_000 } as const;
 
 /** Flags of tries that could not connect, were reset, timed out or broke. A caller that ends its own tunnel sets none of them. */
-const failureFlags = ['UF', 'UC', 'UR', 'UT', 'UO', 'UPE'];
+const failureFlags = ['UF', 'UC', 'UR', 'UT', 'UPE'];
 
 const any = (...filters: Filter[]): Filter => ({ filterSpecifier: { case: 'orFilter', value: { filters } } });
 const all = (...filters: Filter[]): Filter => ({ filterSpecifier: { case: 'andFilter', value: { filters } } });

@@ -111,9 +111,10 @@ describe('windows', () => {
 
   it('count calls that got no tunnel apart: whether anybody was tried', async () => {
     const { told, next, telemetry } = rig();
-    told('tunnels', { type: 'end', status: 503, attempts: 3 }, { type: 'end', status: 404 });
+    const unhealthy: EntrySpec = { type: 'end', status: 503, attempts: 1, flags: { noHealthyUpstream: true } };
+    told('tunnels', { type: 'end', status: 503, attempts: 3 }, { type: 'end', status: 404 }, unhealthy);
     expect(await next()).toEqual({});
-    expect(telemetry.totals).toMatchObject({ lostTried: 1, lostUntried: 1 });
+    expect(telemetry.totals).toMatchObject({ lostTried: 1, lostUntried: 2 });
   });
 
   it('bear what our Envoys hold out, also without traffic', async () => {
