@@ -78,15 +78,13 @@ const lastCell = (scene: GuardScene, shift: Shift): Objection | undefined => {
 
 /** After a whole region is given up, one other must be in full health: half-sick ones would follow. */
 const region = (scene: GuardScene, shift: Shift): Objection | undefined => {
-  const { cells, self, selfRegion, localFit, policy } = scene;
+  const { cells, self, selfRegion, localFit } = scene;
   if (!takesAway(shift)) return undefined;
   const given = shift.member === self ? selfRegion : cells.find((c) => c.member.name === shift.member)?.member.region;
   const others = othersInUse(scene, shift);
   if (others.some(({ member }) => member.region === given)) return undefined;
   if (given !== selfRegion && localFit) return undefined;
-  const whole = others.some(
-    (cell) => cell.verdict.state === 'fresh' && shareOf(cell, policy.thresholds.suspectWeight) >= 100,
-  );
+  const whole = others.some((cell) => cell.verdict.state === 'fresh' && shareOf(cell) >= 100);
   return whole ? undefined : later(`${shift.wish.detail}; kept, for no cluster of another region is in full health`);
 };
 

@@ -9,8 +9,7 @@ import type { Verdict } from '../health/verdict.ts';
 import { readyPercent } from './capacity.ts';
 import type { GuardHold } from './plan.ts';
 import type { FailoverPolicy } from './policy.ts';
-import { percentOf } from './ramp.ts';
-import type { Badness } from './standing.ts';
+import { type Badness, percentOf } from './ramp.ts';
 import type { CellMemory, Drain } from './state.ts';
 
 export interface LocalFacts {
@@ -18,7 +17,7 @@ export interface LocalFacts {
   readonly total: number;
   readonly verdict: Verdict;
   readonly bad: Badness | undefined;
-  readonly doubt: boolean;
+  readonly doubt: Badness | undefined;
   readonly drain: Drain | undefined;
   readonly memory: CellMemory | undefined;
   readonly calmAtMs: number | undefined;
@@ -49,8 +48,6 @@ export interface LocalResult {
   readonly byCapacity: boolean;
 }
 
-const tenths = (percent: number): number => Math.max(10, Math.round(percent / 10) * 10);
-
 /** The least share that what the others can take allows, in steps of 10. */
 const roomPercent = (local: LocalFacts, percent: number, { headroom, policy }: LocalScene): number => {
   const { perEndpoint } = policy.capacity;
@@ -65,8 +62,7 @@ const roomPercent = (local: LocalFacts, percent: number, { headroom, policy }: L
 const capacityPercent = (local: LocalFacts, scene: LocalScene, holds: GuardHold[]): number => {
   const { policy, self } = scene;
   const hold = (guard: GuardHold['guard'], detail: string): number => holds.push({ guard, member: self, detail });
-  const able = readyPercent(local.ready, local.total, policy.capacity);
-  const wished = local.doubt ? tenths(able * policy.thresholds.suspectWeight) : able;
+  const wished = readyPercent(local.ready, local.total, policy.capacity);
   if (wished >= 100 || local.ready === 0) return wished;
   const shown = `${local.ready} of ${local.total} endpoints are ready, ${100 - wished} % should go elsewhere`;
   if (scene.receivingSpill) {

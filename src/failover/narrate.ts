@@ -27,6 +27,8 @@ export interface Story {
   readonly moved: boolean;
   readonly changes: readonly Change[];
   readonly byCapacity: boolean;
+  /** It moved by rates and grants alone. */
+  readonly byGrants: boolean;
   readonly kind: Kind;
   readonly holds: readonly GuardHold[];
   readonly heldBefore: readonly string[];
@@ -78,22 +80,20 @@ const quietCause = (story: Story): Cause => {
       member: only(gone),
     };
   }
-  const doubted = scene.cells.find(({ doubt }) => doubt);
-  if (doubted !== undefined && came.length === 0) {
-    const { reason, detail } = doubted.verdict;
-    return { ...common, rule: reason, detail, urgent: true, member: doubted.member.name };
-  }
   if (byCapacity && previous!.localPercent !== placement.localPercent) {
     const { ready = 0, total = 0 } = scene.local ?? {};
     const detail = `${ready} of ${total} endpoints of ours are ready: ${placement.localPercent} % stays here`;
     return { ...common, rule: 'Capacity', detail, urgent: false, member: scene.self };
   }
+  if (story.byGrants) {
+    const detail = 'what the others grant, or what there is to place, changed';
+    return { ...common, rule: 'Capacity', detail, urgent: false };
+  }
   if (came.length > 0) {
     return { ...common, rule: 'Order', detail: `${named(came)} takes part`, urgent: true, member: only(came) };
   }
-  const detail =
-    went.length > 0 ? `${named(went)} leaves its place to better ones` : 'the order, doubt or room changed';
-  return { ...common, rule: went.length > 0 ? 'Order' : 'Capacity', detail, urgent: true, member: only(went) };
+  const detail = went.length > 0 ? `${named(went)} leaves its place to better ones` : 'the order changed';
+  return { ...common, rule: 'Order', detail, urgent: true, member: only(went) };
 };
 
 const cause = (story: Story): Cause => {

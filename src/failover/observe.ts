@@ -19,7 +19,7 @@ export const observed = (
   const cells = scene.cells.map((cell) => ({
     ...cell,
     bad: cell.bad?.reason === 'NotReady' || cell.ready === 0 || cell.member.gateways === 'none' ? notReady : undefined,
-    doubt: false,
+    doubt: undefined,
     drain: undefined,
     grant: undefined,
     memory: undefined,

@@ -57,15 +57,15 @@ export const choose = (cells: readonly CellFacts[], lastGood: () => readonly str
   return { kind: 'last', cells: lastResort(cells, lastGood()) };
 };
 
-const spreadCell = (facts: CellFacts, kind: Kind, suspectWeight: number): SpreadCell => ({
+const spreadCell = (facts: CellFacts, kind: Kind): SpreadCell => ({
   member: facts.member.name,
   weight: Math.max(1, facts.ready > 0 ? facts.ready : facts.total),
-  percent: kind === 'in-use' ? shareOf(facts, suspectWeight) : 100,
+  percent: kind === 'in-use' ? shareOf(facts) : 100,
   tier: facts.member.tier,
   grant: kind === 'ungranted' || kind === 'last' ? undefined : facts.grant,
 });
 
-const isWhole = ({ memory, doubt, grant }: CellFacts): boolean => memory === undefined && !doubt && grant === undefined;
+const isWhole = ({ memory, grant }: CellFacts): boolean => memory === undefined && grant === undefined;
 
 type Seats = Placement['tiers'];
 type PlacedCell = Seats[number][number];
@@ -127,7 +127,6 @@ export interface Placed {
 export interface PlaceOptions {
   /** Who served before nobody could. */
   readonly lastGood: () => readonly string[];
-  readonly suspectWeight: number;
   /** New connections a second that go to others; undefined: unknown. */
   readonly demand: number | undefined;
   /** Where they were. */
@@ -136,11 +135,11 @@ export interface PlaceOptions {
 
 /** @param cells - in their order */
 export const place = (cells: readonly CellFacts[], options: PlaceOptions): Placed => {
-  const { lastGood, suspectWeight, demand, before } = options;
+  const { lastGood, demand, before } = options;
   const { kind, cells: chosen } = choose(cells, lastGood);
   if (kind === 'in-use' && chosen.every(isWhole)) return { kind, tiers: wholeTiers(chosen, before), unmet: 0 };
   const { tiers, unmet } = spread(
-    chosen.map((facts) => spreadCell(facts, kind, suspectWeight)),
+    chosen.map((facts) => spreadCell(facts, kind)),
     demand,
   );
   return { kind, tiers, unmet };
@@ -172,19 +171,22 @@ export const placePorts = (
   return new Map(lacking.map((port) => [port, place(has(port), options).tiers]));
 };
 
-/** Whether traffic went elsewhere: who, how much of each, how much here. Weights alone follow readiness and are no move. */
-export const samePlaces = (a: Placement, b: Placement): boolean =>
+/** Who has how much of each tier; weights alone follow readiness. */
+export const sameSeats = (a: Placement['tiers'], b: Placement['tiers']): boolean =>
   a === b ||
-  (a.localPercent === b.localPercent &&
-    a.tiers.length === b.tiers.length &&
-    a.tiers.every((cells, t) => {
-      const others = b.tiers[t]!;
+  (a.length === b.length &&
+    a.every((cells, t) => {
+      const others = b[t]!;
       return (
         cells === others ||
         (cells.length === others.length &&
           cells.every(({ member, percent }, i) => others[i]!.member === member && others[i]!.percent === percent))
       );
     }));
+
+/** Whether traffic went nowhere else: who, how much of each, how much here. */
+export const samePlaces = (a: Placement, b: Placement): boolean =>
+  a === b || (a.localPercent === b.localPercent && sameSeats(a.tiers, b.tiers));
 
 export const sameTiers = (a: Placement['tiers'], b: Placement['tiers']): boolean =>
   a.length === b.length &&

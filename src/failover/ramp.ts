@@ -10,11 +10,19 @@ import type { Reason } from '../health/verdict.ts';
 import type { FailoverPolicy } from './policy.ts';
 import type { CellMemory, Drain } from './state.ts';
 
+/** What speaks against a cell. */
+export interface Badness {
+  readonly reason: Reason;
+  readonly detail: string;
+  /** What our own data path shows, or nothing there to be used. */
+  readonly urgent: boolean;
+}
+
 export interface CellSituation {
   /** Why it may not be used; undefined: it may. */
-  readonly bad: { readonly reason: Reason; readonly detail: string; readonly urgent: boolean } | undefined;
-  /** Used with less weight while its data path is in doubt: it makes no progress on its way back. */
-  readonly doubt: boolean;
+  readonly bad: Badness | undefined;
+  /** Its data path is suspect: it has less weight, and makes no progress on its way back. */
+  readonly doubt: Badness | undefined;
   readonly drain: Drain | undefined;
   /** A person let it come back. */
   readonly released: boolean;
@@ -94,8 +102,12 @@ const comeBack = (
 ): Wish | undefined => {
   const { holdDownMs, mode, stepMs } = policy.failback;
   const { phase, percent, cause, sinceMs } = memory;
+  if (phase === 'doubt') {
+    if (situation.doubt !== undefined) return undefined;
+    return { to: undefined, kind: 'ramp', urgent: false, rule: 'Healthy', detail: 'in doubt no more' };
+  }
   if (phase === 'drain') return stepUp(percent, 'Draining', true, situation, policy, now);
-  if (situation.doubt) {
+  if (situation.doubt !== undefined) {
     // Healthy again is healthy throughout: the hold-down begins anew, a ramp waits.
     return phase === 'held' || phase === 'latched' ? note(out(cause, now), 'in doubt again') : undefined;
   }
@@ -116,6 +128,12 @@ const comeBack = (
   return undefined;
 };
 
+const doubted = ({ reason, detail, urgent }: Badness, policy: FailoverPolicy, now: number): Wish => {
+  const percent = Math.min(99, Math.max(1, Math.round(policy.thresholds.suspectWeight * 100)));
+  const to: CellMemory = { phase: 'doubt', percent, sinceMs: now, cause: reason };
+  return { to, kind: 'withdraw', urgent, rule: reason, detail };
+};
+
 /** @returns undefined: as it is */
 export const wishOf = (
   memory: CellMemory | undefined,
@@ -131,7 +149,8 @@ export const wishOf = (
     return { to, kind: 'withdraw', urgent: bad.urgent, rule: bad.reason, detail: bad.detail };
   }
   if (drain !== undefined) return drainStep(memory, drain, policy, now);
-  return memory === undefined ? undefined : comeBack(memory, situation, policy, now);
+  if (memory !== undefined) return comeBack(memory, situation, policy, now);
+  return situation.doubt === undefined ? undefined : doubted(situation.doubt, policy, now);
 };
 
 /** When `wishOf` says something else if nothing but time happens. */
@@ -145,7 +164,7 @@ export const wishDueMs = (
     if (memory.percent === 0) return undefined;
     return memory.sinceMs + (situation.drain.overMs ?? policy.drain.overMs) / drainLevels.length;
   }
-  if (situation.doubt) return undefined;
+  if (situation.doubt !== undefined) return undefined;
   if (memory.phase === 'held') return Math.max(memory.sinceMs + policy.failback.holdDownMs, situation.calmAtMs ?? 0);
   return memory.phase === 'ramp' ? memory.sinceMs + policy.failback.stepMs : undefined;
 };

@@ -150,7 +150,7 @@ const readPlacement = (value: Json, reader: Reader, where: string): Placement =>
   };
 };
 
-const phases = ['out', 'held', 'latched', 'ramp', 'drain'] as const;
+const phases = ['out', 'doubt', 'held', 'latched', 'ramp', 'drain'] as const;
 
 const readCell = (value: Json, where: string): CellMemory => {
   const { phase, percent, sinceMs, cause } = asObject(value, where);

@@ -36,7 +36,7 @@ export const plainCells = (view: ServiceView, ranked: readonly RankedMember[]): 
       total: capacityTotal(record),
       verdict: healthy,
       bad: served ? undefined : { reason: 'NotReady', detail: 'no endpoint is ready', urgent: true },
-      doubt: false,
+      doubt: undefined,
       drain: undefined,
       grant: undefined,
       memory: undefined,
@@ -60,7 +60,7 @@ export interface PlainPlan {
 
 /** Of a service about which nothing is decided. */
 export const plainPlan = (view: ServiceView, cells: readonly CellFacts[]): PlainPlan => {
-  const options = { lastGood: () => [], suspectWeight: 1, demand: undefined, before: [] };
+  const options = { lastGood: () => [], demand: undefined, before: [] };
   const { kind, tiers } = place(cells, options);
   return { placement: { localPercent: 100, tiers }, ports: placePorts(view, cells, options), usable: kind !== 'last' };
 };
@@ -72,13 +72,7 @@ const heldOf = (keys: readonly string[]): GuardHold[] =>
     return { guard: key.slice(0, bar) as GuardName, member: member === '' ? undefined : member, detail: '' };
   });
 
-const phaseReasons = {
-  out: 'NotReady',
-  held: 'HoldDown',
-  latched: 'Latched',
-  ramp: 'Ramping',
-  drain: 'Draining',
-} as const;
+const phaseReasons = { held: 'HoldDown', latched: 'Latched', ramp: 'Ramping', drain: 'Draining' } as const;
 
 /** The worst that the journal was told of a cell, its member or its region. */
 const toldState = ({ told }: FailoverState, service: ServiceKey, member: string, region: string): CellState => {
@@ -95,7 +89,8 @@ const standing = (
   state: FailoverState,
 ): CellStanding => {
   const own = memory?.cells.get(name);
-  const reason = own === undefined ? 'Healthy' : own.phase === 'out' ? own.cause : phaseReasons[own.phase];
+  const reason =
+    own === undefined ? 'Healthy' : own.phase === 'out' || own.phase === 'doubt' ? own.cause : phaseReasons[own.phase];
   return {
     member: name,
     state: toldState(state, service, name, region),
@@ -172,7 +167,7 @@ export const rememberedPlan = (
 
 /** The same tiers without those who lack the port; whoever has it when nobody is left. */
 const portsOf = (view: ServiceView, cells: readonly CellFacts[], tiers: Placement['tiers']): ServicePlan['ports'] => {
-  const options = { lastGood: () => [], suspectWeight: 1, demand: undefined, before: [] };
+  const options = { lastGood: () => [], demand: undefined, before: [] };
   const plain = placePorts(view, cells, options);
   if (plain === undefined) return undefined;
   const ports = new Map<number, Placement['tiers']>();

@@ -10,8 +10,9 @@ import { granted } from './grants.ts';
 import type { LocalFacts } from './local_share.ts';
 import type { RankedMember } from './order.ts';
 import type { FailoverPolicy } from './policy.ts';
+import type { Badness } from './ramp.ts';
 import type { ServiceScene } from './service.ts';
-import { type Badness, badnessOf, type CellFacts, healthy, isDoubtful, worse } from './standing.ts';
+import { badnessOf, type CellFacts, doubtOf, healthy, worse } from './standing.ts';
 import type { Drain } from './state.ts';
 
 /** A service's own verdicts by member. */
@@ -84,7 +85,7 @@ export interface MemberNow {
   /** The worse of the two, and what it means. */
   readonly verdict: Verdict;
   readonly bad: Badness | undefined;
-  readonly doubt: boolean;
+  readonly doubt: Badness | undefined;
   readonly word: Drain | undefined;
 }
 
@@ -99,7 +100,7 @@ export const membersNow = (
     const ofRegion = verdicts.regions.get(member.region);
     const verdict = worse(ofMember ?? healthy, ofRegion);
     const word = leaving.has(member.name) ? ownWord(member.name) : undefined;
-    return { member, ofMember, ofRegion, verdict, bad: badnessOf(verdict, true), doubt: isDoubtful(verdict), word };
+    return { member, ofMember, ofRegion, verdict, bad: badnessOf(verdict, true), doubt: doubtOf(verdict), word };
   });
 
 const unready: Badness = { reason: 'NotReady', detail: 'no endpoint is ready', urgent: true };
@@ -163,7 +164,7 @@ const remoteCells = (input: SceneInput): CellFacts[] => {
       total: numbers.total[i]!,
       verdict,
       bad,
-      doubt: verdict === at.verdict ? at.doubt : isDoubtful(verdict),
+      doubt: verdict === at.verdict ? at.doubt : doubtOf(verdict),
       drain: drains.length === 0 ? at.word : drainOf(drains, key, member.name, member.region, at.word),
       grant: offers.size === 0 ? undefined : granted(offers, member.name, key),
       memory: memories?.get(member.name),
@@ -187,7 +188,7 @@ const localFacts = (input: SceneInput): LocalFacts | undefined => {
     total,
     verdict,
     bad,
-    doubt: isDoubtful(verdict),
+    doubt: doubtOf(verdict),
     drain: inputs.drains.length === 0 ? undefined : drainOf(inputs.drains, key, self, selfRegion, undefined),
     memory: before?.cells.get(self),
     calmAtMs: calmAt(policy, now, undefined, cells?.get(self)),

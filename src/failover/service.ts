@@ -7,7 +7,7 @@
 import type { ServiceKey } from '../core/names.ts';
 import type { ServiceView } from '../federation/view.ts';
 import type { Verdict } from '../health/verdict.ts';
-import { demandOf, headroomOf, headroomSum } from './capacity.ts';
+import { demandOf, headroomOf, headroomSum, readyPercent } from './capacity.ts';
 import type { Decision, Placement } from './decision.ts';
 import { type GuardScene, type HeldShift, heldBack, phaseHold, type Role } from './guards.ts';
 import { type LocalFacts, localShare } from './local_share.ts';
@@ -21,11 +21,12 @@ import {
   placePorts,
   SeatWalk,
   samePlaces,
+  sameSeats,
   sameTiers,
 } from './placement.ts';
 import type { CellStanding, GuardHold, ServicePlan } from './plan.ts';
 import type { FailoverPolicy } from './policy.ts';
-import { type CellSituation, type Wish, wishDueMs, wishOf } from './ramp.ts';
+import { type CellSituation, percentOf, type Wish, wishDueMs, wishOf } from './ramp.ts';
 import { type CellFacts, shareOf, standingOf } from './standing.ts';
 import type { CellMemory, Drain, ServiceMemory } from './state.ts';
 
@@ -102,32 +103,33 @@ class Draft {
   get localFit(): boolean {
     return this.local !== undefined && this.local.bad === undefined && this.local.ready > 0;
   }
+  /** Share of the local traffic that our own endpoints can keep, 0–100. */
+  get localStays(): number {
+    if (this.local === undefined) return 100;
+    if (!this.localFit) return 0;
+    const { ready, total, memory } = this.local;
+    const able = readyPercent(ready, total, this.scene.policy.capacity);
+    return Math.min(able, percentOf(memory), 100 - preferredPercent(this.cells));
+  }
   /** Remote cells stand by: nothing would move with them. */
   get localServes(): boolean {
-    const { before } = this.scene;
-    return this.localFit && (before === undefined || before.placement.localPercent === 100);
+    return this.localFit && this.localStays === 100;
   }
+  /** What goes to others; while nothing does: what would, if our own endpoints went out. */
   get demand(): number | undefined {
-    const { policy, demand, before } = this.scene;
-    const localPercent = this.local === undefined ? 100 : (before?.placement.localPercent ?? 100);
-    const away = this.localServes ? 0 : localPercent;
-    return demandOf({
-      seen: demand,
-      localTotal: this.local?.total ?? 0,
-      localPercent: away,
-      capacity: policy.capacity,
-    });
+    const { policy, demand } = this.scene;
+    const localPercent = this.localServes ? 0 : this.localStays;
+    return demandOf({ seen: demand, localTotal: this.local?.total ?? 0, localPercent, capacity: policy.capacity });
   }
 
   /** Nobody else has its traffic: it comes back whole. */
   #relieved(index: number): boolean {
-    const { policy } = this.scene;
     const cell = this.scene.cells[index]!;
     if (this.localServes && !cell.member.beforeLocal) return false;
     let other = false;
     for (const [i, rival] of this.scene.cells.entries()) {
       if (i === index || kindOf(rival) !== 'in-use') continue;
-      const full = shareOf(rival, policy.thresholds.suspectWeight) >= 100;
+      const full = shareOf(rival) >= 100;
       if (full && rival.member.tier < cell.member.tier && rival.member.named) return false;
       other = true;
     }
@@ -191,13 +193,14 @@ class Draft {
     };
     for (let i = 0; i < this.cells.length; i++) {
       const cell = this.cells[i]!;
-      if (cell.memory === undefined && cell.bad === undefined && cell.drain === undefined) continue;
+      const { memory, bad, doubt, drain } = cell;
+      if (memory === undefined && bad === undefined && doubt === undefined && drain === undefined) continue;
       consider(cell.member.name, cell.memory, this.#situation(i), (change) => {
         this.cells[i] = { ...this.cells[i]!, ...change };
       });
     }
     const { local } = this;
-    if (local !== undefined && (local.memory !== undefined || local.bad !== undefined || local.drain !== undefined)) {
+    if (local !== undefined) {
       consider(self, local.memory, this.#localSituation(local), (change) => {
         this.local = { ...this.local!, ...change };
       });
@@ -305,13 +308,19 @@ const sameCells = (a: ReadonlyMap<string, CellMemory>, b: ReadonlyMap<string, Ce
 };
 
 /** Share of the traffic that the cells before our own endpoints take, 0–100. */
-const preferredPercent = (cells: readonly CellFacts[], suspectWeight: number): number => {
+const preferredPercent = (cells: readonly CellFacts[]): number => {
   let percent = 0;
   for (const cell of cells) {
     if (!cell.member.beforeLocal) break;
-    if (kindOf(cell) === 'in-use') percent = Math.max(percent, shareOf(cell, suspectWeight));
+    if (kindOf(cell) === 'in-use') percent = Math.max(percent, shareOf(cell));
   }
   return percent;
+};
+
+/** Every cell of these tiers is as good as it was: what changed is rates and grants. */
+const stillInUse = (tiers: Placement['tiers'], cells: readonly CellFacts[]): boolean => {
+  const usable = new Set(cells.filter((cell) => kindOf(cell) === 'in-use').map(({ member }) => member.name));
+  return membersOf(tiers).every((member) => usable.has(member));
 };
 
 const remoteHeadroom = (draft: Draft): number | undefined =>
@@ -377,21 +386,25 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
   const grantsCount = draft.cells.some(({ grant }) => grant !== undefined);
   const options: PlaceOptions = {
     lastGood,
-    suspectWeight: policy.thresholds.suspectWeight,
     demand: grantsCount ? draft.demand : undefined,
     before: previous?.tiers ?? noTiers,
   };
-  const placed = place(draft.cells, options);
+  const mayMove = draft.moves.length < policy.maxMovesPerMinute;
+  const wished = place(draft.cells, options);
+  const byGrants =
+    grantsCount && previous !== undefined && draft.changes.length === 0 && stillInUse(previous.tiers, draft.cells);
+  const waits = byGrants && !mayMove && wished.kind === 'in-use' && !sameSeats(previous.tiers, wished.tiers);
+  const placed = waits ? { ...wished, tiers: previous.tiers } : wished;
   const share = localShare(draft.local, {
     self,
     policy,
     partial: scene.partial,
     remoteServes: draft.remoteServes,
-    preferredPercent: preferredPercent(draft.cells, options.suspectWeight),
+    preferredPercent: preferredPercent(draft.cells),
     receivingSpill: scene.receivingSpill,
     headroom: remoteHeadroom(draft),
     before: previous?.localPercent,
-    mayMove: draft.moves.length < policy.maxMovesPerMinute,
+    mayMove,
     cutOff: scene.role === 'cut-off',
   });
   const tiers = previous !== undefined && sameTiers(previous.tiers, placed.tiers) ? previous.tiers : placed.tiers;
@@ -400,6 +413,10 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
       ? previous
       : { localPercent: share.percent, tiers };
   const holds = [...draft.holds, ...share.holds];
+  if (waits) {
+    const detail = 'what the others grant, or what there is to place, changed; it moved too often to follow now';
+    holds.push({ guard: 'MoveRate', member: undefined, detail });
+  }
   for (const cell of draft.cells) {
     const hold = phaseHold(cell, policy);
     if (hold !== undefined) holds.push(hold);
@@ -434,6 +451,7 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
     moved,
     changes: draft.changes,
     byCapacity: share.byCapacity,
+    byGrants,
     kind: placed.kind,
     holds,
     failFast,

@@ -8,14 +8,8 @@
 import { cellStates, type Reason, type Verdict } from '../health/verdict.ts';
 import type { RankedMember } from './order.ts';
 import type { CellStanding } from './plan.ts';
-import { percentOf } from './ramp.ts';
+import { type Badness, percentOf } from './ramp.ts';
 import type { CellMemory, Drain } from './state.ts';
-
-export interface Badness {
-  readonly reason: Reason;
-  readonly detail: string;
-  readonly urgent: boolean;
-}
 
 export interface CellFacts {
   readonly member: RankedMember;
@@ -23,8 +17,8 @@ export interface CellFacts {
   readonly total: number;
   readonly verdict: Verdict;
   readonly bad: Badness | undefined;
-  /** Suspect for its data path. */
-  readonly doubt: boolean;
+  /** Why its data path is suspect. */
+  readonly doubt: Badness | undefined;
   readonly drain: Drain | undefined;
   /** What it grants us of this service, new connections a second; undefined: it says nothing. */
   readonly grant: number | undefined;
@@ -63,7 +57,8 @@ export const seenByEnvoy: ReadonlySet<Reason> = new Set<Reason>(['ConsecutiveErr
 export const worse = (a: Verdict, b: Verdict | undefined): Verdict =>
   b === undefined || cellStates.indexOf(b.state) <= cellStates.indexOf(a.state) ? a : b;
 
-export const isDoubtful = ({ state, reason }: Verdict): boolean => state === 'suspect' && doubtful.has(reason);
+export const doubtOf = ({ state, reason, detail }: Verdict): Badness | undefined =>
+  state === 'suspect' && doubtful.has(reason) ? { reason, detail, urgent: !inferred.has(reason) } : undefined;
 
 const isBad = ({ state, reason }: Verdict): boolean =>
   (state === 'quarantined' || state === 'evicted') && reason !== 'Draining';
@@ -77,10 +72,7 @@ export const badnessOf = (verdict: Verdict, whole: boolean): Badness | undefined
 };
 
 /** Share of its weight that a cell gets by itself, 0–100. */
-export const shareOf = ({ memory, doubt }: Pick<CellFacts, 'memory' | 'doubt'>, suspectWeight: number): number => {
-  const percent = percentOf(memory);
-  return doubt && percent > 0 ? Math.max(1, Math.round(percent * suspectWeight)) : percent;
-};
+export const shareOf = ({ memory }: Pick<CellFacts, 'memory'>): number => percentOf(memory);
 
 const calm = ({ calmAtMs, memory }: CellFacts): boolean =>
   calmAtMs === undefined || memory === undefined || memory.phase !== 'held';
@@ -106,7 +98,7 @@ export const standingOf = (
 ): CellStanding => {
   const { verdict, bad, memory, ready, total, member } = facts;
   let { reason, detail, sinceMs, deadlineMs } = verdict;
-  if (bad === undefined && memory !== undefined && memory.phase !== 'out') {
+  if (bad === undefined && memory !== undefined && memory.phase !== 'out' && memory.phase !== 'doubt') {
     const { phase, cause } = memory;
     reason = calm(facts) ? waiting[phase] : 'Flapping';
     detail = phase === 'drain' ? drainDetail(facts) : `it was out: ${cause}`;

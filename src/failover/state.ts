@@ -14,9 +14,9 @@ import type { Placement } from './decision.ts';
 export interface CellMemory {
   /**
    * - `out`: bad, or gone; `held`: good again, in its hold-down; `latched`: waits for a person;
-   * - `ramp`: on its way back; `drain`: on its way out, or out, by somebody's wish.
+   * - `doubt`: its data path is suspect; `ramp`: on its way back; `drain`: on its way out, or out, by somebody's wish.
    */
-  readonly phase: 'out' | 'held' | 'latched' | 'ramp' | 'drain';
+  readonly phase: 'out' | 'doubt' | 'held' | 'latched' | 'ramp' | 'drain';
   /** Share of its weight that it may have, 0–100. */
   readonly percent: number;
   /** Of this phase; of a ramp: of this step. */

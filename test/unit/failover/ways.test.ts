@@ -187,7 +187,7 @@ describe('coming back', () => {
     expect(place(set.plan)).toBe('100 | eu@25 us-west');
     set.member('eu', 'suspect', 'ProbeFailed');
     set.run(30_000);
-    expect(standing(set, 'eu').percent).toBe(13);
+    expect(standing(set, 'eu').percent).toBe(25);
     set.member('eu', 'quarantined');
     set.step(1_000);
     expect(place(set.plan)).toBe('100 | us-west');
