@@ -10,7 +10,7 @@ import type { GatewaysRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Assessment } from '../health/assess.ts';
 import type { GrantOffer, Signals, TrafficWindow } from '../health/signals.ts';
 import type { Member } from '../trust/membership.ts';
-import { addRates } from './capacity.ts';
+import { addRates, type RateChange } from './capacity.ts';
 import type { Commanded, Release } from './commands.ts';
 import { type Offers, offersChanged, offersOf } from './grants.ts';
 import type { Role } from './guards.ts';
@@ -59,8 +59,8 @@ export interface AskScene {
 
 export interface Asked {
   readonly services: ReadonlySet<ServiceKey>;
-  /** Rates that changed. */
-  readonly demand: ReadonlyMap<ServiceKey, ReadonlyMap<string, number>>;
+  /** Rates that changed, be it too little to matter. */
+  readonly demand: ReadonlyMap<ServiceKey, RateChange>;
   /** Who lets what come back. */
   released(service: ServiceKey): ReadonlyMap<string, string>;
   readonly known: Known;
@@ -177,8 +177,8 @@ const releaseFor = (releases: readonly Release[], service: ServiceKey): Readonly
 const nobody: ReadonlyMap<string, string> = new Map();
 
 /** Rates of calls, of services whose receivers limit them. */
-const demandChanges = ({ signals, inputs, state }: AskScene): ReadonlyMap<ServiceKey, ReadonlyMap<string, number>> => {
-  const changes = new Map<ServiceKey, ReadonlyMap<string, number>>();
+const demandChanges = ({ signals, inputs, state }: AskScene): ReadonlyMap<ServiceKey, RateChange> => {
+  const changes = new Map<ServiceKey, RateChange>();
   if (inputs.offers.size === 0) return changes;
   const windows = new Map<ServiceKey, TrafficWindow[]>();
   for (const window of signals.traffic) {
@@ -190,8 +190,7 @@ const demandChanges = ({ signals, inputs, state }: AskScene): ReadonlyMap<Servic
   for (const [key, of] of windows) {
     const before = state.services.get(key)?.demand;
     if (before === undefined) continue;
-    const rates = addRates(before, of);
-    if (rates !== before) changes.set(key, rates);
+    changes.set(key, addRates(before, of));
   }
   return changes;
 };
@@ -220,7 +219,7 @@ export const askedServices = (
       for (const key of inputs.receiving.symmetricDifference(known.inputs.receiving)) services.add(key);
     }
     addPolicies(known, scene, services);
-    for (const key of demand.keys()) services.add(key);
+    for (const [key, { moved }] of demand) if (moved) services.add(key);
     for (const release of commanded.releases) {
       if (release.service !== undefined) services.add(release.service);
       else for (const key of view.services.keys()) services.add(key);

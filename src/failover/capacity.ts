@@ -6,6 +6,7 @@
  */
 import type { TrafficWindow } from '../health/signals.ts';
 import type { CapacityPolicy } from './policy.ts';
+import type { Rate } from './state.ts';
 
 /**
  * Share of the local traffic that the local endpoints can take, 0–100 in steps of 10: all of it while at least `localPercent` of
@@ -29,27 +30,40 @@ export const rateClass = (perSecond: number, before: number | undefined): number
   return Math.max(1, Math.round(classFactor ** Math.max(0, exponent)));
 };
 
-/** Rates of one service by member, with these windows put in. The same map when nothing changed. */
-export const addRates = (
-  before: ReadonlyMap<string, number>,
-  windows: readonly TrafficWindow[],
-): ReadonlyMap<string, number> => {
-  let rates: Map<string, number> | undefined;
+/** How much of a rate is remembered after so long: calls of a second are too few to tell a rate by. */
+const meanMs = 10_000;
+
+const smooth = (before: Rate | undefined, perSecond: number, windowMs: number): Rate => {
+  const weight = before === undefined ? 1 : 1 - Math.exp(-windowMs / meanMs);
+  const mean = Math.round(((before?.mean ?? 0) * (1 - weight) + perSecond * weight) * 1_000) / 1_000;
+  return { mean, perSecond: rateClass(mean < 0.1 ? 0 : mean, before?.perSecond) };
+};
+
+export interface RateChange {
+  readonly rates: ReadonlyMap<string, Rate>;
+  /** One of them is in another class than before. */
+  readonly moved: boolean;
+}
+
+/** Rates of one service by member, with these windows put in. */
+export const addRates = (before: ReadonlyMap<string, Rate>, windows: readonly TrafficWindow[]): RateChange => {
+  const rates = new Map(before);
+  let moved = false;
   for (const { member, tries, windowMs } of windows) {
     if (windowMs <= 0) continue;
-    const had = before.get(member);
-    const now = rateClass((tries * 1000) / windowMs, had);
-    if (now === (had ?? 0)) continue;
-    rates ??= new Map(before);
-    if (now === 0) rates.delete(member);
+    const had = rates.get(member);
+    if (had === undefined && tries === 0) continue;
+    const now = smooth(had, (tries * 1000) / windowMs, windowMs);
+    moved ||= now.perSecond !== (had?.perSecond ?? 0);
+    if (now.perSecond === 0) rates.delete(member);
     else rates.set(member, now);
   }
-  return rates ?? before;
+  return { rates, moved };
 };
 
 export interface DemandFacts {
-  /** New connections a second that go to others now, in classes. */
-  readonly seen: ReadonlyMap<string, number>;
+  /** What goes to those who are in use. */
+  readonly seen: readonly Rate[];
   readonly localTotal: number;
   /** Share of the local traffic that stays, 0–100. */
   readonly localPercent: number;
@@ -62,7 +76,7 @@ export interface DemandFacts {
  */
 export const demandOf = ({ seen, localTotal, localPercent, capacity }: DemandFacts): number | undefined => {
   let sum = 0;
-  for (const rate of seen.values()) sum += rate;
+  for (const { perSecond } of seen) sum += perSecond;
   const declared =
     capacity.perEndpoint === undefined ? 0 : (localTotal * capacity.perEndpoint * (100 - localPercent)) / 100;
   const demand = Math.max(sum, declared);

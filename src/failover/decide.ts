@@ -24,7 +24,7 @@ import { type FailoverPolicy, type Policies, policyOf } from './policy.ts';
 import { samePlan } from './same_plan.ts';
 import { type CellIndex, cellIndex, type MemberNow, membersNow, readyOf, sceneOf } from './scene.ts';
 import { decideService, type ServiceResult } from './service.ts';
-import type { FailoverState, GrantMemory, ServiceMemory } from './state.ts';
+import type { FailoverState, GrantMemory, Rate, ServiceMemory } from './state.ts';
 import { tell } from './told.ts';
 
 export interface Step {
@@ -105,7 +105,7 @@ interface Run {
   readonly journal: Decision[];
 }
 
-const noRates: ReadonlyMap<string, number> = new Map();
+const noRates: ReadonlyMap<string, Rate> = new Map();
 
 const put = (run: Run, key: ServiceKey, { plan, memory, decisions, wakeAt }: ServiceResult): void => {
   run.journal.push(...decisions);
@@ -228,7 +228,7 @@ const decideOne = (run: Run, key: ServiceKey, asked: Asked): void => {
     partial: run.policies.capabilities.partialSpill,
     cells: run.index.of(key),
     inputs: run.inputs,
-    demand: asked.demand.get(key) ?? before?.demand ?? noRates,
+    demand: asked.demand.get(key)?.rates ?? before?.demand ?? noRates,
     released: asked.released(key),
   });
   const result = decideService(scene);
@@ -345,7 +345,13 @@ export const decide = (
       run.plans.put(key, undefined);
       run.changed.add(key);
     }
-  } else for (const key of asked.services) decideOne(run, key, asked);
+  } else {
+    for (const key of asked.services) decideOne(run, key, asked);
+    for (const [key, { rates }] of asked.demand) {
+      const memory = run.services.get(key);
+      if (memory !== undefined && memory.demand !== rates) run.services.put(key, { ...memory, demand: rates });
+    }
+  }
   const next: FailoverState = {
     health: verdict.state,
     services: run.services.map,

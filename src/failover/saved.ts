@@ -16,6 +16,7 @@ import {
   type FailoverState,
   type GrantMemory,
   initialState,
+  type Rate,
   type ServiceMemory,
 } from './state.ts';
 
@@ -32,7 +33,7 @@ interface SavedService {
   readonly failFast?: true;
   readonly moves?: readonly number[];
   readonly held?: readonly string[];
-  readonly demand?: readonly (readonly [member: number, rate: number])[];
+  readonly demand?: readonly (readonly [member: number, rate: Rate])[];
   readonly policy: string;
 }
 
@@ -162,6 +163,11 @@ const readCell = (value: Json, where: string): CellMemory => {
   };
 };
 
+const readRate = (value: Json, where: string): Rate => {
+  const { mean, perSecond } = asObject(value, where);
+  return { mean: asNumber(mean, `${where}.mean`), perSecond: asNumber(perSecond, `${where}.perSecond`) };
+};
+
 const readService = (value: Json, reader: Reader, where: string): ServiceMemory => {
   const saved = asObject(value, where);
   const pairs = <T>(list: Json, read: (value: Json, where: string) => T, what: string): ReadonlyMap<string, T> =>
@@ -185,7 +191,7 @@ const readService = (value: Json, reader: Reader, where: string): ServiceMemory 
     held: (optional(saved['held'], (v) => asArray(v, `${where}.held`)) ?? []).map((key) =>
       asText(key, `${where}.held`),
     ),
-    demand: pairs(saved['demand'], asNumber, 'demand'),
+    demand: pairs(saved['demand'], readRate, 'demand'),
     policy: asText(saved['policy'], `${where}.policy`),
   };
 };

@@ -28,7 +28,7 @@ import type { CellStanding, GuardHold, ServicePlan } from './plan.ts';
 import type { FailoverPolicy } from './policy.ts';
 import { type CellSituation, percentOf, type Wish, wishDueMs, wishOf } from './ramp.ts';
 import { type CellFacts, shareOf, standingOf } from './standing.ts';
-import type { CellMemory, Drain, ServiceMemory } from './state.ts';
+import type { CellMemory, Drain, Rate, ServiceMemory } from './state.ts';
 
 export interface ServiceScene {
   readonly key: ServiceKey;
@@ -46,7 +46,7 @@ export interface ServiceScene {
   readonly before: ServiceMemory | undefined;
   /** As it was planned last; undefined after a restart. Changes what is made anew, never what it says. */
   readonly planned: ServicePlan | undefined;
-  readonly demand: ReadonlyMap<string, number>;
+  readonly demand: ReadonlyMap<string, Rate>;
   readonly receivingSpill: boolean;
   readonly ejectedMs: (member: string) => number | undefined;
   /** Members that a person lets come back in this step, with who. */
@@ -119,7 +119,10 @@ class Draft {
   get demand(): number | undefined {
     const { policy, demand } = this.scene;
     const localPercent = this.localServes ? 0 : this.localStays;
-    return demandOf({ seen: demand, localTotal: this.local?.total ?? 0, localPercent, capacity: policy.capacity });
+    const seen = this.cells
+      .filter((cell) => kindOf(cell) === 'in-use')
+      .flatMap(({ member }) => demand.get(member.name) ?? []);
+    return demandOf({ seen, localTotal: this.local?.total ?? 0, localPercent, capacity: policy.capacity });
   }
 
   /** Nobody else has its traffic: it comes back whole. */

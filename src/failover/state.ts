@@ -25,6 +25,14 @@ export interface CellMemory {
   readonly cause: Reason;
 }
 
+/** Calls to a member. */
+export interface Rate {
+  /** New connections a second, smoothed. */
+  readonly mean: number;
+  /** The class above it: what decisions go by. */
+  readonly perSecond: number;
+}
+
 export interface ServiceMemory {
   readonly placement: Placement;
   /** Where it would be if its policy acted; undefined when it does. */
@@ -39,8 +47,8 @@ export interface ServiceMemory {
   readonly moves: readonly number[];
   /** `guard|member` of what is held back: told once. */
   readonly held: readonly string[];
-  /** New connections a second to each member as last seen, in classes; only where somebody's grant makes them matter. */
-  readonly demand: ReadonlyMap<string, number>;
+  /** Calls to each member; only where somebody's grant makes them matter. */
+  readonly demand: ReadonlyMap<string, Rate>;
   /** Name of the policy that it was planned by. */
   readonly policy: string;
 }

@@ -177,10 +177,17 @@ describe('rates', () => {
     expect(rateClass(0, 1)).toBe(0);
   });
 
-  it('stay the same object when nothing changes', () => {
+  it('are means over some seconds, and move when their class does', () => {
     const set = new ClusterSet();
-    const rates = addRates(new Map(), [window(set, 'eu', 100)]);
-    expect(addRates(rates, [window(set, 'eu', 95)])).toBe(rates);
-    expect(addRates(rates, [])).toBe(rates);
+    let { rates, moved } = addRates(new Map(), [window(set, 'eu', 100)]);
+    expect([rates.get('eu')!.mean, moved]).toEqual([100, true]);
+    for (const perSecond of [60, 130, 80, 110, 70]) {
+      ({ rates, moved } = addRates(rates, [window(set, 'eu', perSecond)]));
+      expect(moved).toBe(false);
+    }
+    for (let i = 0; i < 40; i++) ({ rates } = addRates(rates, [window(set, 'eu', 0)]));
+    expect(rates.get('eu')!.perSecond).toBeLessThan(5);
+    for (let i = 0; i < 40; i++) ({ rates } = addRates(rates, [window(set, 'eu', 0)]));
+    expect(rates.size).toBe(0);
   });
 });
