@@ -19,7 +19,7 @@ import { type PolicyStanding, policyConditions, policyKind } from '../kube/polic
 import { type ServiceTraffic, serviceConditions, serviceKind } from '../kube/service_conditions.ts';
 import { openTokenReviewer, type TokenReviewer } from '../kube/tokens.ts';
 import type { Log } from '../ops/log.ts';
-import { isGatewayPod } from '../translate/ztunnel/inputs.ts';
+import { isGatewayPod, type ZtunnelConfig } from '../translate/ztunnel/inputs.ts';
 
 export interface ClusterOptions {
   readonly config: Config;
@@ -48,6 +48,16 @@ export interface GatewayPod {
 export type ProblemOf = (key: string) => ExportProblem | undefined;
 
 const tokenAudience = 'istio-ca';
+
+/** What translations need to know of this cluster. */
+export const meshOf = (config: Config): ZtunnelConfig => ({
+  clusterId: config.member,
+  network: config.network,
+  trustDomain: config.trustDomain,
+  clusterDomain: config.clusterDomain,
+  namespace: config.namespace,
+  gatewayService: config.gateway.service,
+});
 
 export class Cluster {
   readonly api: KubeApi;
@@ -211,11 +221,11 @@ export class Cluster {
   /** Whether a pod is one of this cluster's gateways. */
   isGateway(pod: string): boolean {
     const found = this.local.pods.get(`${this.#o.config.namespace}/${pod}`);
-    return found !== undefined && isGatewayPod(found, this.#gatewayConfig());
+    return found !== undefined && isGatewayPod(found, meshOf(this.#o.config));
   }
 
   gatewayPods(): GatewayPod[] {
-    const config = this.#gatewayConfig();
+    const config = meshOf(this.#o.config);
     return [...this.local.pods.values()]
       .filter((pod) => isGatewayPod(pod, config) && pod.addresses.length > 0)
       .map((pod) => ({
@@ -237,18 +247,6 @@ export class Cluster {
       pods: new Set([...change.pods, ...saved.pods.keys()]),
       policies: true,
       failoverPolicies: true,
-    };
-  }
-
-  #gatewayConfig() {
-    const { config } = this.#o;
-    return {
-      clusterId: config.member,
-      network: config.network,
-      trustDomain: config.trustDomain,
-      clusterDomain: config.clusterDomain,
-      namespace: config.namespace,
-      gatewayService: config.gateway.service,
     };
   }
 

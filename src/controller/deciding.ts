@@ -34,6 +34,8 @@ export interface DecidingOptions {
   readonly standing: (nowMs: number) => Standing;
   /** Whether this replica is the one that decides. */
   readonly chosen: () => boolean;
+  /** Whether what the deciding replica ships still arrives. When not, what this one withdraws is its own decision. */
+  readonly hearsWriter: () => boolean;
   readonly append: (decisions: readonly Decision[], inputs: StepInputs) => Promise<Appended>;
   /** Brings the saved state of decisions up to date on disk. Never rejects: a disk that takes nothing stops no failover. */
   readonly save: () => Promise<void>;
@@ -126,22 +128,15 @@ export class Deciding {
   }
 
   /** The state of an earlier run. Errors are returned: decisions then begin anew. */
-  restore(bytes: Uint8Array): IsthmusError | undefined {
-    const end = bytes.indexOf(0x0a);
-    const decoded = decodeState(bytes.subarray(end + 1));
+  restore(bytes: Uint8Array, mark: Mark): IsthmusError | undefined {
+    const decoded = decodeState(bytes);
     if (!decoded.ok) return decoded.error;
-    const mark = JSON.parse(Buffer.from(bytes.subarray(0, Math.max(0, end))).toString('utf8')) as Mark;
     this.scale.resume(mark);
     this.#state = decoded.value;
     return undefined;
   }
 
-  /** For the disk. */
-  saved(): Uint8Array {
-    return Buffer.concat([Buffer.from(`${JSON.stringify(this.scale.mark())}\n`), this.encoded()]);
-  }
-
-  /** For the other replicas. */
+  /** For the disk, and for the other replicas. */
   encoded(): Uint8Array {
     return encodeState(this.#state);
   }
@@ -195,7 +190,7 @@ export class Deciding {
     const before = this.#state;
     const result = step(before, view, signals, policies(), nowMs, seededRng(seed), role);
     // A replica that serves what another decided keeps no journal of it.
-    if (role !== 'writer' || result.journal.length === 0) {
+    if (result.journal.length === 0 || (role !== 'writer' && this.#o.hearsWriter())) {
       const decided = this.#commit(result);
       for (const { resolve } of asked) resolve([]);
       return decided;

@@ -6,7 +6,7 @@ import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
-import type { IsthmusError } from '../core/errors.ts';
+import { IsthmusError } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { Decision } from '../failover/decision.ts';
 import type { Plan } from '../failover/plan.ts';
@@ -25,6 +25,7 @@ import { type Decided, Deciding, type Standing } from './deciding.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
 import { PolicyBook } from './policies.ts';
 import { StandingSignals } from './standing.ts';
+import type { Mark } from './timescale.ts';
 import { Withdrawing } from './withdrawing.ts';
 
 /** What of a plan others are told. */
@@ -58,6 +59,11 @@ export interface FailoverOptions {
   readonly save: (state: Uint8Array) => Promise<void>;
   readonly announce: (announcement: Announcement) => void;
   readonly onDecisions: (decisions: readonly Decision[]) => void;
+}
+
+interface SavedHead {
+  readonly mark: Mark;
+  readonly withdrawals: unknown;
 }
 
 const saveWaitMs = 1_000;
@@ -102,6 +108,7 @@ export class Failover {
       policies: () => this.book.policies,
       standing: () => this.standing(),
       chosen: options.chosen,
+      hearsWriter: () => (options.readBackMs() ?? Number.POSITIVE_INFINITY) < config.publish.silenceMs,
       append: (decisions, inputs) => this.journaling.append(decisions, inputs),
       save: () => this.#save(),
       wake: options.wake,
@@ -122,6 +129,12 @@ export class Failover {
   /** The policies that the newest decisions were made by. */
   get decidedBy(): Policies | undefined {
     return this.#decidedBy;
+  }
+
+  /** Standing problems, for `status`. */
+  problems(): readonly IsthmusError[] {
+    const policy = this.book.problem;
+    return [...this.journaling.problems(), ...(policy === undefined ? [] : [policy])];
   }
 
   /** When the journal last took something of this run, monotonic ms. */
@@ -145,7 +158,7 @@ export class Failover {
   /** Before anything else. @param saved - of an earlier run */
   async open(saved: Uint8Array | undefined): Promise<IsthmusError | undefined> {
     await this.journaling.open();
-    return saved === undefined ? undefined : this.deciding.restore(saved);
+    return saved === undefined ? undefined : this.#restore(saved);
   }
 
   /** Records changed. @returns the services that are to be looked at */
@@ -197,7 +210,10 @@ export class Failover {
 
   /** After a step took effect, and now and then. */
   announce(): void {
-    if (!this.#o.chosen()) return;
+    if (!this.#o.chosen()) {
+      this.#shipped = undefined;
+      return;
+    }
     const { deciding } = this;
     const { plan, version: decided } = deciding;
     const { atMs, wallMs } = deciding.scale.mark();
@@ -242,11 +258,27 @@ export class Failover {
     }
   }
 
+  /** A line of JSON (when, and what is held), then the state of decisions. */
+  #restore(bytes: Uint8Array): IsthmusError | undefined {
+    const end = bytes.indexOf(0x0a);
+    try {
+      const head = JSON.parse(Buffer.from(bytes.subarray(0, Math.max(0, end))).toString('utf8')) as SavedHead;
+      return this.deciding.restore(bytes.subarray(end + 1), head.mark) ?? this.withdrawing.restore(head.withdrawals);
+    } catch (cause) {
+      return new IsthmusError('state/corrupt', `saved decisions: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  #saved(): Uint8Array {
+    const head: SavedHead = { mark: this.deciding.scale.mark(), withdrawals: this.withdrawing.save() };
+    return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), this.deciding.encoded()]);
+  }
+
   /** A disk that hangs must not hold a failover back. */
   async #save(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = this.#o.clock.after(saveWaitMs, resolve);
-    const saving = this.#o.save(this.deciding.saved()).catch((error: unknown) => {
+    const saving = this.#o.save(this.#saved()).catch((error: unknown) => {
       this.#o.log('error', 'the state of decisions could not be saved', { error: error as Error });
     });
     await Promise.race([saving, promise]);

@@ -1,5 +1,6 @@
 /** The gauges that follow from the state, set once a second: from the state itself, for a status report is dear to make. */
 import type { MemberView } from '../federation/view.ts';
+import { cellStates, type Verdicts } from '../health/verdict.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
 import type { ResourceTable } from '../xds/table.ts';
@@ -9,6 +10,7 @@ const perPeer = [
   'isthmus_peer_round_trip_seconds',
   'isthmus_peer_reachable',
   'isthmus_peer_services',
+  'isthmus_peer_state',
 ] as const;
 
 export interface GaugeInput {
@@ -16,6 +18,7 @@ export interface GaugeInput {
   readonly nowMs: number;
   readonly writer: boolean;
   readonly members: ReadonlyMap<string, MemberView>;
+  readonly verdicts: Verdicts;
   readonly roundTrips: ReadonlyMap<string, PeerRoundTrip>;
   readonly gatewayHealth: ReadonlyMap<string, boolean>;
   readonly savedAgeSeconds: number | null;
@@ -36,6 +39,10 @@ export const gauge = (metrics: Metrics, input: GaugeInput): void => {
     if (trip?.estimate !== undefined)
       metrics.set('isthmus_peer_round_trip_seconds', trip.estimate.srttMs / 1000, labels);
     metrics.set('isthmus_peer_services', view.services.size, labels);
+    const verdict = input.verdicts.members.get(peer);
+    if (verdict !== undefined)
+      for (const state of cellStates)
+        metrics.set('isthmus_peer_state', state === verdict.state ? 1 : 0, { peer, state });
   }
   metrics.set('isthmus_writer', input.writer ? 1 : 0);
   metrics.set('isthmus_gateway_pod_healthy', [...input.gatewayHealth.values()].filter((healthy) => healthy).length);

@@ -32,7 +32,7 @@ const cause = (row: StandingReport): string => {
 };
 
 /** Those that the policy would rather have than what serves, and that get less than they would. */
-const passedOver = (rows: readonly StandingReport[]): StandingReport[] => {
+export const passedOver = (rows: readonly StandingReport[]): StandingReport[] => {
   const last = rows.findLastIndex((row) => row.sharePercent > 0);
   const before = last < 0 ? rows : rows.slice(0, last + 1);
   return before.filter((row) => row.sharePercent === 0 || (row.weightPercent < 100 && row.reason !== 'Healthy'));

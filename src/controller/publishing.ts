@@ -12,6 +12,7 @@ import { Exports } from '../federation/exports.ts';
 import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
 import type { VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type { PathTime } from '../health/signals.ts';
 import type { Head } from '../journal/entry.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
@@ -115,6 +116,10 @@ export class Publishing {
   }
   readBackMs(): number | null {
     return this.#publisher.readBackAgeMs() ?? null;
+  }
+  path(member: string): PathTime | undefined {
+    const estimate = this.#rtt.known.get(member)?.estimate;
+    return estimate === undefined ? undefined : { rttMs: estimate.srttMs, varMs: estimate.varMs };
   }
   roundTrips(): ReadonlyMap<string, PeerRoundTrip> {
     return this.#rtt.known;

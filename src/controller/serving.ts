@@ -12,7 +12,7 @@ import type { ProxyReport } from '../core/report.ts';
 import type { LocalCluster } from '../federation/local.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
-import type { DiscoveryServer, ProxyStatus, ServerTls, TokenPeer } from '../server/api.ts';
+import type { DiscoveryServer, ProxyStatus, ReportSink, ServerTls, TokenPeer } from '../server/api.ts';
 import { startServer } from '../server/grpc.ts';
 import { workloadId } from '../trust/spiffe.ts';
 import type { Engine } from './engine.ts';
@@ -25,6 +25,8 @@ export interface ServingOptions {
   readonly isGatewayPod: (pod: string) => boolean;
   readonly local: () => LocalCluster;
   readonly moreRoots: () => readonly X509Certificate[];
+  /** Where gateways' reports go. */
+  readonly reports: ReportSink;
   /** How many streams each gateway pod has here. */
   readonly onGatewayStreams: (streams: ReadonlyMap<string, number>) => void;
   readonly clock: Clock;
@@ -48,6 +50,7 @@ export class Serving {
   readonly #o: ServingOptions;
   #server: DiscoveryServer | undefined;
   #renewal: Timer | undefined;
+  #decided: { readonly atMs: number; pushedMs: number | undefined } | undefined;
   #counting: { readonly dueMs: number; readonly timer: Timer } | undefined;
 
   constructor(options: ServingOptions) {
@@ -72,6 +75,7 @@ export class Serving {
       tables: engine.tables,
       ztunnelAliases: engine.expandAlias,
       certificates: this.#certificates(),
+      reports: this.#o.reports,
       clock,
       rng,
       log,
@@ -79,8 +83,14 @@ export class Serving {
         opened: () => this.#count(countSoonMs),
         // The end of a gateway's stream is a sign of its death: at once.
         closed: (role) => this.#count(role === 'gateway' ? 0 : countSoonMs),
-        pushed: (_role, type) => metrics.add('isthmus_xds_pushes_total', { type: short(type) }),
-        acked: () => this.#count(countSoonMs),
+        pushed: (role, type) => {
+          metrics.add('isthmus_xds_pushes_total', { type: short(type) });
+          if (role === 'gateway') this.#pushed();
+        },
+        acked: (role) => {
+          if (role === 'gateway') this.#acked();
+          this.#count(countSoonMs);
+        },
         rejected: (_role, type, node, resources) => {
           metrics.add('isthmus_xds_nacks_total', { type: short(type) }, resources.length);
           for (const r of resources)
@@ -93,6 +103,16 @@ export class Serving {
 
   changed(): void {
     this.#server?.changed();
+  }
+
+  /** Ends the streams on which gateways report. */
+  endReports(): void {
+    this.#server?.endReports();
+  }
+
+  /** A decision took effect: the time to the first response with it, and to the last gateway's acknowledgement, is measured. */
+  decided(): void {
+    this.#decided = { atMs: this.#o.clock.monotonicMs(), pushedMs: undefined };
   }
 
   proxies(): ProxyReport[] {
@@ -155,6 +175,21 @@ export class Serving {
         log('warn', 'certificate refused', { error });
       },
     });
+  }
+
+  #pushed(): void {
+    const since = this.#decided;
+    if (since === undefined || since.pushedMs !== undefined) return;
+    since.pushedMs = this.#o.clock.monotonicMs();
+    this.#o.metrics.observe('isthmus_failover_push_seconds', (since.pushedMs - since.atMs) / 1000);
+  }
+
+  #acked(): void {
+    const since = this.#decided;
+    if (since?.pushedMs === undefined) return;
+    if (this.#server?.proxies().some(({ role, synced }) => role === 'gateway' && !synced) === true) return;
+    this.#decided = undefined;
+    this.#o.metrics.observe('isthmus_failover_ack_seconds', (this.#o.clock.monotonicMs() - since.pushedMs) / 1000);
   }
 
   #refused(port: string, error: IsthmusError): void {

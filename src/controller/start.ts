@@ -12,7 +12,7 @@ import { parseFederationCa } from '../ca/federation.ts';
 import { pemOf } from '../ca/pem.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
-import { IsthmusError } from '../core/errors.ts';
+import type { IsthmusError } from '../core/errors.ts';
 import type { StatusReport, TraceReport } from '../core/report.ts';
 import type { ExportProblem } from '../federation/local.ts';
 import { ViewKeeper } from '../federation/view_keeper.ts';
@@ -22,25 +22,26 @@ import type { Metrics } from '../ops/metrics.ts';
 import { connectStore } from '../store/etcd.ts';
 import { openSavedState } from '../store/saved.ts';
 import { defaultBinding } from '../translate/envoy/input.ts';
-import { untranslatable } from '../translate/ztunnel/policies.ts';
-import { version } from '../version.ts';
+import { types } from '../xds/resource.ts';
 import { adminRoutes } from './admin.ts';
 import { answers } from './answers.ts';
 import { CertificateKeeper } from './certificates.ts';
-import { Cluster } from './cluster.ts';
+import { Cluster, meshOf } from './cluster.ts';
 import type { Credentials } from './credentials.ts';
 import { Engine } from './engine.ts';
+import { facts } from './facts.ts';
 import { Failover } from './failover.ts';
 import { OfferedSecrets } from './gateway_secrets.ts';
-import { gauge } from './gauges.ts';
+import { Opening } from './opening.ts';
 import { Publishing } from './publishing.ts';
 import { readinessOf } from './readiness.ts';
 import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
-import { Serving } from './serving.ts';
+import { Sensing } from './sensing.ts';
 import { packLocal, packSecrets, StateKeeper, unpackLocal, unpackSecrets } from './state.ts';
-import { buildStatus } from './status.ts';
+import { Telling } from './telling.ts';
 import { runTrace, type TraceRequest } from './tracing.ts';
+import { startUpkeep } from './upkeep.ts';
 
 export interface ControllerOptions {
   readonly config: Config;
@@ -59,7 +60,6 @@ export interface Controller {
   close(): Promise<void>;
 }
 
-const gaugesMs = 1_000;
 const closeGraceMs = 2_000;
 
 export const startController = async (o: ControllerOptions): Promise<Controller> => {
@@ -75,10 +75,6 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     (['records', 'cluster', 'tokens', 'gateways', 'failover'] as const).map((part) => disk.load(part)),
   );
   const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
-  let serving: Serving | undefined;
-  let opening = false;
-  /** The API server's own view of the cluster has been seen in this run. */
-  let looked = false;
   const traded = new TradedRoots();
 
   const viewed = new ViewKeeper({ self: config.member, clusterDomain: config.clusterDomain });
@@ -86,20 +82,13 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     self: config.member,
     keeper: viewed,
     decide: (view) => failover.decide(view),
-    ztunnel: {
-      clusterId: config.member,
-      network: config.network,
-      trustDomain: config.trustDomain,
-      clusterDomain: config.clusterDomain,
-      namespace: config.namespace,
-      gatewayService: config.gateway.service,
-    },
+    ztunnel: meshOf(config),
     gateway: { trustDomain: config.trustDomain, binding: defaultBinding },
     schedule: (run) => setImmediate(run),
     local: () => cluster.local,
     members: () => failover.members,
     onResources: () => {
-      serving?.changed();
+      opening.serving?.changed();
       state.touch('cluster');
     },
     onPlanned: (services) => {
@@ -107,7 +96,9 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       cluster.report(services, viewed.view, problemOf, records.members.get(config.member));
       secrets.offer();
       failover.announce();
-      void openToProxies();
+      sensing.services(services);
+      telling.services(services);
+      void opening.open();
     },
     onSeconds: (seconds) => metrics.observe('isthmus_translate_seconds', seconds),
     onPropagated: (seconds) => metrics.observe('isthmus_propagation_seconds', seconds),
@@ -166,9 +157,11 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     identity: `${config.replica}-${randomBytes(4).toString('hex')}`,
     savedTokens: savedTokens?.payload,
     onChange: (change) => {
-      if (change.policies || !looked) refuseUntranslatable();
-      looked = true;
-      if (change.failoverPolicies) failover.policies();
+      opening.seen(change.policies);
+      if (change.failoverPolicies) {
+        failover.policies();
+        telling.policies();
+      }
       engine.markLocal(change);
       publishing.local(cluster.local, change, cluster.gatewayPods(), isDead);
       state.touch('cluster');
@@ -180,6 +173,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onLead: (term) => {
       log('info', 'this replica writes', { term });
       publishing.lead();
+      // In the same turn: a leader withdraws what it does not itself want.
+      failover.announce();
       keeper.check();
     },
     // With the API server dark nobody can take the lease: who wrote goes on, and is fenced by the store if another does begin.
@@ -201,14 +196,44 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     local: () => cluster.local,
     readBackMs: () => publishing.readBackMs() ?? records.readBackMs(),
     roundTrips: () => publishing.roundTrips(),
-    receivingSpill: () => new Set(),
+    receivingSpill: () => sensing.receivingSpill(),
     policySpec: () => records.federation.policySpec,
-    anchors: () => [],
+    anchors: () =>
+      [...records.members].flatMap(([of, { journals }]) =>
+        (journals ?? []).map((head) => ({ ...head, of, source: of === config.member ? 'own manifest' : of })),
+      ),
     wake: () => engine.wake(),
     onServices: (services) => engine.markRecords({ services, members: new Set(), topology: new Set() }),
     save: (bytes) => disk.save('failover', bytes),
     announce: (announcement) => publishing.announce(announcement, cluster.local),
-    onDecisions: () => {},
+    onDecisions: () => opening.serving?.decided(),
+  });
+  const sensing: Sensing = new Sensing({
+    config,
+    authority: () => authority,
+    moreRoots: () => traded.current(viewed.view),
+    failover,
+    chosen: () => publishing.chosen,
+    view: () => viewed.view,
+    local: () => cluster.local,
+    gatewayPods: () => cluster.gatewayPods().filter(({ name }) => !isDead(name)),
+    path: (member) => publishing.path(member),
+    clusters: () => engine.tables.gateway.names(types.cluster),
+    clock,
+    rng,
+    log,
+    metrics,
+  });
+  const telling: Telling = new Telling({
+    cluster: () => cluster,
+    failover: () => failover,
+    input: () => ({
+      view: viewed.view,
+      plan: engine.plan,
+      verdicts: failover.deciding.verdicts,
+      policies: failover.book.policies,
+      nowMs: failover.deciding.scale.now(),
+    }),
   });
   const state: StateKeeper = new StateKeeper({
     disk,
@@ -253,23 +278,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onChange: () => state.touch('gateways'),
   });
 
-  function refuseUntranslatable(): void {
-    const error = untranslatable(cluster.local.policies);
-    if (error === undefined) return;
-    // Found at the start, also when the saved state is served meanwhile: refuse, and remember why for the next start. Found
-    // later, what is served stays: taking it away would end traffic, not protect it.
-    if (looked) log('error', 'a policy cannot be translated and is not enforced', { error });
-    else {
-      state.touch('cluster');
-      void state.flush().then(() => o.onFatal(error));
-    }
-  }
-
-  async function openToProxies(): Promise<void> {
-    if (opening || !engine.started || !records.known || !engine.gatewaysKnown) return;
-    if (untranslatable(cluster.local.policies) !== undefined) return;
-    opening = true;
-    const next = new Serving({
+  const opening: Opening = new Opening({
+    serving: {
       config,
       authority,
       engine,
@@ -277,58 +287,39 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       isGatewayPod: (pod) => engine.gatewaysKnown && cluster.isGateway(pod),
       local: () => cluster.local,
       moreRoots: () => traded.current(viewed.view),
+      reports: sensing.telemetry,
       onGatewayStreams: (streams) => cluster.gatewayStreams(streams),
       clock,
       rng,
       log,
       metrics,
-    });
-    try {
-      await next.start();
-      serving = next;
-      next.changed();
-      log('info', 'proxies are served', { fromDisk: records.fromDisk });
-    } catch (error) {
-      if (!(error instanceof IsthmusError)) throw error;
-      o.onFatal(error);
-    }
-  }
+    },
+    engine,
+    records,
+    local: () => cluster.local,
+    log,
+    remember: () => {
+      state.touch('cluster');
+      return state.flush();
+    },
+    onFatal: o.onFatal,
+  });
 
-  const status = (): StatusReport => {
-    const seen = store.status();
-    const readBack = publishing.readBackMs() ?? records.readBackMs();
-    return buildStatus({
-      identity: { clusterset: config.clusterset, member: config.member, replica: config.replica, version },
-      nowMs: clock.monotonicMs(),
-      silenceMs: config.publish.silenceMs,
-      writer: publishing.leading,
-      store: {
-        connected: seen.connected,
-        endpoint: seen.endpoint ?? '',
-        version: seen.version ?? '',
-        revision: String(seen.revision),
-        reason: seen.reason,
-        readBackSeconds: readBack === null ? null : readBack / 1000,
-      },
-      saved: { ageSeconds: savedAge(), servingFromDisk: records.fromDisk },
-      kubernetes: { staleSeconds: Math.max(0, ...Object.values(cluster.staleMs())) / 1000, pending: cluster.pending() },
-      gatewayHealth: new Map(
-        cluster.gatewayPods().map(({ name }) => [name, cluster.liveness.health.get(name) ?? false]),
-      ),
-      roundTrips: publishing.roundTrips(),
-      local: cluster.local,
+  const status = (): StatusReport =>
+    facts({
+      config,
+      clock,
+      store,
+      records,
+      publishing,
+      cluster,
+      view: () => viewed.view,
+      plan: () => engine.plan,
+      proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
-      view: viewed.view,
-      plan: engine.plan,
-      proxies: serving?.proxies() ?? [],
-      problems: [
-        ...records.problems,
-        ...(records.members.get(config.member)?.problems ?? []),
-        ...disk.problems(),
-        ...(publishing.lastError === undefined ? [] : [publishing.lastError]),
-      ],
+      savedAge,
+      problems: () => [...disk.problems(), ...failover.problems()],
     });
-  };
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
     if (own !== null) return own;
@@ -347,20 +338,21 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     answers({
       config,
       failover,
-      view: () => viewed.view,
+      // A dry run goes on over many turns, and the view is live.
+      view: () => ({ ...viewed.view, members: new Map(viewed.view.members), services: new Map(viewed.view.services) }),
       plan: () => engine.plan,
       facts: status,
       trace,
       readBackMs: () => publishing.readBackMs() ?? records.readBackMs() ?? undefined,
-      graySignal: () => undefined,
-      loads: () => new Map(),
+      graySignal: (service) => sensing.graySignal(service),
+      loads: () => sensing.loads.rates(clock.monotonicMs()),
       chosen: () => publishing.chosen,
       clock,
       rng,
     }),
   );
   const admin: Route = (...asked) => failover.journaling.route(...asked) ?? routes.get(...asked);
-  const listening = (): boolean => serving?.listening === true;
+  const listening = (): boolean => opening.serving?.listening === true;
   const readiness = readinessOf({ config, engine, cluster, records, store, listening });
   const listeners: HttpListener[] = await Promise.all([
     listenHttp(config.listen.adminAddress, admin, routes.post),
@@ -381,30 +373,19 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     engine.markLocal({ services: new Set(), pods: new Set(), policies: false, failoverPolicies: true });
   }
   records.start();
-  const timer = setInterval(() => {
-    gauge(metrics, {
-      self: config.member,
-      nowMs: clock.monotonicMs(),
-      writer: publishing.leading,
-      members: records.members,
-      roundTrips: publishing.roundTrips(),
-      gatewayHealth: engine.gatewayHealth,
-      savedAgeSeconds: savedAge(),
-      staleMs: cluster.staleMs(),
-      tables: engine.tables,
-    });
-    failover.tick();
-    void openToProxies();
-  }, gaugesMs);
+  const endUpkeep = startUpkeep({
+    ...{ config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening, savedAge },
+  });
 
   return {
     status,
     close: async () => {
-      clearInterval(timer);
+      endUpkeep();
       engine.close();
+      sensing.close();
       await failover.close();
       publishing.follow();
-      await serving?.close(closeGraceMs);
+      await opening.serving?.close(closeGraceMs);
       await cluster.close();
       publishing.close();
       keeper.close();

@@ -2,6 +2,7 @@
  * The members as decisions and translations see them: what a member's newest manifest took away stays until its canary was refused,
  * the member is dead by two signals, a person confirmed, or the hold ran out. Adapts the pure rule to records that come in by key.
  */
+import type { IsthmusError } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { Policies } from '../failover/policy.ts';
 import type { MemberView } from '../federation/view.ts';
@@ -11,8 +12,11 @@ import {
   holdWithdrawals,
   type LetGoBy,
   noWithdrawals,
+  restoreWithdrawals,
+  saveWithdrawals,
   type Withdrawals,
 } from '../federation/withdrawals.ts';
+import { canaryAnswer } from '../health/reading.ts';
 import type { ProbeResult } from '../health/signals.ts';
 
 export interface WithdrawingOptions {
@@ -65,14 +69,28 @@ export class Withdrawing {
     return this.#wakeAt;
   }
 
-  /** A probe of a service whose record is gone. */
-  probed({ member, service, ok, failedAt, status, atMs }: ProbeResult): void {
+  /** For the saved state: no manifest covers what is held. */
+  save(): unknown {
+    return saveWithdrawals(this.#state);
+  }
+
+  /** Before the first `update`. Returns why nothing could be restored. */
+  restore(saved: unknown): IsthmusError | undefined {
+    const restored = restoreWithdrawals(saved);
+    if (!restored.ok) return restored.error;
+    this.#state = restored.value;
+    return undefined;
+  }
+
+  /** A probe, perhaps of a service whose record is gone. */
+  probed(probe: ProbeResult): void {
+    const { member, service, atMs } = probe;
     if (service === undefined || this.#canaries.get(member)?.includes(service) !== true) return;
-    // A path that is broken on the way says nothing of the service.
-    if (!ok && (failedAt !== 'connect' || status === undefined)) return;
-    const answers = this.#answers.get(member) ?? new Map();
+    const answer = canaryAnswer(probe);
+    if (answer === undefined) return;
+    const answers: Answers = this.#answers.get(member) ?? new Map();
     this.#answers.set(member, answers);
-    if (answers.size < answersMax) answers.set(service, { answer: ok ? 'answers' : 'gone', atMs });
+    if (answers.size < answersMax || answers.has(service)) answers.set(service, { answer, atMs });
   }
 
   confirm(member: string, service: ServiceKey | undefined): void {
@@ -98,13 +116,15 @@ export class Withdrawing {
     for (const [name, view] of raw) {
       const known = this.#known.get(name);
       const holding = this.#state.has(name);
-      if (name === this.#o.self || known === undefined) {
-        // Of a member that is seen for the first time nothing has vanished.
-        if (known?.raw !== view) this.#show(name, view, view);
+      if (known?.raw === view && !holding) continue;
+      if (name === this.#o.self) {
+        this.#show(name, view, view.services);
         continue;
       }
-      if (known.raw === view && !holding) continue;
-      const at = this.#one(name, view, known, touched, nowMs, changed);
+      // Of a member that is seen for the first time nothing has vanished but what was held before a restart.
+      const before = known ?? this.#show(name, view, new Map(view.services));
+      if (known === undefined && !holding) continue;
+      const at = this.#one(name, view, before, touched, nowMs, changed);
       if (at !== undefined) wakeAt = Math.min(wakeAt ?? at, at);
     }
     this.#wakeAt = wakeAt;
@@ -144,13 +164,16 @@ export class Withdrawing {
     if (result.canaries.length > 0) this.#canaries.set(name, result.canaries);
     else this.#canaries.delete(name);
     if (result.letGo.length > 0) this.#o.onLetGo(name, result.letGo);
-    this.#show(name, view, result.effective === view.services ? view : { ...view, services: result.effective });
+    this.#show(name, view, result.effective);
     return result.wakeAt;
   }
 
-  #show(name: string, raw: MemberView, shown: MemberView): void {
-    this.#known.set(name, { raw, shown });
-    this.#members.set(name, shown);
+  /** The records' own map is live: what is shown is a copy, or a member that withdraws would be compared with itself. */
+  #show(name: string, raw: MemberView, services: MemberView['services']): Known {
+    const known = { raw, shown: { ...raw, services } };
+    this.#known.set(name, known);
+    this.#members.set(name, known.shown);
+    return known;
   }
 
   #forget(name: string): void {

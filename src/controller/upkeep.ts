@@ -1,0 +1,60 @@
+/** What is done once a second, whatever happens: gauges, what has grown old, what is told of our own head. */
+import type { Config } from '../config/controller.ts';
+import type { Clock } from '../core/clock.ts';
+import type { Metrics } from '../ops/metrics.ts';
+import { headToTell, type ToldHead } from '../translate/envoy/head_pace.ts';
+import type { Cluster } from './cluster.ts';
+import type { Engine } from './engine.ts';
+import type { Failover } from './failover.ts';
+import { gauge } from './gauges.ts';
+import type { Opening } from './opening.ts';
+import type { Publishing } from './publishing.ts';
+import type { Records } from './records.ts';
+import type { Sensing } from './sensing.ts';
+
+export interface UpkeepOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly engine: Engine;
+  readonly cluster: Cluster;
+  readonly records: Records;
+  readonly publishing: Publishing;
+  readonly failover: Failover;
+  readonly sensing: Sensing;
+  readonly opening: Opening;
+  readonly savedAge: () => number | null;
+}
+
+const everyMs = 1_000;
+
+/** @returns ends it */
+export const startUpkeep = (o: UpkeepOptions): (() => void) => {
+  const { config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening } = o;
+  let told: ToldHead | undefined;
+  let deciding = false;
+  const timer = setInterval(() => {
+    gauge(metrics, {
+      self: config.member,
+      nowMs: clock.monotonicMs(),
+      writer: publishing.leading,
+      members: records.members,
+      verdicts: failover.deciding.verdicts,
+      roundTrips: publishing.roundTrips(),
+      gatewayHealth: engine.gatewayHealth,
+      savedAgeSeconds: o.savedAge(),
+      staleMs: cluster.staleMs(),
+      tables: engine.tables,
+    });
+    failover.tick();
+    sensing.tick();
+    // Gateways report to the replica that decides: those that report here look for it.
+    if (deciding && !publishing.chosen) opening.serving?.endReports();
+    deciding = publishing.chosen;
+    const next = headToTell(told, records.federation.seen(config.member), clock.monotonicMs()).told;
+    if (next !== undefined && next !== told) engine.setHead(next.head);
+    told = next;
+    void opening.open();
+  }, everyMs);
+  return () => clearInterval(timer);
+};
