@@ -14,6 +14,7 @@ import type { MemberView } from '../federation/view.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { storeKeys } from '../records/keys.ts';
+import { Refusals } from './refusals.ts';
 
 export interface RecordsOptions {
   readonly federation: FederationOptions;
@@ -25,6 +26,8 @@ export interface RecordsOptions {
 }
 
 const tickMs = 1_000;
+/** What is refused and put right within this may go unseen; a hostile member must not make us look at all of them with each of its writes. */
+const lookAgainMs = 100;
 
 export class Records {
   readonly #o: RecordsOptions;
@@ -35,11 +38,16 @@ export class Records {
   #fromDisk = false;
   #ownHeadAtMs: number | undefined;
   #ownSequence = -1n;
-  readonly #refused = new Map<string, number>();
+  readonly #refusals: Refusals;
+  #lookedAtMs = 0;
 
   constructor(options: RecordsOptions) {
     this.#o = options;
     this.#federation = new Federation(options.federation);
+    this.#refusals = new Refusals((peer, error) => {
+      options.metrics.add('isthmus_record_refused_total', { peer, code: error.code });
+      options.log('warn', 'record refused', { peer, error });
+    });
   }
 
   get members(): ReadonlyMap<string, MemberView> {
@@ -110,6 +118,7 @@ export class Records {
   #tick(): void {
     this.#timer = this.#o.clock.after(tickMs, () => {
       this.#tell(this.#federation.tick(this.times()));
+      this.#lookForRefusals();
       this.#tick();
     });
   }
@@ -123,21 +132,16 @@ export class Records {
         this.#ownHeadAtMs = this.#o.clock.monotonicMs();
       }
     }
-    if (change.heads.size > 0 || change.members.size > 0) this.#countRefused(change);
+    if (this.#o.clock.monotonicMs() - this.#lookedAtMs >= lookAgainMs) this.#lookForRefusals();
     const { services, own, members, signals, heads, policy } = change;
     if (policy || services.size + own.size + members.size + signals.size + heads.size > 0) this.#o.onChange(change);
   }
 
-  /** Refusals are told once each, when they first appear among a member's problems. */
-  #countRefused(change: FederationChange): void {
-    for (const name of new Set([...change.heads, ...change.members])) {
-      const problems = this.#federation.members.get(name)?.problems ?? [];
-      const before = this.#refused.get(name) ?? 0;
-      for (const problem of problems.slice(before)) {
-        this.#o.metrics.add('isthmus_record_refused_total', { peer: name, code: problem.code });
-        this.#o.log('warn', 'record refused', { peer: name, error: problem });
-      }
-      this.#refused.set(name, problems.length);
-    }
+  #lookForRefusals(): void {
+    this.#lookedAtMs = this.#o.clock.monotonicMs();
+    const { members, problems } = this.#federation;
+    for (const [name, view] of members) this.#refusals.look(name, view.problems);
+    this.#refusals.keepOnly(new Set(members.keys()));
+    this.#refusals.look('', problems);
   }
 }

@@ -10,6 +10,7 @@ export const limits = {
   membershipBytesMax: 64 * 1024,
   setPolicyBytesMax: 64 * 1024,
   recordsPerMemberMax: 20_000,
+  recordKeyLengthMax: 256,
   membersMax: 512,
   portsPerServiceMax: 64,
   accountsPerServiceMax: 64,
@@ -50,10 +51,21 @@ export const limits = {
   watchBackoffMaxMs: 5_000,
   resyncLogEventsMax: 50_000,
   storePageKeysMax: 500,
+  storeListBytesMax: 512 * 1024 * 1024,
+  storeListNameBytesMax: 72 * 1024 * 1024,
+  storeListNameKeysMax: 21_000,
   storeMessageBytesMax: 64 * 1024 * 1024,
   storeConnectTimeoutMs: 4_000,
   storeAttemptStaggerMs: 1_000,
   storeRetryMinMs: 200,
+  // the authority, and getting in
+  authorityFileBytesMax: 64 * 1024,
+  passphraseLengthMin: 12,
+  joinTokenBytesMax: 32 * 1024,
+  joinRequestBytesMax: 64 * 1024,
+  joinAnswerBytesMax: 128 * 1024,
+  joinTokenTtlMaxMs: 7 * 86_400_000,
+  revocationBytesMax: 4 * 1024,
   // xds
   requestBytesMax: 16 * 1024 * 1024,
   streamsMax: 10_000,
@@ -169,6 +181,11 @@ holds(
   limits.watchSilenceMaxMs + limits.watchCheckIntervalMs < 15_000,
   'a half-open watch is noticed within 15 s, however its check falls',
 );
+holds(
+  limits.storeListNameBytesMax > limits.stagedBytesPerMemberMax + limits.recordBytesMax,
+  'a list holds what a reader stages of one member',
+);
+holds(limits.storeListNameKeysMax > limits.recordsPerMemberMax, 'a list holds all records of one member');
 holds(limits.storeConnectTimeoutMs <= limits.storeUnaryTimeoutMs, 'connecting takes no longer than a call');
 holds(limits.kubeWatchSilenceMaxMs > 65_000, 'a bookmark, one a minute, fits into the silence allowed');
 holds(limits.journalSegmentBytesMax * 4 <= limits.journalEntriesBytesMax, 'the journal keeps several files of entries');

@@ -11,6 +11,7 @@ import { limits } from '../core/limits.ts';
 import { isDnsLabel, type ServiceKey } from '../core/names.ts';
 import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
 import { storeKeys } from '../records/keys.ts';
+import { valueHash } from '../records/merkle.ts';
 import { AddressRanges } from '../trust/addresses.ts';
 import type { Times } from './head.ts';
 import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
@@ -69,6 +70,13 @@ type Place =
 
 /** In the saved state the cluster set's policy stands where a member would, under a name that none can have. */
 const policyName = '';
+
+/**
+ * Keys are kept for as long as they stand in the store, which takes keys of a megabyte. One that is longer than any of ours stands
+ * here by its hash: it spoils the root like any other record that no manifest covers, until it is deleted.
+ */
+const boundedKey = (rest: string): string =>
+  rest.length <= limits.recordKeyLengthMax ? rest : `#${valueHash(Buffer.from(rest)).toString('hex')}`;
 
 export class Federation {
   readonly #options: FederationOptions;
@@ -242,7 +250,7 @@ export class Federation {
       const slash = key.indexOf('/', this.#publicPrefix.length);
       if (slash < 0 || slash === key.length - 1) return undefined;
       const member = key.slice(this.#publicPrefix.length, slash);
-      return isDnsLabel(member) ? { member, rest: key.slice(slash + 1) } : undefined;
+      return isDnsLabel(member) ? { member, rest: boundedKey(key.slice(slash + 1)) } : undefined;
     }
     if (key === this.#policyKey) return { policy: true };
     if (!key.startsWith(this.#membersPrefix)) return undefined;

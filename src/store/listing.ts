@@ -9,6 +9,7 @@ import type { StoreEntry, StoreSnapshot } from '../core/store.ts';
 import { KV, type RangeResponse } from '../gen/etcdserverpb/rpc_pb.ts';
 import { isCompacted, isOversizedMessage } from './failure.ts';
 import { keyAfter, prefixRange, toEntry } from './keyspace.ts';
+import { ListBudget } from './list_budget.ts';
 import type { Session } from './session.ts';
 
 const compactedRetriesMax = 3;
@@ -28,6 +29,7 @@ export const listPrefix = async (session: Session, prefix: string): Promise<Stor
 const listOnce = async (session: Session, prefix: string): Promise<StoreSnapshot> => {
   const range = prefixRange(prefix);
   const entries: StoreEntry[] = [];
+  const budget = new ListBudget();
   let key = range.key;
   let revision = 0n;
   let clusterId = 0n;
@@ -48,7 +50,7 @@ const listOnce = async (session: Session, prefix: string): Promise<StoreSnapshot
     }
     for (const kv of page.kvs) {
       const entry = toEntry(kv);
-      if (entry !== undefined) entries.push(entry);
+      if (entry !== undefined && budget.take(entry)) entries.push(entry);
     }
     const last = page.kvs.at(-1);
     if (!page.more || last === undefined) return { clusterId, revision, entries };

@@ -192,6 +192,21 @@ describe('whoever controls the store', () => {
     expect([ready(), codes()]).toEqual([2, ['manifest/stale']]);
   });
 
+  it('cannot fill a reader with keys of a megabyte: what they hold up goes on as soon as they are gone', () => {
+    const long = west.key(`x/${'k'.repeat(1_000_000)}`);
+    const twin = west.key(`x/${'k'.repeat(999_999)}l`);
+    feed(shelf.write({ [long]: Uint8Array.of(1), [twin]: Uint8Array.of(1) }));
+    feed(shelf.write(west.tick(serviceBytes('checkout', capacity(9)))));
+    nowMs += limits.uncoveredGraceMs;
+    fed.tick(times(nowMs));
+    expect([ready(), codes()]).toEqual([2, ['manifest/root']]);
+    expect(fed.members.get('us-west')!.problems[0]!.message.length).toBeLessThan(1_000);
+    feed(shelf.write({ [long]: undefined }));
+    expect(ready()).toBe(2);
+    feed(shelf.write({ [twin]: undefined }));
+    expect([ready(), codes()]).toEqual([9, []]);
+  });
+
   it('cannot flood a reader: the member is frozen until a snapshot fits again', () => {
     const many = Object.fromEntries(
       Array.from({ length: limits.recordsPerMemberMax + 1 }, (_, i) => [west.key(`x/${i}`), Uint8Array.of(1)]),
