@@ -1,17 +1,11 @@
 /**
  * `isthmus init`: makes a cluster set. The authority's key, and for every member a record key, a federation CA, an etcd user with
- * its certificate, and the signed membership. Running it again for the same --out adds the members that are not there yet.
+ * its certificate, and the signed membership. Running it again for the same --out adds the members that are not there yet. Members
+ * that get in by a token make their keys themselves.
  */
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  randomBytes,
-  X509Certificate,
-} from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { makeEtcdClient } from '../ca/etcdclient.ts';
 import { makeFederationCa } from '../ca/federation.ts';
@@ -23,10 +17,12 @@ import { rawPublicKey } from '../records/signed.ts';
 import { connectAdmin } from '../store/admin.ts';
 import { connectStore } from '../store/etcd.ts';
 import { duplicateMembers, type Member, signMembership } from '../trust/membership.ts';
+import { authorityKeyFile, writeDesk } from './authority_desk.ts';
+import { fingerprintOf, makeAuthority, type PassphraseOptions, readAuthority } from './authority_key.ts';
 import { mustNotExist, readNamed, writeNew } from './files.ts';
 import { print, step, table } from './output.ts';
 
-export interface InitOptions {
+export interface InitOptions extends PassphraseOptions {
   readonly clusterset: string;
   readonly out: string;
   readonly etcd: readonly string[];
@@ -79,12 +75,11 @@ export const parseMemberSpec = (text: string): MemberSpec => {
   };
 };
 
-const readAuthority = (out: string): KeyObject => {
-  const path = join(out, 'authority-key.pem');
-  if (existsSync(path)) return createPrivateKey(readNamed('authority', path));
-  const { privateKey } = generateKeyPairSync('ed25519');
-  writeNew(path, privateKey.export({ type: 'pkcs8', format: 'pem' }) as string, true);
-  return privateKey;
+const authorityOf = async (options: InitOptions): Promise<KeyObject> => {
+  const path = join(options.out, authorityKeyFile);
+  if (existsSync(path)) return readAuthority('authority', path, options);
+  mkdirSync(options.out, { recursive: true, mode: 0o700 });
+  return makeAuthority(path, options);
 };
 
 const authorityPem = (authority: KeyObject): string =>
@@ -192,8 +187,6 @@ export const init = async (options: InitOptions): Promise<void> => {
     });
   }
   const specs = options.member.map(parseMemberSpec);
-  if (specs.length === 0)
-    throw new IsthmusError('usage/invalid', 'no --member is given', { hint: `repeat --member ${form}` });
   const twice = specs.find((s, i) => specs.findIndex((o) => o.name === s.name) !== i);
   if (twice !== undefined)
     throw new IsthmusError('member/duplicate', `--member "${twice.name}" is given twice`, {
@@ -207,25 +200,40 @@ export const init = async (options: InitOptions): Promise<void> => {
     ['--etcd-key', options.etcdKey],
   ] as const)
     readNamed(option, path);
-  const authority = await step('authority key', async () => readAuthority(options.out));
+  const authority = await step('authority key', () => authorityOf(options));
+  writeDesk(options.out, {
+    clusterset: options.clusterset,
+    etcd: {
+      endpoints: [...options.etcd],
+      ca: resolve(options.etcdCa),
+      caKey: resolve(options.etcdCaKey),
+      cert: resolve(options.etcdCert),
+      key: resolve(options.etcdKey),
+      allowUnsafe: options.allowUnsafeEtcd,
+    },
+  });
+  writeNew(join(options.out, 'authority.pem'), authorityPem(authority), false);
   const members = await step(`keys of ${specs.length} members`, () =>
     Promise.all(specs.map((s) => makeMember(s, options, authority))),
   );
   const wrong = [...duplicateMembers(members).values()][0];
   if (wrong !== undefined) throw wrong;
   await publish(options, members, authority);
-  print(
-    table(
-      ['MEMBER', 'REGION', 'NETWORK', 'RANGES', 'MAY EXPORT', 'BUNDLE'],
-      members.map((m) => [
-        m.name,
-        m.region,
-        m.network,
-        m.addressRanges.join(' '),
-        m.namespaces.join(' '),
-        join(options.out, m.name),
-      ]),
-    ),
+  if (members.length > 0)
+    print(
+      table(
+        ['MEMBER', 'REGION', 'NETWORK', 'RANGES', 'MAY EXPORT', 'BUNDLE'],
+        members.map((m) => [
+          m.name,
+          m.region,
+          m.network,
+          m.addressRanges.join(' '),
+          m.namespaces.join(' '),
+          join(options.out, m.name),
+        ]),
+      ),
+    );
+  process.stderr.write(
+    `authority ${fingerprintOf(authority)}\nkeep ${join(options.out, authorityKeyFile)} offline, with a copy elsewhere: it alone can change memberships\n`,
   );
-  process.stderr.write(`keep ${join(options.out, 'authority-key.pem')} offline: it alone can change memberships\n`);
 };

@@ -4,7 +4,7 @@
  * The default is the authority's word, so it is signed here with its key and only carried by the store. Checking is the same code as
  * in the controllers: what is accepted here is accepted there.
  */
-import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { createPublicKey, type KeyObject } from 'node:crypto';
 import { parseDocument } from 'yaml';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
@@ -18,6 +18,7 @@ import { storeKeys } from '../records/keys.ts';
 import { signSetPolicy, verifySetPolicy } from '../records/set_policy.ts';
 import { decodeSigned, signatureHolds } from '../records/signed.ts';
 import { connectStore } from '../store/etcd.ts';
+import { type PassphraseOptions, readAuthority } from './authority_key.ts';
 import { readNamed } from './files.ts';
 import { type Format, print, printData, step, table } from './output.ts';
 
@@ -81,7 +82,7 @@ export const policyCheck = (path: string, options: { readonly output: Format }):
   show(read, parse(read), options.output);
 };
 
-export interface PolicySetOptions {
+export interface PolicySetOptions extends PassphraseOptions {
   readonly clusterset: string;
   readonly authority: string;
   readonly etcd: readonly string[];
@@ -91,18 +92,6 @@ export interface PolicySetOptions {
   readonly allowUnsafeEtcd: boolean;
   readonly output: Format;
 }
-
-const authorityKey = (path: string): KeyObject => {
-  const pem = readNamed('--authority', path);
-  try {
-    return createPrivateKey(pem);
-  } catch (cause) {
-    throw new IsthmusError('files/invalid', `--authority "${path}" holds no private key`, {
-      hint: 'name the authority-key.pem that "isthmus init" wrote',
-      cause,
-    });
-  }
-};
 
 /** Another authority's word would only be refused by everybody. A cluster set without members has none to ask. */
 const mustBeTheAuthority = async (store: Store, clusterset: string, key: KeyObject): Promise<void> => {
@@ -132,7 +121,7 @@ export const policySet = async (path: string, options: PolicySetOptions): Promis
     });
   }
   const parsed = parse(read);
-  const key = authorityKey(options.authority);
+  const key = await readAuthority('--authority', options.authority, options);
   const store = connectStore({
     endpoints: [...options.etcd],
     ca: Buffer.from(readNamed('--etcd-ca', options.etcdCa)),

@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { IsthmusError } from '../core/errors.ts';
 import { version } from '../version.ts';
 import { journalCommands } from './journal_commands.ts';
+import { membershipCommands } from './membership_commands.ts';
 import { formats, reportFailure } from './output.ts';
 
 const output = () => new Option('-o, --output <format>', 'output format').choices([...formats]).default('table');
@@ -26,34 +27,6 @@ const configured = (command: Command): Command =>
 const collect = (value: string, all: string[]): string[] => [...all, value];
 
 const setUpCommands = (program: Command): void => {
-  program
-    .command('init')
-    .description('make a cluster set: its authority, each member’s keys and etcd user')
-    .requiredOption('--clusterset <name>', 'name of the cluster set')
-    .requiredOption('--out <dir>', 'directory for the authority and one bundle per member')
-    .requiredOption('--etcd <url...>', 'etcd client URLs')
-    .requiredOption('--etcd-ca <file>', 'CA certificate of etcd')
-    .requiredOption('--etcd-ca-key <file>', 'key of that CA, to issue the members’ client certificates')
-    .requiredOption('--etcd-cert <file>', 'client certificate of etcd’s root user')
-    .requiredOption('--etcd-key <file>', 'its key')
-    .requiredOption(
-      '--member <spec>',
-      'name,region=R,zone=Z,network=N,range=CIDR[+CIDR],namespaces=NS[+NS] (repeat)',
-      collect,
-      [],
-    )
-    .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
-    .action(async (options) => (await import('./init.ts')).init(options));
-  program
-    .command('join')
-    .description('install a member’s bundle, its CA and the objects Isthmus needs into a cluster')
-    .requiredOption('--bundle <dir>', 'member bundle that `isthmus init` wrote')
-    .requiredOption('--cacerts <dir>', 'intermediate CA of this cluster (see `isthmus trust init`)')
-    .option('--kubeconfig <file>', 'kubeconfig of the cluster')
-    .option('--context <name>', 'context in the kubeconfig')
-    .option('-n, --namespace <name>', 'namespace to install into', 'isthmus-system')
-    .option('--dry-run', 'print what would be written, write nothing', false)
-    .action(async (options) => (await import('./join.ts')).join(options));
   const trust = program.command('trust').description('certificate authorities of the mesh');
   trust
     .command('init')
@@ -93,6 +66,7 @@ const policyCommands = (program: Command): void => {
     .requiredOption('--etcd-ca <file>', 'CA certificate of etcd')
     .requiredOption('--etcd-cert <file>', 'client certificate of etcd’s root user')
     .requiredOption('--etcd-key <file>', 'its key')
+    .option('--passphrase-file <file>', 'file with the passphrase of the authority’s key')
     .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
     .addOption(output())
     .action(async (file, options) => (await import('./policy.ts')).policySet(file, options));
@@ -213,6 +187,7 @@ export const run = async (argv: readonly string[]): Promise<number> => {
     .exitOverride()
     .showHelpAfterError('(isthmus --help lists the commands)')
     .configureHelp({ sortSubcommands: true });
+  membershipCommands(program);
   setUpCommands(program);
   policyCommands(program);
   lookCommands(program);

@@ -51,6 +51,17 @@ export const errorCodes = {
   'member/duplicate': spec('DuplicateMember', 65),
   'member/expired': spec('MembershipExpired', 65),
   'member/stale': spec('MembershipStale', 65),
+  'member/revoked': spec('MemberRevoked', 65),
+  // the authority, and getting in
+  'authority/passphrase': spec('PassphraseRefused', 65),
+  'token/malformed': spec('MalformedToken', 65),
+  'token/altered': spec('TokenAltered', 65),
+  'token/expired': spec('TokenExpired', 65),
+  'token/used': spec('TokenUsed', 65),
+  'token/unknown': spec('UnknownToken', 65),
+  'token/mismatch': spec('TokenForAnotherCluster', 65),
+  'join/refused': spec('JoinRefused', 65),
+  'join/timeout': spec('JoinNotApproved', 75, true),
   // Kubernetes
   'kube/unavailable': spec('KubernetesApiUnavailable', 75, true),
   'kube/config': spec('KubeconfigInvalid', 65),

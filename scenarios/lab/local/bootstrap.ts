@@ -64,7 +64,7 @@ export class Bootstrap {
       ].join(','),
     ]);
     await this.#isthmus(desk, [
-      ...['init', '--clusterset', clusterset, '--out', this.bundlesDir],
+      ...['init', '--no-passphrase', '--clusterset', clusterset, '--out', this.bundlesDir],
       ...['--etcd', ...endpoints, '--etcd-ca', files.ca, '--etcd-ca-key', files.caKey],
       ...['--etcd-cert', files.rootCert, '--etcd-key', files.rootKey, ...members],
     ]);

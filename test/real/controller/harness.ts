@@ -98,7 +98,7 @@ export class Harness {
   initArgs(out: string, set = clusterset): string[] {
     const { ca, caKey, cert, key } = this.etcdFiles;
     return [
-      ...['init', '--clusterset', set, '--out', out, '--etcd', ...this.etcd.endpoints],
+      ...['init', '--no-passphrase', '--clusterset', set, '--out', out, '--etcd', ...this.etcd.endpoints],
       ...['--etcd-ca', ca, '--etcd-ca-key', caKey, '--etcd-cert', cert, '--etcd-key', key],
     ];
   }
