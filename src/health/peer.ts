@@ -55,11 +55,17 @@ interface Moment extends PeerContext {
   readonly slackMs: number;
 }
 
+/** Since it last gave a sign of life, by the store or by a probe. */
+const signAgeMs = (
+  { ahead }: PeerHealth,
+  { ageMs = Number.POSITIVE_INFINITY }: ControlSignal,
+  timeMs: number,
+): number => Math.min(ageMs, ahead === undefined ? Number.POSITIVE_INFINITY : timeMs - ahead.roseMs);
+
 const controlOf = (peer: PeerHealth, control: ControlSignal, at: Moment): MemberVerdict['control'] => {
   const { timeMs, presence, thresholds, slackMs } = at;
   if (control.ageMs === undefined && peer.ahead === undefined) return 'never';
-  const aheadAge = peer.ahead === undefined ? Number.POSITIVE_INFINITY : timeMs - peer.ahead.roseMs;
-  const ageMs = Math.min(control.ageMs ?? Number.POSITIVE_INFINITY, aheadAge);
+  const ageMs = signAgeMs(peer, control, timeMs);
   const limitMs = thresholds.silentMs + slackMs;
   if (ageMs <= limitMs) return 'fresh';
   const judged = judgedMs(presence, timeMs);
@@ -186,8 +192,8 @@ const deadlineOf = (peer: PeerHealth, at: Moment): number | undefined => {
 const wakeOf = (peer: PeerHealth, control: ControlSignal, at: Moment): number | undefined => {
   const { thresholds, timeMs, slackMs } = at;
   const times = [outlierWakeMs(peer.errors, timeMs, thresholds.outlier)];
-  if (peer.control === 'fresh' && control.ageMs !== undefined) {
-    times.push(timeMs + Math.max(1, thresholds.silentMs + slackMs - control.ageMs + 1));
+  if (peer.control === 'fresh') {
+    times.push(timeMs + Math.max(1, thresholds.silentMs + slackMs - signAgeMs(peer, control, timeMs) + 1));
   }
   if (peer.deadlineMs !== undefined) times.push(presenceTime(at.presence, peer.deadlineMs));
   return times.reduce((a, b) => (a === undefined ? b : b === undefined ? a : Math.min(a, b)), undefined);
