@@ -57,9 +57,12 @@ export const choose = (cells: readonly CellFacts[], lastGood: () => readonly str
   return { kind: 'last', cells: lastResort(cells, lastGood()) };
 };
 
+/** Never 0: a cell that is kept for want of a better one has a place, whatever its record says. */
+const weightOf = ({ ready, total }: CellFacts): number => Math.max(1, ready > 0 ? ready : total);
+
 const spreadCell = (facts: CellFacts, kind: Kind): SpreadCell => ({
   member: facts.member.name,
-  weight: Math.max(1, facts.ready > 0 ? facts.ready : facts.total),
+  weight: weightOf(facts),
   percent: kind === 'in-use' ? shareOf(facts) : 100,
   tier: facts.member.tier,
   grant: kind === 'ungranted' || kind === 'last' ? undefined : facts.grant,
@@ -108,12 +111,14 @@ const wholeTiers = (cells: readonly CellFacts[], before: Seats): Seats => {
   const tiers: PlacedCell[][] = [];
   const walk = new SeatWalk(before);
   let last = -1;
-  for (const { member, ready } of cells) {
+  for (const facts of cells) {
+    const { member } = facts;
+    const weight = weightOf(facts);
     if (member.tier !== last) tiers.push([]);
     last = member.tier;
     const seat = walk.find(member.name);
-    const same = seat !== undefined && seat.weight === ready && seat.percent === 100;
-    tiers[tiers.length - 1]!.push(same ? seat : { member: member.name, weight: ready, percent: 100 });
+    const same = seat !== undefined && seat.weight === weight && seat.percent === 100;
+    tiers[tiers.length - 1]!.push(same ? seat : { member: member.name, weight, percent: 100 });
   }
   return tiers;
 };

@@ -156,7 +156,8 @@ const remoteCells = (input: SceneInput): CellFacts[] => {
     const ofCell = cells?.get(member.name);
     const verdict = ofCell === undefined ? at.verdict : worse(at.verdict, ofCell);
     let bad = verdict === at.verdict ? at.bad : badnessOf(verdict, false);
-    if (bad === undefined && ready === 0) bad = unready;
+    // What may be held back must not hide what may not: without an endpoint nothing is left to be judged.
+    if (ready === 0 && bad?.urgent !== true) bad = unready;
     else if (bad === undefined && member.gateways === 'none') bad = unreachable;
     facts.push({
       member,
@@ -181,8 +182,8 @@ const localFacts = (input: SceneInput): LocalFacts | undefined => {
   const { ready, total } = readyOf(view.local);
   const verdict = cells?.get(self) ?? healthy;
   const detail = total === 0 ? 'there is no endpoint here' : `none of ${total} endpoints here is ready`;
-  const bad =
-    badnessOf(verdict, false) ?? (ready > 0 ? undefined : { reason: 'NotReady' as const, detail, urgent: true });
+  const judged = badnessOf(verdict, false);
+  const bad = ready > 0 || judged?.urgent === true ? judged : { reason: 'NotReady' as const, detail, urgent: true };
   return {
     ready,
     total,
