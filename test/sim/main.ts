@@ -22,6 +22,8 @@ import { drawScenario } from './world/draw-scenario.ts';
 import type { Scenario } from './world/scenario.ts';
 
 const shrinkMs = 120_000;
+/** Of one run, on a busy machine. */
+const runMaxMs = 300_000;
 const seedMax = 2 ** 31;
 const regressions = join(import.meta.dirname, 'regressions');
 
@@ -82,6 +84,8 @@ const tell = async (task: Task, smaller: boolean): Promise<boolean> => {
 
 class Batch {
   readonly failed: Task[] = [];
+  /** Those that never answered: running them here would not end either. */
+  readonly dead = new Set<string>();
   readonly #tasks: Iterator<Task>;
   readonly #endMs: number;
   count = 0;
@@ -99,16 +103,19 @@ class Batch {
   }
 
   async #worker(): Promise<void> {
-    const child = fork(import.meta.filename, ['--worker'], { execArgv: process.execArgv });
+    let child: ChildProcess | undefined;
     try {
       for (;;) {
         if (performance.now() > this.#endMs) return;
         const next = this.#tasks.next();
         if (next.done === true) return;
+        if (child === undefined || child.exitCode !== null || child.signalCode !== null) {
+          child = fork(import.meta.filename, ['--worker'], { execArgv: process.execArgv });
+        }
         this.#note(next.value, await answer(child, next.value));
       }
     } finally {
-      child.disconnect();
+      if (child?.connected === true) child.disconnect();
     }
   }
 
@@ -122,15 +129,24 @@ class Batch {
       return;
     }
     this.failed.push(task);
+    if (done.simulatedMs === 0) this.dead.add(task.name);
     process.stdout.write(`sim: ${task.name}: ${done.violation.invariant}: ${done.violation.detail.split('\n')[0]}\n`);
   }
 }
 
+/** A worker that dies, or is at it for ever, has failed at its task. */
 const answer = (child: ChildProcess, task: Task): Promise<Done> =>
-  new Promise((resolve, reject) => {
-    const gone = (code: number | null): void => reject(new Error(`a worker ended with ${code} at ${task.name}`));
+  new Promise((resolve) => {
+    const tooLong = setTimeout(() => child.kill('SIGKILL'), runMaxMs);
+    const gone = (code: number | null): void => {
+      clearTimeout(tooLong);
+      const detail = code === null ? `no end after ${runMaxMs / 1_000} s` : `its process ended with ${code}`;
+      const nothing = { simulatedMs: 0, convergedMs: undefined, requests: 0, steps: 0, shifts: 0 };
+      resolve({ name: task.name, violation: { invariant: 'no-crash', atMs: 0, detail }, ...nothing });
+    };
     child.once('exit', gone);
     child.once('message', (done) => {
+      clearTimeout(tooLong);
       child.off('exit', gone);
       resolve(done as Done);
     });
@@ -156,7 +172,8 @@ const batch = async (values: Readonly<Record<string, string | undefined>>): Prom
   process.stdout.write(`sim: seeds from ${base}\n`);
   const all = new Batch(tasksOf(base, seeds, size), startMs + seconds * 1_000);
   await all.run(Math.max(1, Math.min(seeds, availableParallelism())));
-  for (const task of all.failed.slice(0, 1)) await tell(task, values['no-shrink'] === undefined);
+  const told = all.failed.find(({ name }) => !all.dead.has(name));
+  if (told !== undefined) await tell(told, values['no-shrink'] === undefined);
   const wallS = (performance.now() - startMs) / 1_000;
   const failed = all.failed.map(({ name }) => name).join(' ');
   process.stdout.write(

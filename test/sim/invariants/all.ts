@@ -11,6 +11,7 @@ import type { Invariant } from './invariant.ts';
 import { leavesTheDead } from './leaves-the-dead.ts';
 import { movesBounded } from './moves-bounded.ts';
 import { neverEmpty } from './never-empty.ts';
+import { noBusyLoop } from './no-busy-loop.ts';
 import { noFalseEviction } from './no-false-eviction.ts';
 import { noSpillOnSpill } from './no-spill-on-spill.ts';
 import { restartUndoesNothing } from './restart-undoes-nothing.ts';
@@ -27,6 +28,7 @@ export const invariants: readonly Invariant[] = [
   noFalseEviction,
   leavesTheDead,
   noSpillOnSpill,
+  noBusyLoop,
   grantsWithinHeadroom,
   withinGrant,
   movesBounded,

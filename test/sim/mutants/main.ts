@@ -12,6 +12,8 @@ import type { Hunted } from './hunter.ts';
 import { type Mutant, mutants } from './table.ts';
 
 const seedsMax = 60;
+/** A mutant may loop for ever. */
+const huntMaxMs = 180_000;
 
 const hunt = (mutant: Mutant, from: number): Promise<Hunted> =>
   new Promise((resolve, reject) => {
@@ -21,16 +23,19 @@ const hunt = (mutant: Mutant, from: number): Promise<Hunted> =>
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
     });
     let said = '';
+    const end = setTimeout(() => child.kill('SIGKILL'), huntMaxMs);
     child.stderr!.on('data', (text) => {
       said += String(text);
     });
     child.once('message', (hunted) => {
+      clearTimeout(end);
       child.disconnect();
       resolve(hunted as Hunted);
     });
-    child.once('exit', (code) =>
-      reject(new Error(`${mutant.name}: its process ended with ${code}: ${said.slice(0, 500)}`)),
-    );
+    child.once('exit', (code) => {
+      clearTimeout(end);
+      reject(new Error(`its process ended with ${code}: ${said.slice(0, 500)}`));
+    });
     child.send({ name: mutant.name, from, seedsMax });
   });
 

@@ -90,10 +90,10 @@ export const mutants: readonly Mutant[] = [
     wanted: { kinds: ['cluster-down', 'region-cut'], clusters: 4, policy: 'quick' },
   },
   {
-    name: 'unreachable alone evicts',
+    name: 'a manifest that rises is no sign of life',
     file: 'src/health/peer.ts',
-    find: "unreachable && plane === 'silent' ? (peer.bothMs ?? timeMs)",
-    replace: 'unreachable ? (peer.bothMs ?? timeMs)',
+    find: "  if (ageMs <= limitMs) return 'fresh';",
+    replace: "  if (ageMs <= -limitMs) return 'fresh';",
     invariant: 'no-false-eviction',
     wanted: { kinds: ['path-cut', 'path-one-way'], clusters: 4, policy: 'quick' },
   },
@@ -177,6 +177,14 @@ export const mutants: readonly Mutant[] = [
     replace: '  ...(memory.cells.size >= 0',
     invariant: 'restart-undoes-nothing',
     wanted: { kinds: ['path-cut', 'pods-unready', 'drain', 'controller-crash'], clusters: 4, policy: 'latched' },
+  },
+  {
+    name: 'wakes at once, always',
+    file: 'src/health/assess.ts',
+    find: 'wakeAt: quiet ? undefined : Math.max(now + 1, step.wakeMs)',
+    replace: 'wakeAt: quiet ? undefined : Math.min(now + 1, step.wakeMs)',
+    invariant: 'no-busy-loop',
+    wanted: { kinds: ['path-cut', 'controllers-down'], clusters: 3, policy: 'quick' },
   },
   {
     name: 'nobody ever comes back',

@@ -54,6 +54,7 @@ export interface Step {
   readonly journal: readonly Decision[];
   readonly policies: Policies;
   readonly first: boolean;
+  readonly wakeAt: number | undefined;
 }
 
 export interface ProcessOptions {
@@ -346,6 +347,7 @@ export class Process {
       journal: made.journal,
       policies,
       first: this.#steps++ === 0,
+      wakeAt: made.wakeAt,
     });
     if (moved) {
       told.serve(made.plan, this.gateways());

@@ -108,7 +108,9 @@ export class World implements Ground {
   border(receiver: string, reader: string, service: string): number | undefined {
     const grants = this.cluster(receiver).served?.plan.grants.filter((g) => g.service === service) ?? [];
     if (grants.length === 0) return undefined;
-    return grants.find((g) => g.reader === reader)?.perSecond ?? 0;
+    const granted = grants.find((g) => g.reader === reader)?.perSecond ?? 0;
+    // A border lets a short burst in.
+    return granted === 0 ? 0 : Math.ceil(1.5 * granted) + 1;
   }
   told(request: Request): void {
     this.requests++;
@@ -150,6 +152,12 @@ export class World implements Ground {
   offered(reader: string, member: string, service: string): number | undefined {
     const grants = this.leader(reader)?.federation.members.get(member)?.grants?.grants;
     return grants?.find((grant) => grant.service === service)?.perSecond;
+  }
+  /** Of all that others grant a reader; infinite when somebody has no limit. */
+  offeredInAll(reader: string, service: string): number {
+    const plan = this.cluster(reader).served?.plan.services.get(service);
+    const others = plan?.standings.filter(({ member }) => member !== reader) ?? [];
+    return others.reduce((sum, s) => sum + (this.offered(reader, s.member, service) ?? Number.POSITIVE_INFINITY), 0);
   }
   end(): void {
     for (const slot of this.slots) slot.process?.end();
