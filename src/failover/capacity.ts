@@ -22,12 +22,15 @@ export const readyPercent = (ready: number, total: number, { localPercent }: Cap
 const classFactor = 1.25;
 const downMargin = 0.64;
 
+/** Below this a member is not called. */
+const rateMin = 0.1;
+
 /** A rate as the next of a few numbers above it, given the one before. */
 export const rateClass = (perSecond: number, before: number | undefined): number => {
-  if (perSecond <= 0) return before === undefined || before <= 1 ? 0 : rateClass(1, before);
-  if (before !== undefined && before > 0 && perSecond <= before && perSecond >= before * downMargin) return before;
+  if (perSecond < rateMin) return 0;
+  if (before !== undefined && perSecond <= before && perSecond >= before * downMargin) return before;
   const exponent = Math.ceil(Math.log(perSecond) / Math.log(classFactor) - 1e-9);
-  return Math.max(1, Math.round(classFactor ** Math.max(0, exponent)));
+  return Number((classFactor ** exponent).toPrecision(4));
 };
 
 /** How much of a rate is remembered after so long: calls of a second are too few to tell a rate by. */
@@ -36,7 +39,7 @@ const meanMs = 10_000;
 const smooth = (before: Rate | undefined, perSecond: number, windowMs: number): Rate => {
   const weight = before === undefined ? 1 : 1 - Math.exp(-windowMs / meanMs);
   const mean = Math.round(((before?.mean ?? 0) * (1 - weight) + perSecond * weight) * 1_000) / 1_000;
-  return { mean, perSecond: rateClass(mean < 0.1 ? 0 : mean, before?.perSecond) };
+  return { mean, perSecond: rateClass(mean, before?.perSecond) };
 };
 
 export interface RateChange {

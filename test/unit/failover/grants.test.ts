@@ -173,8 +173,8 @@ describe('rates', () => {
     expect(first).toBeLessThan(126);
     expect([90, 80, 75].map((rate) => rateClass(rate, first))).toEqual([first, first, first]);
     expect(rateClass(50, first)).toBeLessThan(first);
-    expect(rateClass(0, first)).toBe(1);
-    expect(rateClass(0, 1)).toBe(0);
+    expect(rateClass(0, first)).toBe(0);
+    expect(rateClass(1.1, undefined)).toBe(1.25);
   });
 
   it('are means over some seconds, and move when their class does', () => {
