@@ -8,6 +8,9 @@ tools/node scenarios/lab/tools-cli.ts install >"$log" 2>&1 &
 building=$!
 tools/node node_modules/vitest/vitest.mjs run --project unit
 unit=$?
+# New seeds each time, and those that are kept; a failing one prints itself.
+tools/node test/sim/main.ts --seconds "${ISTHMUS_SIM_SECONDS:-75}"
+sim=$?
 if kill -0 "$building" 2>/dev/null; then
   echo "test: waiting for the tools (first use: about seven minutes)" >&2
   tail -n +1 -f --pid="$building" "$log" >&2
@@ -21,4 +24,4 @@ if [ "$built" -ne 0 ]; then
 fi
 tools/node node_modules/vitest/vitest.mjs run --project real
 real=$?
-[ "$unit" -eq 0 ] && [ "$real" -eq 0 ]
+[ "$unit" -eq 0 ] && [ "$sim" -eq 0 ] && [ "$real" -eq 0 ]
