@@ -5,10 +5,10 @@
  * is one answer, not one a cluster.
  */
 import type { Decision, Placement } from './decision.ts';
+import type { ServiceScene } from './draft.ts';
 import { type Kind, membersOf, samePlaces } from './placement.ts';
 import type { GuardHold } from './plan.ts';
 import type { Wish } from './ramp.ts';
-import type { ServiceScene } from './service.ts';
 
 /** A change of a cell that the guards let through. */
 export interface Change {

@@ -5,10 +5,11 @@
  * story that holds together, and the day it is switched to `act` begins where the story is.
  */
 import type { Decision } from './decision.ts';
+import type { ServiceScene } from './draft.ts';
 import { samePlaces, sameTiers } from './placement.ts';
 import type { ServicePlan } from './plan.ts';
 import { plainPlan } from './saved_plan.ts';
-import type { ServiceResult, ServiceScene } from './service.ts';
+import type { ServiceResult } from './service.ts';
 import type { ServiceMemory } from './state.ts';
 
 export const observed = (

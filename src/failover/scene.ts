@@ -5,13 +5,13 @@ import type { ServiceView } from '../federation/view.ts';
 import { penaltyBelowAt } from '../health/penalty.ts';
 import type { CellKey, MemberVerdict, Verdict, Verdicts } from '../health/verdict.ts';
 import type { Inputs } from './asked.ts';
+import type { ServiceScene } from './draft.ts';
 import { drainOf, ownWord } from './drains.ts';
 import { granted } from './grants.ts';
 import type { LocalFacts } from './local_share.ts';
 import type { RankedMember } from './order.ts';
 import type { FailoverPolicy } from './policy.ts';
 import type { Badness } from './ramp.ts';
-import type { ServiceScene } from './service.ts';
 import { badnessOf, type CellFacts, doubtOf, healthy, worse } from './standing.ts';
 import type { Drain } from './state.ts';
 
