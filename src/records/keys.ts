@@ -17,6 +17,13 @@ export interface Keys {
   statePart(member: string, part: number): string;
   /** The cluster set's default FailoverPolicy. */
   readonly policy: string;
+  readonly revocationsPrefix: string;
+  revocation(member: string): string;
+  /** Of one token: who holds it may write the first and the last, and read the second. */
+  joinRequest(token: string): string;
+  joinAnswer(token: string): string;
+  joinDone(token: string): string;
+  joinPrefix(token: string): string;
 }
 
 export const storeKeys = (clusterset: string): Keys => {
@@ -38,5 +45,11 @@ export const storeKeys = (clusterset: string): Keys => {
     verdicts: (member) => `${memberPrefix(member)}verdicts`,
     statePart: (member, part) => `${memberPrefix(member)}verdicts/${part}`,
     policy: `${root}set/policy`,
+    revocationsPrefix: `${root}set/revocations/`,
+    revocation: (member) => `${root}set/revocations/${member}`,
+    joinRequest: (token) => `${root}set/joins/${token}/request`,
+    joinAnswer: (token) => `${root}set/joins/${token}/answer`,
+    joinDone: (token) => `${root}set/joins/${token}/done`,
+    joinPrefix: (token) => `${root}set/joins/${token}/`,
   };
 };

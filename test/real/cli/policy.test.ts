@@ -38,7 +38,7 @@ const isthmus = async (...args: string[]): Promise<{ code: number; out: string; 
 };
 const file = async (name: string, content: string | Buffer): Promise<string> => {
   const path = join(dir, name);
-  await writeFile(path, content);
+  await writeFile(path, content, { mode: 0o600 });
   return path;
 };
 
