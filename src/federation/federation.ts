@@ -65,11 +65,14 @@ interface Changes extends FederationChange {
 type Place =
   | { readonly member: string; readonly rest: string }
   | { readonly membership: string }
+  | { readonly revocation: string }
   | { readonly policy: true }
   | undefined;
 
-/** In the saved state the cluster set's policy stands where a member would, under a name that none can have. */
+/** In the saved state the cluster set's policy, and each revocation, stand where a member would, under names that none can have. */
 const policyName = '';
+const revocationPrefix = '!';
+const noLog = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
 
 /**
  * Keys are kept for as long as they stand in the store, which takes keys of a megabyte. One that is longer than any of ours stands
@@ -87,6 +90,7 @@ export class Federation {
   readonly #membersPrefix: string;
   readonly #publicPrefix: string;
   readonly #policyKey: string;
+  readonly #revocationsPrefix: string;
   readonly #root: string;
   #ownRanges: AddressRanges;
   #wallMs = 0;
@@ -99,6 +103,7 @@ export class Federation {
     this.#membersPrefix = keys.membersPrefix;
     this.#publicPrefix = keys.publicPrefix;
     this.#policyKey = keys.policy;
+    this.#revocationsPrefix = keys.revocationsPrefix;
     this.#policy = new SetPolicyLog(options);
     this.#memberships = new Memberships(options);
     this.#ownRanges = this.#compileOwnRanges();
@@ -126,6 +131,19 @@ export class Federation {
     return problems.slice(0, limits.membersMax);
   }
 
+  /** Whether the authority put this member out: nothing of it is used, whatever the store brings back. */
+  revoked(member: string): boolean {
+    return this.#memberships.revoked(member);
+  }
+  /** Revocation marks as they were signed, by name: for peers, which take them whoever brings them. */
+  revocations(): Iterable<readonly [string, Uint8Array]> {
+    return this.#memberships.revocations.signed();
+  }
+  /** A mark that a peer brought, by a way that the store is no part of. */
+  learnRevocation(name: string, bytes: Uint8Array, times: Times): FederationChange {
+    return this.#settle(new Set(this.#revoke([[name, bytes]], times)), times);
+  }
+
   /** The newest manifest head seen of a member, admitted or not. */
   seen(member: string): ManifestHead | undefined {
     return this.#logs.get(member)?.seen;
@@ -134,6 +152,7 @@ export class Federation {
   /** @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set. */
   snapshot(snapshot: StoreSnapshot, times: Times, prefix: string = this.#root): FederationChange {
     const memberships = new Map<string, Uint8Array>();
+    const revocations: [string, Uint8Array | undefined][] = [];
     const records = new Map<string, Map<string, Uint8Array>>();
     let policy: Uint8Array | undefined;
     for (const [name] of this.#logs) {
@@ -143,6 +162,7 @@ export class Federation {
       const place = this.#placeOf(key);
       if (place === undefined || !key.startsWith(prefix)) continue;
       if ('policy' in place) policy = value;
+      else if ('revocation' in place) revocations.push([place.revocation, value]);
       else if ('membership' in place) memberships.set(place.membership, value);
       else {
         const of = records.get(place.member) ?? new Map<string, Uint8Array>();
@@ -151,20 +171,22 @@ export class Federation {
       }
     }
     if (this.#policyKey.startsWith(prefix)) this.#policy.set(policy);
+    const revoked = this.#revoke(revocations, times);
     const changed = this.#membersPrefix.startsWith(prefix)
       ? this.#memberships.replace(memberships, times.wallMs)
       : this.#memberships.update(memberships, times.wallMs);
     this.#enforce(changed, times);
     for (const [name, entries] of records) {
       if (entries.size === 0 && this.#memberships.member(name) === undefined) this.#logs.delete(name);
-      else this.#log(name)?.replace(entries, times.nowMs);
+      else if (!this.revoked(name)) this.#log(name)?.replace(entries, times.nowMs);
     }
-    return this.#settle(new Set([...changed, ...records.keys()]), times);
+    return this.#settle(new Set([...revoked, ...changed, ...records.keys()]), times);
   }
 
   /** Whole revisions, in order. */
   events(events: readonly StoreEvent[], times: Times): FederationChange {
     const memberships = new Map<string, Uint8Array | undefined>();
+    const revocations: [string, Uint8Array | undefined][] = [];
     const batches = new Map<
       string,
       { changes: (StagedChange & { revision: bigint })[]; manifestAt: bigint | undefined }
@@ -175,19 +197,22 @@ export class Federation {
       const value = event.type === 'put' ? event.value : undefined;
       if ('policy' in place) this.#policy.set(value);
       if ('membership' in place) memberships.set(place.membership, value);
+      if ('revocation' in place) revocations.push([place.revocation, value]);
       if (!('member' in place)) continue;
       const batch = batches.get(place.member) ?? { changes: [], manifestAt: undefined };
       batches.set(place.member, batch);
       batch.changes.push({ key: place.rest, value, revision: event.modRevision });
       if (place.rest === manifestKey) batch.manifestAt = event.modRevision;
     }
+    const revoked = this.#revoke(revocations, times);
     const changed = this.#memberships.update(memberships, times.wallMs);
     this.#enforce(changed, times);
     for (const [name, { changes, manifestAt }] of batches) {
+      if (this.revoked(name)) continue;
       const beyond = manifestAt === undefined ? 0 : changes.findIndex(({ revision }) => revision > manifestAt);
       this.#log(name)?.apply(changes, beyond < 0 ? changes.length : beyond, times.nowMs);
     }
-    return this.#settle(new Set([...changed, ...batches.keys()]), times);
+    return this.#settle(new Set([...revoked, ...changed, ...batches.keys()]), times);
   }
 
   /** To be called about once a second: memberships start and end, standing problems age. */
@@ -202,8 +227,11 @@ export class Federation {
   *save(times: Times): Generator<Buffer> {
     yield savedHeader(times.wallMs);
     if (this.#policy.bytes !== undefined) {
-      const log = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
-      yield saveMember({ name: policyName, membership: this.#policy.bytes, log }, times.nowMs);
+      yield saveMember({ name: policyName, membership: this.#policy.bytes, log: noLog }, times.nowMs);
+    }
+    // Before the members: who was put out must not be let in while the rest is read.
+    for (const [name, bytes] of this.#memberships.revocations.signed()) {
+      yield saveMember({ name: revocationPrefix + name, membership: bytes, log: noLog }, times.nowMs);
     }
     for (const [name, log] of this.#logs) {
       const membership = this.#memberships.bytes(name);
@@ -224,6 +252,10 @@ export class Federation {
           this.#policy.set(membership);
           continue;
         }
+        if (name.startsWith(revocationPrefix)) {
+          this.#memberships.revocations.add(name.slice(revocationPrefix.length), membership);
+          continue;
+        }
         // Signed by another authority: the authority was replaced, so its members are to be learnt anew.
         if (!this.#memberships.restore(name, membership)) continue;
         if (this.#log(name)?.restore(log) !== true) {
@@ -237,7 +269,10 @@ export class Federation {
     } catch (error) {
       if (!(error instanceof IsthmusError)) throw error;
       this.#logs.clear();
+      // Marks are signed one by one, so those that were read hold whatever became of the rest.
+      const marks = [...this.#memberships.revocations.signed()];
       this.#memberships = new Memberships(this.#options);
+      for (const [name, mark] of marks) this.#memberships.revocations.add(name, mark);
       this.#policy = new SetPolicyLog(this.#options);
       return { ok: false, error };
     }
@@ -253,6 +288,7 @@ export class Federation {
       return isDnsLabel(member) ? { member, rest: boundedKey(key.slice(slash + 1)) } : undefined;
     }
     if (key === this.#policyKey) return { policy: true };
+    if (key.startsWith(this.#revocationsPrefix)) return { revocation: key.slice(this.#revocationsPrefix.length) };
     if (!key.startsWith(this.#membersPrefix)) return undefined;
     const membership = key.slice(this.#membersPrefix.length);
     return membership === '' || membership.includes('/') ? undefined : { membership };
@@ -277,6 +313,17 @@ export class Federation {
     const { self } = this.#options;
     const ownRanges = () => (name === self ? undefined : this.#ownRanges);
     return { clusterset, self, trustDomain, gatewayAccount, ownRanges };
+  }
+
+  /** @returns the names that are out now: what was kept of them is dropped */
+  #revoke(marks: readonly (readonly [string, Uint8Array | undefined])[], times: Times): string[] {
+    const out: string[] = [];
+    for (const [name, bytes] of marks) {
+      if (bytes === undefined) this.#memberships.revocations.gone(name);
+      else if (this.#memberships.revocations.add(name, bytes) && this.revoked(name)) out.push(name);
+    }
+    this.#enforce(out, times);
+    return out;
   }
 
   #compileOwnRanges(): AddressRanges {
@@ -326,6 +373,8 @@ export class Federation {
       if (change.signals) changes.signals.add(name);
       if (change.head) changes.heads.add(name);
       const view = log.view;
+      // Nothing of it is kept: should it be let in again, it comes with other keys.
+      if (this.revoked(name)) this.#logs.delete(name);
       if (view === undefined) this.#views.delete(name);
       else this.#views.set(name, view);
     }

@@ -2,13 +2,14 @@
  * Who is a member, by the authority's word.
  *
  * Each name has the membership that the store holds now, and the one in force: the newest that verified. Deleting one from the store
- * removes nobody, for the store is not the authority; a member is removed by a signed membership that grants nothing, or by
- * letting it end. Ending stops admission at once and use after a stated grace.
+ * removes nobody, for the store is not the authority; a member is removed by a revocation, or by letting its membership end. Ending
+ * stops admission at once and use after a stated grace; a revocation closes at once (`revocations.ts`).
  */
 import type { KeyObject } from 'node:crypto';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { claimsOf, type Member, type MembershipMark, verifyMembership } from '../trust/membership.ts';
+import { Revocations } from './revocations.ts';
 
 interface InForce {
   readonly member: Member;
@@ -27,6 +28,7 @@ export interface MembershipsOptions {
 
 export class Memberships {
   readonly #options: MembershipsOptions;
+  readonly revocations: Revocations;
   readonly #stored = new Map<string, Uint8Array>();
   readonly #inForce = new Map<string, InForce>();
   readonly #problems = new Map<string, IsthmusError>();
@@ -35,6 +37,7 @@ export class Memberships {
 
   constructor(options: MembershipsOptions) {
     this.#options = options;
+    this.revocations = new Revocations(options);
   }
 
   member(name: string): Member | undefined {
@@ -49,13 +52,22 @@ export class Memberships {
 
   standing(name: string, wallMs: number): Standing {
     const member = this.member(name);
-    if (member === undefined || wallMs >= member.notAfterMs + limits.membershipGraceMs) return 'closed';
+    if (member === undefined || this.revoked(name)) return 'closed';
+    if (wallMs >= member.notAfterMs + limits.membershipGraceMs) return 'closed';
     return wallMs >= member.notAfterMs || wallMs < member.notBeforeMs ? 'ended' : 'open';
   }
 
+  /** Whether the membership in force is one that a revocation closes. */
+  revoked(name: string): boolean {
+    const mark = this.revocations.mark(name);
+    const member = this.member(name);
+    return mark !== undefined && (member === undefined || member.sequence <= mark.sequence);
+  }
+
   problems(wallMs: number): IsthmusError[] {
-    const ended: IsthmusError[] = [];
+    const ended: IsthmusError[] = [...this.revocations.problems];
     for (const [name, { member }] of this.#inForce) {
+      if (this.revoked(name)) continue;
       const standing = this.standing(name, wallMs);
       if (standing === 'open') continue;
       const what = standing === 'closed' ? 'its records are no longer used' : 'nothing new of it is admitted';
@@ -107,11 +119,12 @@ export class Memberships {
       const before = this.#inForce.get(name);
       this.#problems.delete(name);
       if (bytes === undefined) {
-        if (before !== undefined) this.#problems.set(name, deleted(name));
+        if (before !== undefined && !this.revoked(name)) this.#problems.set(name, deleted(name));
         continue;
       }
       const result = verifyMembership(bytes, { ...this.#options, name, wallMs, highWater: before?.mark });
       if (!result.ok) this.#problems.set(name, result.error);
+      else if (this.revocations.closes(name, result.value.member.sequence)) this.#problems.set(name, revived(name));
       else if (result.value.mark.digest !== before?.mark.digest) verified.push([name, { ...result.value, bytes }]);
     }
     // One order for all readers, so that of two new members with one key all take the same.
@@ -148,5 +161,11 @@ export class Memberships {
 const deleted = (name: string): IsthmusError =>
   new IsthmusError('member/unknown', `the membership of ${name} is gone from the store; the last one stays in force`, {
     hint: 'write it again, or have the authority sign one that grants nothing',
+    subject: { member: name },
+  });
+
+const revived = (name: string): IsthmusError =>
+  new IsthmusError('member/revoked', `the store holds a membership of ${name}, who was revoked: it is not used`, {
+    hint: 'the store may have been restored from a backup, or somebody writes to it; run "isthmus revoke" again to clean it',
     subject: { member: name },
   });
