@@ -4,7 +4,7 @@ import { drawScenario } from '../test/sim/world/draw-scenario.ts';
 import { type Figure, shown } from './report.ts';
 
 const seeds = 20;
-const large = 100;
+const large = 50;
 
 const timed = async (
   from: number,

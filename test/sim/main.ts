@@ -19,10 +19,10 @@ import { shownScenario, shownViolation } from './report.ts';
 import { type Outcome, runScenario } from './run.ts';
 import { shrink } from './shrink.ts';
 import { drawScenario } from './world/draw-scenario.ts';
-import type { Scenario } from './world/scenario.ts';
+import { manyClusters, type Scenario } from './world/scenario.ts';
 
 const shrinkMs = 120_000;
-/** Of one run, on a busy machine. */
+/** Of one run, on a busy machine; of a large one ten times as long. */
 const runMaxMs = 300_000;
 const seedMax = 2 ** 31;
 const regressions = join(import.meta.dirname, 'regressions');
@@ -137,10 +137,11 @@ class Batch {
 /** A worker that dies, or is at it for ever, has failed at its task. */
 const answer = (child: ChildProcess, task: Task): Promise<Done> =>
   new Promise((resolve) => {
-    const tooLong = setTimeout(() => child.kill('SIGKILL'), runMaxMs);
+    const maxMs = (task.size ?? 0) > manyClusters ? 10 * runMaxMs : runMaxMs;
+    const tooLong = setTimeout(() => child.kill('SIGKILL'), maxMs);
     const gone = (code: number | null): void => {
       clearTimeout(tooLong);
-      const detail = code === null ? `no end after ${runMaxMs / 1_000} s` : `its process ended with ${code}`;
+      const detail = code === null ? `no end after ${maxMs / 1_000} s` : `its process ended with ${code}`;
       const nothing = { simulatedMs: 0, convergedMs: undefined, requests: 0, steps: 0, shifts: 0 };
       resolve({ name: task.name, violation: { invariant: 'no-crash', atMs: 0, detail }, ...nothing });
     };

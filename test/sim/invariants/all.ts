@@ -15,6 +15,7 @@ import { noBusyLoop } from './no-busy-loop.ts';
 import { noFalseEviction } from './no-false-eviction.ts';
 import { noSpillOnSpill } from './no-spill-on-spill.ts';
 import { restartUndoesNothing } from './restart-undoes-nothing.ts';
+import { servedWhileUsable } from './served-while-usable.ts';
 import { withdrawalHeld } from './withdrawal-held.ts';
 import { withinGrant } from './within-grant.ts';
 
@@ -27,6 +28,7 @@ export const invariants: readonly Invariant[] = [
   evictedUnused,
   noFalseEviction,
   leavesTheDead,
+  servedWhileUsable,
   noSpillOnSpill,
   noBusyLoop,
   grantsWithinHeadroom,

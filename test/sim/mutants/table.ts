@@ -114,6 +114,14 @@ export const mutants: readonly Mutant[] = [
     wanted: { kinds: ['path-cut', 'path-one-way'], clusters: 4, policy: 'quick' },
   },
   {
+    name: 'who waits is no better than who is bad',
+    file: 'src/failover/placement.ts',
+    find: "return idle ? 'waiting' : 'in-use';",
+    replace: "return idle ? 'last' : 'in-use';",
+    invariant: 'served-while-usable',
+    wanted: { kinds: ['path-cut', 'cluster-down', 'pods-unready', 'gateways-down'], clusters: 3, policy: 'latched' },
+  },
+  {
     name: 'spill is spilled on',
     file: 'src/failover/local_share.ts',
     find: 'if (scene.receivingSpill) {',

@@ -5,7 +5,7 @@
 import { Draw } from './draw.ts';
 import { type Fault, type FaultKind, hostileActs } from './fault.ts';
 import { type PolicyName, policyNames } from './policies.ts';
-import { type ClusterSpec, guardedNamespace, type Scenario, type ServiceSpec } from './scenario.ts';
+import { type ClusterSpec, guardedNamespace, manyClusters, type Scenario, type ServiceSpec } from './scenario.ts';
 
 /** A mood is the kinds of faults that a run has. */
 const moods: readonly (readonly FaultKind[])[] = [
@@ -29,7 +29,8 @@ const clusterCount = (draw: Draw): number => {
 const drawClusters = (draw: Draw, count: number): ClusterSpec[] => {
   const regions = Math.min(count, draw.int(1, Math.max(2, Math.ceil(count / 2))));
   return Array.from({ length: count }, (_, i) => {
-    const replicas = draw.chance(0.7) ? 2 : 1;
+    // The cost of a run grows with the square of its controllers.
+    const replicas = draw.chance(0.7) && count <= manyClusters ? 2 : 1;
     return {
       name: `c${i}`,
       region: `r${i < regions ? i : draw.int(0, regions - 1)}`,
@@ -42,7 +43,7 @@ const drawClusters = (draw: Draw, count: number): ClusterSpec[] => {
 };
 
 const drawServices = (draw: Draw, clusters: readonly ClusterSpec[], hostile: string | undefined): ServiceSpec[] => {
-  const count = clusters.length > 9 ? 2 : draw.int(1, 4);
+  const count = clusters.length > manyClusters ? 1 : clusters.length > 9 ? 2 : draw.int(1, 4);
   return Array.from({ length: count }, (_, i) => {
     const namespace = i > 0 && draw.chance(0.3) ? guardedNamespace : 'shop';
     const able = clusters.filter(({ name }) => namespace !== guardedNamespace || name !== hostile);

@@ -70,6 +70,7 @@ export interface ProcessOptions {
   readonly probing: Probing;
   readonly policies: Policies;
   readonly graySignals: boolean;
+  readonly heartbeatMs: number;
   readonly told: ProcessEvents;
 }
 
@@ -128,7 +129,7 @@ export class Process {
       clusterset,
       member: self,
       recordKey: o.identity.recordKey,
-      heartbeatMs: 1_000,
+      heartbeatMs: o.heartbeatMs,
       epochFloor: () => this.federation.seen(self)?.epoch ?? 0n,
       onEvent: (event) => {
         if (event.kind === 'fenced') o.clock.after(leaseTtlMs, () => this.#leads && this.#publisher.lead());

@@ -40,5 +40,8 @@ export interface Scenario {
   readonly faults: readonly Fault[];
 }
 
+/** Above it a run is made lighter: one replica, one service, fewer heartbeats. */
+export const manyClusters = 30;
+
 /** The namespace that a hostile member was never granted. */
 export const guardedNamespace = 'vault';

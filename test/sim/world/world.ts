@@ -19,7 +19,7 @@ import { policiesNamed, policyNamed } from './policies.ts';
 import { Probing } from './probing.ts';
 import { addressBase, clusterset, Process, type Step } from './process.ts';
 import { Registry } from './registry.ts';
-import { guardedNamespace, type Scenario } from './scenario.ts';
+import { guardedNamespace, manyClusters, type Scenario } from './scenario.ts';
 import { Slot } from './slot.ts';
 import { Time } from './time.ts';
 import { type Ground, type Request, Traffic } from './traffic.ts';
@@ -212,6 +212,7 @@ export class World implements Ground {
       probing: this.probing(name),
       policies: policiesNamed(this.scenario.policy),
       graySignals: this.#graySignals,
+      heartbeatMs: this.clusters.size > manyClusters ? 2_000 : 1_000,
       told: {
         decided: (step) => this.#decided(step),
         serve: (plan, gateways) => this.#serve(slot, { plan, gateways, atMs: this.nowMs, replica }),
