@@ -59,8 +59,13 @@ const setUp = async (lab: Lab, scenario: Scenario): Promise<void> => {
 /** Leaves the lab as the next scenario wants it: no workload serves, no policy stands, everything is lifted. */
 const tearDown = async (lab: Lab, scenario: Scenario, faults: ReadonlyMap<string, FaultHandle>): Promise<void> => {
   for (const fault of faults.values()) await fault.lift();
-  for (const { cluster, namespace, name } of scenario.setup.policies)
-    await lab.cluster(cluster).api('DELETE', `${policyPath(namespace)}/${name}`);
+  for (const { cluster, namespace, name } of scenario.setup.policies) {
+    // A set-up that failed half-way has not made all of them, and its own error is the one to show.
+    await lab
+      .cluster(cluster)
+      .api('DELETE', `${policyPath(namespace)}/${name}`)
+      .catch(() => {});
+  }
   await Promise.all(
     workloadsOf(scenario).map(({ cluster, spec }) => lab.cluster(cluster).scale(spec.namespace, spec.name, 0)),
   );

@@ -7,11 +7,13 @@
  *   node scenarios/lab/main.ts curl <cluster>                             one call of checkout.shop by the cluster's client
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, globSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type LabOptions, threeClusters } from './lab.ts';
+import { asksControllers } from './local/cluster.ts';
+import { adminSocket, deskProgram } from './local/programs.ts';
 import { cleanRun, listRuns, type Run } from './local/run.ts';
 
 const self = fileURLToPath(import.meta.url);
@@ -136,12 +138,15 @@ function inside(place: string, cluster: string, argv: readonly string[]): number
 }
 
 function isthmus(cluster: string, args: readonly string[]): number {
-  const command = [process.execPath, isthmusProgram, ...args];
-  if (!['status', 'trace'].includes(args[0] ?? '')) return inside('operator', cluster, command);
-  const places = ['0', '1'].map((i) => `isthmus-system-isthmus-controller-${i}`);
-  const { prefix } = theRun();
-  const place = places.find((name) => existsSync(join('/run/netns', `${prefix}${cluster}-${name}`))) ?? 'operator';
-  return inside(place, cluster, [...command, '--controller', 'http://127.0.0.1:15000']);
+  if (!asksControllers.has(args[0] ?? '') || args.includes('--controller'))
+    return inside('operator', cluster, [process.execPath, isthmusProgram, ...args]);
+  return inside('operator', cluster, [process.execPath, deskProgram, ...adminSockets(cluster), '--', ...args]);
+}
+
+/** Of the cluster's controllers. Clusters are numbered from 1, and so are the directories of their pods. */
+function adminSockets(cluster: string): string[] {
+  const number = threeClusters.findIndex(({ name }) => name === cluster) + 1;
+  return globSync(join(theRun().dir, 'p', `${number}`, '*', adminSocket));
 }
 
 /** Where checkout.shop is, asked of the API server, then called from the client's pod. */

@@ -4,9 +4,11 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
-import { IsthmusError } from '../core/errors.ts';
+import { fail, IsthmusError, ok, type Result } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { Decision } from '../failover/decision.ts';
 import type { Plan } from '../failover/plan.ts';
@@ -60,6 +62,15 @@ export interface FailoverOptions {
   readonly announce: (announcement: Announcement) => void;
   readonly onDecisions: (decisions: readonly Decision[]) => void;
 }
+
+/** What is shipped is compressed: a thousand services times a hundred members are two megabytes of much the same. */
+const unzipped = (bytes: Uint8Array): Result<Uint8Array> => {
+  try {
+    return ok(gunzipSync(bytes, { maxOutputLength: limits.failoverStateBytesMax }));
+  } catch (cause) {
+    return fail('state/corrupt', `shipped state: ${(cause as Error).message}`, { cause });
+  }
+};
 
 interface SavedHead {
   readonly mark: Mark;
@@ -235,7 +246,13 @@ export class Failover {
       const bar = key.indexOf('|');
       if (state !== 'fresh') summary.push({ service: key.slice(0, bar), member: key.slice(bar + 1), state, reason });
     }
-    const verdicts = { summary, frozen: deciding.state.frozen !== undefined, state: deciding.encoded(), atMs, wallMs };
+    const verdicts = {
+      summary,
+      frozen: deciding.state.frozen !== undefined,
+      state: gzipSync(deciding.encoded(), { level: 1 }),
+      atMs,
+      wallMs,
+    };
     this.#o.announce({ plan, verdicts });
   }
 
@@ -254,7 +271,10 @@ export class Failover {
       this.#o.log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
     } else if (shipped.value !== undefined) {
       const { atMs, wallMs } = own.verdicts;
-      this.deciding.follow(own.verdicts, shipped.value, { atMs: Number(atMs), wallMs: Number(wallMs) });
+      const bytes = unzipped(shipped.value);
+      if (!bytes.ok)
+        return this.#o.log('error', 'the state shipped by the writer cannot be unpacked', { error: bytes.error });
+      this.deciding.follow(own.verdicts, bytes.value, { atMs: Number(atMs), wallMs: Number(wallMs) });
     }
   }
 

@@ -26,8 +26,8 @@ export interface RecordsOptions {
 }
 
 const tickMs = 1_000;
-/** What is refused and put right within this may go unseen; a hostile member must not make us look at all of them with each of its writes. */
-const lookAgainMs = 100;
+/** What is refused and put right within this goes unseen: a hostile member must not make us look with each of its writes. */
+const lookAfterMs = 100;
 
 export class Records {
   readonly #o: RecordsOptions;
@@ -39,7 +39,7 @@ export class Records {
   #ownHeadAtMs: number | undefined;
   #ownSequence = -1n;
   readonly #refusals: Refusals;
-  #lookedAtMs = 0;
+  #look: Timer | undefined;
 
   constructor(options: RecordsOptions) {
     this.#o = options;
@@ -113,6 +113,7 @@ export class Records {
   close(): void {
     this.#watch?.close();
     this.#timer?.cancel();
+    this.#look?.cancel();
   }
 
   #tick(): void {
@@ -132,13 +133,14 @@ export class Records {
         this.#ownHeadAtMs = this.#o.clock.monotonicMs();
       }
     }
-    if (this.#o.clock.monotonicMs() - this.#lookedAtMs >= lookAgainMs) this.#lookForRefusals();
+    this.#look ??= this.#o.clock.after(lookAfterMs, () => this.#lookForRefusals());
     const { services, own, members, signals, heads, policy } = change;
     if (policy || services.size + own.size + members.size + signals.size + heads.size > 0) this.#o.onChange(change);
   }
 
   #lookForRefusals(): void {
-    this.#lookedAtMs = this.#o.clock.monotonicMs();
+    this.#look?.cancel();
+    this.#look = undefined;
     const { members, problems } = this.#federation;
     for (const [name, view] of members) this.#refusals.look(name, view.problems);
     this.#refusals.keepOnly(new Set(members.keys()));

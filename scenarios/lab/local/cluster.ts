@@ -14,8 +14,9 @@ import type { ServiceShape } from './objects.ts';
 import type { ClusterNode, LivePod, Pods } from './pods.ts';
 import { LabProcess } from './process.ts';
 import {
+  adminSocket,
   clientProgram,
-  controllerPorts,
+  deskProgram,
   isthmusProgram,
   nodeEnvironment,
   type PodContext,
@@ -40,6 +41,10 @@ export interface ClusterParts {
   readonly note: (what: string) => void;
 }
 
+/** Commands that ask a controller. */
+export const asksControllers: ReadonlySet<string> = new Set(
+  'status trace explain observe journal drain undrain freeze thaw failback confirm-withdrawal'.split(' '),
+);
 const readyTimeoutMs = 60_000;
 
 export class LocalCluster implements ClusterHandle {
@@ -151,13 +156,13 @@ export class LocalCluster implements ClusterHandle {
   }
 
   async isthmus(args: readonly string[], timeoutMs = 60_000): Promise<ExecResult> {
-    const command = [process.execPath, isthmusProgram, ...args];
-    const asks = ['status', 'trace'].includes(args[0] ?? '') && !args.includes('--controller');
-    if (!asks) return await this.exec(command, timeoutMs);
-    // There is no kubelet to forward a port: the command runs beside a controller that answers, and asks it directly.
+    const [command = ''] = args;
+    if (!asksControllers.has(command) || args.includes('--controller') || args.includes('--file'))
+      return await this.exec([process.execPath, isthmusProgram, ...args], timeoutMs);
+    // There is no kubelet to forward a port: the desk has the controllers' admin sockets instead.
     const up = this.#podsOf(systemNamespace, 'isthmus-controller').filter(({ pod }) => pod.state.ready);
-    const beside = up[0]?.pod.attached.namespace ?? this.parts.desk;
-    return await this.#in(beside, [...command, '--controller', `http://127.0.0.1:${controllerPorts.admin}`], timeoutMs);
+    const sockets = up.map(({ pod }) => join(pod.dir, adminSocket));
+    return await this.exec([process.execPath, deskProgram, ...sockets, '--', ...args], timeoutMs);
   }
 
   async http(namespace: string, pod: string, port: number, path: string): Promise<{ status: number; body: string }> {

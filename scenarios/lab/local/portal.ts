@@ -5,6 +5,7 @@
  *   node portal.ts <socket>=<host>:<port>…   each socket leads to one address
  *   node portal.ts <socket>                  the first line of each connection names its address
  */
+import { rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 
 const firstLineMax = 100;
@@ -38,7 +39,9 @@ function readTarget(inside: Socket): void {
 }
 
 for (const argument of process.argv.slice(2)) {
-  const [path, target] = argument.split('=');
+  const [path, target] = argument.split('=') as [string, string | undefined];
+  // Of a process before this one, in a pod that was started again.
+  rmSync(path, { force: true });
   createServer((inside) => {
     inside.on('error', () => inside.destroy());
     if (target === undefined) readTarget(inside);

@@ -59,6 +59,10 @@ const appPort = 8_080;
 
 const at = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 export const isthmusProgram = at('../../../src/main.ts');
+export const deskProgram = at('desk.ts');
+const portalProgram = at('portal.ts');
+/** In a controller's pod directory: leads to its admin port, which listens on the pod's own loopback. */
+export const adminSocket = 'admin.sock';
 const serverProgram = at('../apps/server.ts');
 export const clientProgram = at('../apps/client.ts');
 const skewHook = at('clock-skew.ts');
@@ -196,6 +200,11 @@ export const controllerTemplate = (context: PodContext): PodTemplate => ({
         join(pod.dir, 'config.yaml'),
       ],
       env: { ...skewable(pod), POD_NAME: pod.state.name },
+    },
+    {
+      name: 'admin',
+      argv: [process.execPath, portalProgram, `${join(pod.dir, adminSocket)}=127.0.0.1:${controllerPorts.admin}`],
+      env: nodeEnvironment(),
     },
   ],
   probes: [{ port: controllerPorts.health, path: '/readyz' }],
