@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VITEST := tools/node node_modules/vitest/vitest.mjs run
 
-.PHONY: help setup tools demo scenarios test test-unit test-real sim sim-mutants bench lint format lab-up lab-down gen
+.PHONY: help setup tools demo scenarios test test-unit test-real test-attacks fuzz sbom sim sim-mutants bench lint format lab-up lab-down gen
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -25,6 +25,15 @@ test-unit: setup ## quick tests: no root, no tools, under a minute
 
 test-real: tools ## tests with real etcd, kube-apiserver, Envoy and network namespaces
 	@$(VITEST) --project real
+
+test-attacks: tools ## a hostile member and a hostile etcd against real processes
+	@$(VITEST) --project attacks
+
+fuzz: setup ## broken input for every decoder; FUZZ_RUNS=n inputs to each, FUZZ_SEED=n to see one again
+	@FUZZ_RUNS=$(or $(FUZZ_RUNS),2000) $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) $(VITEST) --project fuzz
+
+sbom: setup ## what the release is made of, as CycloneDX JSON: out/sbom.json
+	@tools/node tools/sbom.ts
 
 sim: setup ## simulated clusters and faults: SEEDS=n new ones, or SEED=n, SCENARIO=file, CLUSTERS=n
 	@tools/node test/sim/main.ts $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CLUSTERS),--clusters $(CLUSTERS)) $(if $(FROM),--from $(FROM)) $(if $(SECONDS_MAX),--seconds $(SECONDS_MAX)) $(if $(SEEDS),--seeds $(SEEDS))

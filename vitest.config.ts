@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-// Two projects: `unit` needs nothing but node; `real` starts etcd, kube-apiserver, Envoy and network namespaces.
+// `unit` needs nothing but node; `real` starts etcd, kube-apiserver, Envoy and network namespaces, and so does `attacks`, which plays
+// whoever must not get in; `fuzz` throws broken bytes at every decoder.
 export default defineConfig({
   test: {
     testTimeout: 15_000,
@@ -16,6 +17,17 @@ export default defineConfig({
           hookTimeout: 180_000,
         },
       },
+      {
+        test: {
+          name: 'attacks',
+          include: ['test/attacks/**/*.test.ts'],
+          pool: 'forks',
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 180_000,
+        },
+      },
+      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], pool: 'forks', testTimeout: 3_600_000 } },
     ],
   },
 });
