@@ -359,6 +359,11 @@ export class Federation {
     for (const name of names) {
       const log = this.#logs.get(name);
       if (log === undefined) continue;
+      if (log.empty && this.#memberships.member(name) === undefined) {
+        // Its place is for the next name of which nothing is known yet.
+        this.#logs.delete(name);
+        continue;
+      }
       const standing = this.#memberships.standing(name, times.wallMs);
       const member = this.#memberships.member(name);
       if (member !== undefined && (standing === 'closed') !== (log.view === undefined)) {

@@ -115,6 +115,11 @@ export class MemberLog {
     };
   }
 
+  /** Nothing of it stands in the store, nor ever counted. */
+  get empty(): boolean {
+    return this.#staging.empty && this.#manifestBytes === undefined && this.#seen === undefined;
+  }
+
   /** The newest manifest head seen, admitted or not. */
   get seen(): ManifestHead | undefined {
     return this.#seen === undefined ? undefined : headOf(this.#seen);

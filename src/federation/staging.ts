@@ -31,6 +31,9 @@ export class Staging {
   get pending(): number {
     return this.#pending.size;
   }
+  get empty(): boolean {
+    return this.#overflow === undefined && this.#set.count === 0;
+  }
   /** Why this member is not followed at present. */
   get overflow(): IsthmusError | undefined {
     return this.#overflow;

@@ -39,6 +39,10 @@ describe('the set of members', () => {
     const names = Array.from({ length: 100 }, (_, i) => [`${keys.publicPrefix}m${i}/services/a/b`, Uint8Array.of(1)]);
     fed.events(shelf.write(Object.fromEntries(names)), times());
     expect(fed.problems).toHaveLength(limits.unknownMembersMax);
+    fed.events(shelf.write({ [names[0]![0] as string]: undefined }), times());
+    expect(fed.problems).toHaveLength(limits.unknownMembersMax - 1);
+    fed.events(shelf.write({ [`${keys.publicPrefix}another/services/a/b`]: Uint8Array.of(1) }), times());
+    expect(fed.problems.at(-1)?.message).toContain('another');
     fed.snapshot({ clusterId: 1n, revision: 1n, entries: [] }, times());
     expect(fed.problems.filter(({ message }) => message.includes('ignored'))).toEqual([]);
   });
