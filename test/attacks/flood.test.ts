@@ -1,0 +1,97 @@
+/** A member that writes as much and as fast as etcd lets it, under its own name. The others are not held up, and nobody dies of it. */
+import { readFile } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { limits } from '../../src/core/limits.ts';
+import { types } from '../../src/xds/resource.ts';
+import { remoteWorkload } from '../real/controller/shop.ts';
+import { eventually } from '../real/kube/objects.ts';
+import { keys } from './forger.ts';
+import { checkoutKey, eastOf, Stage } from './stage.ts';
+
+let stage: Stage;
+beforeAll(async () => {
+  stage = await Stage.start();
+});
+afterAll(() => stage?.stop());
+
+/** Resident memory of west's controller, MiB. */
+const residentMiB = async (): Promise<number> => {
+  const status = await readFile(`/proc/${stage.replica.pid}/status`, 'utf8');
+  return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
+};
+const pages = async (count: number, size: number): Promise<void> => {
+  const perTxn = Math.max(1, Math.min(100, Math.floor(limits.txnBytesMax / (size + 200))));
+  for (let at = 0; at < count; at += perTxn) {
+    const puts = Array.from({ length: Math.min(perTxn, count - at) }, (_, i) => ({
+      key: `${keys.memberPrefix('east')}x/${String(at + i).padStart(6, '0')}`,
+      value: new Uint8Array(size).fill(at),
+    }));
+    const done = await stage.eastStore.commit({ compare: [], puts, deletes: [] });
+    expect(done.ok).toBe(true);
+  }
+};
+
+describe('a flood', () => {
+  it('of ticks, one after the other without a pause', async () => {
+    const before = stage.workload();
+    let flooding = true;
+    let ticks = 0;
+    const flood = (async () => {
+      while (flooding) {
+        const change = { [checkoutKey]: stage.service({ exportedMs: BigInt(++ticks) }) };
+        for (const [name, bytes] of Object.entries(change)) stage.east.records.set(name, bytes);
+        const puts = [
+          ...Object.entries(change).map(([name, bytes]) => ({ key: stage.east.prefix + name, value: bytes })),
+          { key: keys.manifest('east'), value: stage.east.manifest() },
+        ];
+        await stage.eastStore.commit({ compare: [], puts, deletes: [] });
+      }
+    })();
+    const times: number[] = [];
+    for (let i = 0; i < 8; i++) {
+      const startMs = performance.now();
+      await stage.northGoesOn();
+      times.push(performance.now() - startMs);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    flooding = false;
+    await flood;
+    console.log(`${ticks} ticks of east; north was followed within ${times.map((ms) => Math.round(ms)).join(', ')} ms`);
+    expect(ticks).toBeGreaterThan(100);
+    expect(stage.workload()).toBe(before);
+    await stage.restore();
+  });
+
+  it('of keys, more than anybody has records', async () => {
+    const before = stage.workload();
+    await stage.noticed('record/too-large', /more than 20000 records/, () =>
+      pages(limits.recordsPerMemberMax + 500, 10),
+    );
+    expect(stage.workload()).toBe(before);
+    await stage.northGoesOn();
+  });
+
+  it('of bytes, more than a reader takes: also of one that starts in the middle of it', async () => {
+    const idle = await residentMiB();
+    await pages(220, 1_000_000);
+    await stage.northGoesOn();
+    const stored = (await stage.root.list(`${keys.memberPrefix('east')}x/0001`)).entries.length;
+    expect(stored).toBeGreaterThan(50);
+    await stage.replica.stop('SIGKILL');
+    stage.replica.start();
+    await stage.replica.ready();
+    stage.ztunnel.connect(stage.replica.ports.token);
+    await eventually('checkout is still served', () =>
+      stage.ztunnel.names(types.address).includes(remoteWorkload('checkout')),
+    );
+    const seen = await stage.replica.until(
+      'the flood is shown',
+      (s) => eastOf(s)?.problems.some((p) => ['record/too-large', 'manifest/root'].includes(p.code)) === true,
+    );
+    expect(eastOf(seen)?.services).toBe(1);
+    await stage.northGoesOn();
+    const flooded = await residentMiB();
+    console.log(`resident: ${Math.round(idle)} MiB, with 220 MB of one member in the store ${Math.round(flooded)} MiB`);
+    expect(flooded - idle).toBeLessThan(400);
+  });
+});
