@@ -19,6 +19,7 @@ import { connectStore } from '../store/etcd.ts';
 import { duplicateMembers, type Member, signMembership } from '../trust/membership.ts';
 import { authorityKeyFile, writeDesk } from './authority_desk.ts';
 import { fingerprintOf, makeAuthority, type PassphraseOptions, readAuthority } from './authority_key.ts';
+import { Ledger } from './desk_ledger.ts';
 import { mustNotExist, readNamed, writeNew } from './files.ts';
 import { print, step, table } from './output.ts';
 
@@ -108,6 +109,7 @@ const makeMember = async (spec: MemberSpec, options: InitOptions, authority: Key
   writeNew(join(dir, 'federation-ca-key.pem'), federation.key, true);
   writeNew(join(dir, 'etcd-ca.pem'), ca.cert, false);
   writeNew(join(dir, 'etcd-client.pem'), client.cert, false);
+  new Ledger(options.out).certificate(spec.name, new X509Certificate(client.cert).serialNumber.toLowerCase());
   writeNew(join(dir, 'etcd-client-key.pem'), client.key, true);
   writeNew(join(dir, 'authority.pem'), authorityPem(authority), false);
   writeNew(join(dir, 'member.yaml'), stringify(member), false);

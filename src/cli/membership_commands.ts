@@ -1,10 +1,33 @@
-/** The commands by which clusters get into a cluster set and out of it. */
-import type { Command } from 'commander';
+/** The commands by which clusters get into a cluster set and out of it: names and options. */
+import { type Command, Option } from 'commander';
 
 const collect = (value: string, all: string[]): string[] => [...all, value];
 
 const withPassphrase = (command: Command): Command =>
   command.option('--passphrase-file <file>', 'file with the passphrase of the authority’s key');
+
+/** What runs at the authority's desk. */
+const atDesk = (command: Command): Command =>
+  withPassphrase(command).addOption(
+    new Option('--authority-dir <dir>', 'directory that `isthmus init` wrote')
+      .env('ISTHMUS_AUTHORITY_DIR')
+      .default('.'),
+  );
+
+const withTerms = (command: Command): Command =>
+  command
+    .option('--region <name>', 'region of the cluster')
+    .option('--zone <name>', 'its zone')
+    .option('--network <name>', 'its network')
+    .option('--address-range <cidr>', 'addresses that it may name as its own (repeat)', collect, [])
+    .option('--export-namespace <name>', 'namespace that it may export, or * (repeat)', collect, [])
+    .option('--service-account <namespace/name>', 'account that it may export; none: all (repeat)', collect, []);
+
+const inCluster = (command: Command): Command =>
+  command
+    .option('--kubeconfig <file>', 'kubeconfig of the cluster')
+    .option('--context <name>', 'context in the kubeconfig')
+    .option('-n, --namespace <name>', 'namespace that Isthmus runs in', 'isthmus-system');
 
 const initCommand = (program: Command): void => {
   withPassphrase(program.command('init'))
@@ -28,19 +51,53 @@ const initCommand = (program: Command): void => {
 };
 
 const joinCommand = (program: Command): void => {
-  program
-    .command('join')
-    .description('install a member’s bundle, its CA and the objects Isthmus needs into a cluster')
-    .requiredOption('--bundle <dir>', 'member bundle that `isthmus init` wrote')
-    .requiredOption('--cacerts <dir>', 'intermediate CA of this cluster (see `isthmus trust init`)')
-    .option('--kubeconfig <file>', 'kubeconfig of the cluster')
-    .option('--context <name>', 'context in the kubeconfig')
-    .option('-n, --namespace <name>', 'namespace to install into', 'isthmus-system')
-    .option('--dry-run', 'print what would be written, write nothing', false)
+  atDesk(withTerms(inCluster(program.command('join'))))
+    .description('make a cluster a member: by a token, with both contexts, or with a bundle')
+    .option('--token-file <file>', 'token that `isthmus token create` made there; - is standard input')
+    .option('--to-context <name>', 'context of a member: invite, approve and join in one, with the authority at hand')
+    .option('--bundle <dir>', 'member bundle that `isthmus init` wrote')
+    .option('--cacerts <dir>', 'intermediate CA of this cluster (see `isthmus trust init`), if it has none')
+    .option('--cluster <name>', 'name of the cluster; default: the token’s, or the context’s')
+    .option('--authority <fingerprint>', 'refuse a token by any other authority')
+    .option('--out <dir>', 'write the bundle there, and touch no cluster')
+    .option('--timeout <time>', 'longest wait for the authority', '10m')
+    .option('--verify-for <time>', 'longest wait for the data path at the end', '20s')
+    .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
+    .option('--dry-run', 'with --bundle: print what would be written, write nothing', false)
     .action(async (options) => (await import('./join.ts')).join(options));
 };
 
-export const membershipCommands = (program: Command): void => {
+const tokenCommands = (program: Command, output: () => Option): void => {
+  const token = program.command('token').description('invitations for clusters: each works once, for a while');
+  atDesk(withTerms(token.command('create')))
+    .description('make a token for one cluster')
+    .requiredOption('--cluster <name>', 'the only name that it lets in')
+    .option('--ttl <time>', 'how long it works, at most 168h', '1h')
+    .addOption(
+      new Option('-o, --output <form>', 'print it, or write it to a file').choices(['text', 'file']).default('text'),
+    )
+    .option('--file <path>', 'with -o file; default <cluster>.token')
+    .option('--wait', 'stay, and approve when the cluster asks', false)
+    .option('--accept-proposed', 'let the cluster say itself what the token leaves open', false)
+    .action(async (options) => (await import('./token.ts')).tokenCreate(options));
+  atDesk(token.command('list'))
+    .description('tokens that were made here, and what became of them')
+    .addOption(output())
+    .action(async (options) => (await import('./token.ts')).tokenList(options));
+  atDesk(token.command('delete'))
+    .description('let nobody in by a token any more')
+    .argument('<id>', 'see `isthmus token list`')
+    .action(async (id, options) => (await import('./token.ts')).tokenDelete(id, options));
+  atDesk(program.command('approve'))
+    .description('answer the cluster that asks to join with a token')
+    .argument('[token]', 'its id; default: the one that is open')
+    .option('--accept-proposed', 'let the cluster say itself what the token leaves open', false)
+    .option('--wait', 'stay until it asks', false)
+    .action(async (id, options) => (await import('./approve.ts')).approve(id, options));
+};
+
+export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
   joinCommand(program);
+  tokenCommands(program, output);
 };

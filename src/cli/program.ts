@@ -187,7 +187,7 @@ export const run = async (argv: readonly string[]): Promise<number> => {
     .exitOverride()
     .showHelpAfterError('(isthmus --help lists the commands)')
     .configureHelp({ sortSubcommands: true });
-  membershipCommands(program);
+  membershipCommands(program, output);
   setUpCommands(program);
   policyCommands(program);
   lookCommands(program);

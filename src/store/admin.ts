@@ -11,7 +11,9 @@ import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } fro
 import { IsthmusError } from '../core/errors.ts';
 import { isDnsLabel } from '../core/names.ts';
 import { Auth, Permission_Type } from '../gen/etcdserverpb/rpc_pb.ts';
+import { isTokenId } from '../records/joining.ts';
 import { storeKeys } from '../records/keys.ts';
+import { tokenUser } from '../trust/tokens.ts';
 import { Connection } from './connection.ts';
 import { isServiceError, storeError } from './failure.ts';
 import { prefixRange } from './keyspace.ts';
@@ -22,6 +24,11 @@ export interface StoreAdmin {
   ensureMembers(clusterset: string, members: readonly string[]): Promise<string[]>;
   /** Takes away a member's user and role. Streams that are open stay open until their connections end. */
   removeMember(clusterset: string, member: string): Promise<string[]>;
+  /** The user by which the holder of a join token writes one request and reads its answer, and nothing else. */
+  ensureJoiner(clusterset: string, token: string): Promise<string[]>;
+  removeJoiner(token: string): Promise<string[]>;
+  /** Whether a member's user is there. */
+  hasMember(member: string): Promise<boolean>;
   /** Creates etcd's root user and role, and turns authentication on. Needs a certificate whose common name is `root`. */
   enableAuth(): Promise<string[]>;
   close(): void;
@@ -43,6 +50,21 @@ const grantsOf = (clusterset: string, member: string): readonly Grant[] => {
     { type: Permission_Type.READ, prefix: keys.root },
     { type: Permission_Type.WRITE, prefix: keys.memberPrefix(member) },
   ];
+};
+
+/** No prefix of these is another's: ids are of one length. */
+const joinGrants = (clusterset: string, token: string): readonly Grant[] => {
+  const keys = storeKeys(clusterset);
+  return [
+    // A transaction that compares must read what it compares.
+    { type: Permission_Type.READWRITE, prefix: keys.joinRequest(token) },
+    { type: Permission_Type.READ, prefix: keys.joinAnswer(token) },
+    { type: Permission_Type.READWRITE, prefix: keys.joinDone(token) },
+  ];
+};
+
+const requireToken = (token: string): void => {
+  if (!isTokenId(token)) throw new IsthmusError('usage/invalid', `token "${token}" is not the id of one`);
 };
 
 const requireName = (field: string, value: string): void => {
@@ -79,14 +101,26 @@ class EtcdAdmin implements StoreAdmin {
   async removeMember(clusterset: string, member: string): Promise<string[]> {
     requireName('clusterset', clusterset);
     requireName('member', member);
-    const role = memberRole(clusterset, member);
-    const done: string[] = [];
-    const deleted = await this.unless(/not found/, Auth.method.userDelete, { name: member }, `delete user ${member}`);
-    if (deleted) done.push(`deleted user ${member}`);
-    if (await this.unless(/not found/, Auth.method.roleDelete, { role }, `delete role ${role}`)) {
-      done.push(`deleted role ${role}`);
-    }
+    return this.remove(member, memberRole(clusterset, member));
+  }
+
+  async ensureJoiner(clusterset: string, token: string): Promise<string[]> {
+    requireName('clusterset', clusterset);
+    requireToken(token);
+    const name = tokenUser(token);
+    const done = await this.ensureRole(name, joinGrants(clusterset, token));
+    done.push(...(await this.ensureUser(name, name)));
     return done;
+  }
+
+  async removeJoiner(token: string): Promise<string[]> {
+    requireToken(token);
+    return this.remove(tokenUser(token), tokenUser(token));
+  }
+
+  hasMember(member: string): Promise<boolean> {
+    requireName('member', member);
+    return this.unless(/not found/, Auth.method.userGet, { name: member }, `read user ${member}`);
   }
 
   async enableAuth(): Promise<string[]> {
@@ -100,6 +134,17 @@ class EtcdAdmin implements StoreAdmin {
 
   close(): void {
     this.connection.close();
+  }
+
+  private async remove(user: string, role: string): Promise<string[]> {
+    const done: string[] = [];
+    if (await this.unless(/not found/, Auth.method.userDelete, { name: user }, `delete user ${user}`)) {
+      done.push(`deleted user ${user}`);
+    }
+    if (await this.unless(/not found/, Auth.method.roleDelete, { role }, `delete role ${role}`)) {
+      done.push(`deleted role ${role}`);
+    }
+    return done;
   }
 
   private async ensureMember(clusterset: string, member: string): Promise<string[]> {
@@ -194,7 +239,7 @@ class EtcdAdmin implements StoreAdmin {
     }
   }
 
-  /** False when etcd answers that it is so already. */
+  /** False when etcd answers that it is so already, or with whatever else is expected. */
   private async unless<I extends DescMessage, O extends DescMessage>(
     already: RegExp,
     method: DescMethodUnary<I, O>,

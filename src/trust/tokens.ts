@@ -39,8 +39,8 @@ export const tokenKey = (secret: Uint8Array): KeyObject =>
 /** What the approver keeps of a secret: it proves one, and makes none. */
 export const tokenVerifier = (secret: Uint8Array): Uint8Array => rawPublicKey(tokenKey(secret));
 
-/** etcd's user for a token, also its certificate's common name. */
-export const tokenUser = (id: string): string => `isthmus-join-${id}`;
+/** etcd's user and role for a token, also its certificate's common name. It has dots, which no member's name has. */
+export const tokenUser = (id: string): string => `isthmus.join.${id}`;
 
 const buffer = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 

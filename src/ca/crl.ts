@@ -1,0 +1,97 @@
+/**
+ * Certificate revocation lists: of a CA's certificates, those that are no longer good.
+ *
+ * A list replaces the one before it, so it is made from everything that was ever revoked under a CA: the old list is read, and what is
+ * on it stays on it.
+ */
+import 'reflect-metadata';
+import { type KeyObject, webcrypto, type X509Certificate } from 'node:crypto';
+import {
+  AuthorityKeyIdentifierExtension,
+  X509Certificate as ParsedCertificate,
+  SubjectKeyIdentifierExtension,
+  X509Crl,
+  X509CrlGenerator,
+  X509CrlReason,
+} from '@peculiar/x509';
+import { IsthmusError } from '../core/errors.ts';
+import { signingKeyOf } from './authority.ts';
+import { certificatesOf, privateKeyOf } from './pem.ts';
+
+const crypto = webcrypto as webcrypto.Crypto;
+
+export interface Revoked {
+  /** Hexadecimal. */
+  readonly serial: string;
+  readonly atMs: number;
+}
+
+/** Equal numbers, however they are written. */
+const plain = (serial: string): string => serial.toLowerCase().replace(/^0+/, '');
+const even = (serial: string): string => {
+  const text = plain(serial);
+  const padded = text.length % 2 === 0 ? text : `0${text}`;
+  // A first bit of one would make the number negative.
+  return /^[89a-f]/.test(padded) ? `00${padded}` : padded;
+};
+
+/** What a list names. @throws IsthmusError trust/invalid */
+export const readCrl = (pem: string, what: string): readonly Revoked[] => {
+  try {
+    const crl = new X509Crl(pem);
+    return crl.entries.map((entry) => ({ serial: plain(entry.serialNumber), atMs: entry.revocationDate.getTime() }));
+  } catch (cause) {
+    throw new IsthmusError('trust/invalid', `${what}: not a certificate revocation list`, {
+      hint: 'it must be PEM (-----BEGIN X509 CRL-----); move it away to start a new one',
+      cause,
+    });
+  }
+};
+
+export interface CrlInput {
+  /** PEM. */
+  readonly ca: { readonly cert: string; readonly key: string };
+  readonly revoked: readonly Revoked[];
+  /** The list that stands, PEM; undefined: none. */
+  readonly before: string | undefined;
+  readonly nowMs: number;
+  readonly ttlS: number;
+  readonly what: string;
+}
+
+const mayRevoke = (certificate: X509Certificate, key: KeyObject, what: string): void => {
+  if (certificate.checkPrivateKey(key)) return;
+  throw new IsthmusError('trust/invalid', `${what}: the key is not the key of its certificate`);
+};
+
+/** The list as PEM. @throws IsthmusError trust/invalid */
+export const makeCrl = async (input: CrlInput): Promise<string> => {
+  const certificate = certificatesOf(input.ca.cert, input.what)[0]!;
+  const key = privateKeyOf(input.ca.key, `${input.what} key`);
+  mayRevoke(certificate, key, input.what);
+  const entries = new Map<string, Revoked>();
+  const before = input.before === undefined ? [] : readCrl(input.before, input.what);
+  for (const one of [...before, ...input.revoked])
+    if (!entries.has(plain(one.serial))) entries.set(plain(one.serial), one);
+  const signing = signingKeyOf(key, `${input.what} key`);
+  const parsed = new ParsedCertificate(new Uint8Array(certificate.raw));
+  const keyId = parsed.getExtension(SubjectKeyIdentifierExtension)?.keyId;
+  const second = (ms: number): Date => new Date(Math.floor(ms / 1_000) * 1_000);
+  const crl = await X509CrlGenerator.create(
+    {
+      issuer: parsed.subjectName,
+      thisUpdate: second(input.nowMs - 60_000),
+      nextUpdate: second(input.nowMs + input.ttlS * 1_000),
+      signingKey: signing.key,
+      signingAlgorithm: signing.algorithm,
+      entries: [...entries.values()].map(({ serial, atMs }) => ({
+        serialNumber: even(serial),
+        revocationDate: second(atMs),
+        reason: X509CrlReason.cessationOfOperation,
+      })),
+      extensions: keyId === undefined ? [] : [new AuthorityKeyIdentifierExtension(keyId, false)],
+    },
+    crypto,
+  );
+  return `${crl.toString('pem').trimEnd()}\n`;
+};
