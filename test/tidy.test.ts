@@ -163,6 +163,16 @@ describe('docs', () => {
     const doc = read('docs/ERRORS.md');
     expect(Object.keys(errorCodes).filter((code) => !doc.includes(`\`${code}\``))).toEqual([]);
   });
+  it('give every dependency its reason, and no other', () => {
+    const { dependencies, devDependencies } = JSON.parse(read('package.json')) as Record<
+      string,
+      Record<string, string>
+    >;
+    const named = [...read('docs/adr/0001-dependencies.md').matchAll(/^\|(.*?)\|/gm)].flatMap(([, cell]) =>
+      [...cell!.matchAll(/`([^`]+)`/g)].map((m) => m[1]!),
+    );
+    expect(named.sort()).toEqual(Object.keys({ ...dependencies, ...devDependencies }).sort());
+  });
   it('give every record of a decision a number and a status', () => {
     const names = readdirSync(join(root, 'docs/adr'));
     expect(names.filter((n) => !/^\d{4}-[a-z0-9-]+\.md$/.test(n))).toEqual([]);
