@@ -46,7 +46,7 @@ const judgeCalls = (e: Of<'calls'>, observed: Observed): Judged => {
     what: `${e.mode} mode, calls begun in ${spanText(e.from, e.until)}: ${asked.map(([n, , l, u]) => `${n} ≤ ${l} ${u}`).join(', ')}`,
     met: enough && asked.every(([, value, limit]) => value <= limit!),
     seen: enough
-      ? `${seen.failed} of ${seen.sent} failed, longest stall ${Math.round(seen.longestStallMs)} ms${failures.length > 0 ? `, last failure after ${time(lastS)}` : ''}`
+      ? `${seen.failed} of ${seen.sent} failed, longest stall ${Math.round(seen.longestStallMs)} ms${failures.length > 0 ? `, last failure after ${time(lastS)} (${Object.keys(seen.errors).slice(0, 3).join('; ')})` : ''}`
       : 'no call was sent',
     figures: asked.map(([n, value, limit, unit]) => ({
       name: `${e.mode}, ${spanText(e.from, e.until)}: ${n}`,

@@ -13,7 +13,7 @@ const system = 'isthmus-system';
 const metricsPort = 15_020;
 const sampleMs = 500;
 const settleMs = 60_000;
-const journalMax = 5_000;
+const journalMax = 1_000;
 
 const directly = { 'isthmus.dev/mode': 'direct' };
 const serviceOf = (scenario: Scenario, mode: Mode): string =>
@@ -45,6 +45,15 @@ const workloadsOf = (scenario: Scenario): { cluster: string; spec: WorkloadSpec 
   });
 
 const setUp = async (lab: Lab, scenario: Scenario): Promise<void> => {
+  const all = workloadsOf(scenario);
+  const deploy = (clients: boolean) =>
+    Promise.all(
+      all
+        .filter(({ spec }) => (spec.kind === 'client') === clients)
+        .map(({ cluster, spec }) => lab.cluster(cluster).deploy(spec)),
+    );
+  // Clients make the namespace; policies stand before there is anything to decide.
+  await deploy(true);
   for (const { cluster, namespace, name, spec } of scenario.setup.policies) {
     await lab.cluster(cluster).api('POST', policyPath(namespace), {
       apiVersion: 'isthmus.dev/v1alpha1',
@@ -53,21 +62,24 @@ const setUp = async (lab: Lab, scenario: Scenario): Promise<void> => {
       spec,
     });
   }
-  await Promise.all(workloadsOf(scenario).map(({ cluster, spec }) => lab.cluster(cluster).deploy(spec)));
+  await deploy(false);
+};
+
+/** A set-up that failed half-way has not made everything, and its own error is the one to show. */
+const attempt = async (lab: Lab, undo: Promise<unknown>): Promise<void> => {
+  await undo.catch((error: Error) => lab.note(`not undone: ${error.message}`));
 };
 
 /** Leaves the lab as the next scenario wants it: no workload serves, no policy stands, everything is lifted. */
 const tearDown = async (lab: Lab, scenario: Scenario, faults: ReadonlyMap<string, FaultHandle>): Promise<void> => {
   for (const fault of faults.values()) await fault.lift();
   for (const { cluster, namespace, name } of scenario.setup.policies) {
-    // A set-up that failed half-way has not made all of them, and its own error is the one to show.
-    await lab
-      .cluster(cluster)
-      .api('DELETE', `${policyPath(namespace)}/${name}`)
-      .catch(() => {});
+    await attempt(lab, lab.cluster(cluster).api('DELETE', `${policyPath(namespace)}/${name}`));
   }
   await Promise.all(
-    workloadsOf(scenario).map(({ cluster, spec }) => lab.cluster(cluster).scale(spec.namespace, spec.name, 0)),
+    workloadsOf(scenario).map(({ cluster, spec }) =>
+      attempt(lab, lab.cluster(cluster).scale(spec.namespace, spec.name, 0)),
+    ),
   );
 };
 
@@ -130,18 +142,39 @@ const sampleStates = (lab: Lab, zero: number, samples: StateSample[]): (() => Pr
   };
 };
 
+/** The parts of `isthmus journal list -o json` that are looked at: a list for each replica. */
+interface ListedJournals {
+  readonly items: readonly {
+    readonly entries: readonly { readonly kind: string; readonly at: string; readonly body: Record<string, unknown> }[];
+  }[];
+}
+
+const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+
 const readJournal = async (
   lab: Lab,
   cluster: string,
 ): Promise<{ entries: JournalLine[]; verified: string | undefined } | undefined> => {
   const listed = await lab.cluster(cluster).isthmus(['journal', 'list', '--limit', String(journalMax), '-o', 'json']);
-  if (listed.code !== 0) return undefined;
-  const parsed = JSON.parse(listed.stdout) as { entries: JournalLine[] };
+  if (listed.code !== 0) {
+    lab.note(`the journal of ${cluster} cannot be read: ${listed.stderr.trim()}`);
+    return undefined;
+  }
+  const { items } = JSON.parse(listed.stdout) as ListedJournals;
+  const entries = items
+    .flatMap(({ entries }) => entries)
+    .filter(({ kind }) => kind === 'decision')
+    .map(({ at, body }) => ({
+      wallMs: Date.parse(at),
+      kind: text(body['kind']) ?? '',
+      rule: text(body['rule']) ?? '',
+      service: text(body['service']),
+      member: text(body['member']),
+      detail: text(body['detail']) ?? '',
+    }))
+    .sort((a, b) => a.wallMs - b.wallMs);
   const verified = await lab.cluster(cluster).isthmus(['journal', 'verify']);
-  return {
-    entries: parsed.entries,
-    verified: verified.code === 0 ? undefined : (verified.stdout || verified.stderr).trim(),
-  };
+  return { entries, verified: verified.code === 0 ? undefined : (verified.stdout || verified.stderr).trim() };
 };
 
 interface Stage {

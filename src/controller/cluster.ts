@@ -41,6 +41,7 @@ export interface ClusterOptions {
 export interface GatewayPod {
   readonly name: string;
   readonly address: string;
+  readonly ready: boolean;
   readonly terminating: boolean;
   readonly locality: Locality;
 }
@@ -231,6 +232,7 @@ export class Cluster {
       .map((pod) => ({
         name: pod.name,
         address: pod.addresses[0]!,
+        ready: pod.ready,
         terminating: pod.terminating,
         locality: pod.locality,
       }))

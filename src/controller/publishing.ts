@@ -208,7 +208,8 @@ export class Publishing {
       address: pod.address,
       federationPort,
       hbonePort,
-      draining: pod.terminating || draining(pod.name),
+      // One that is not ready yet has no listeners: whoever is sent there is refused.
+      draining: pod.terminating || !pod.ready || draining(pod.name),
       locality: pod.locality,
     }));
     const shape = JSON.stringify(gateways);

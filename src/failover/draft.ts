@@ -115,14 +115,26 @@ export class Draft {
   #situation(index: number): CellSituation {
     const { bad, doubt, drain, member, calmAtMs } = this.cells[index]!;
     const released = this.scene.released.has(member.name);
-    return { bad, doubt, drain, calmAtMs, released, relieved: this.#relieved(index), partial: true };
+    const known = this.#known(member.name);
+    return { bad, doubt, drain, calmAtMs, known, released, relieved: this.#relieved(index), partial: true };
   }
 
   #localSituation(local: LocalFacts): CellSituation {
     const { released, self, partial } = this.scene;
     const relieved = this.scene.cells.some((cell) => kindOf(cell) === 'in-use');
     const { bad, doubt, drain, calmAtMs } = local;
-    return { bad, doubt, drain, calmAtMs, released: released.has(self), relieved, partial };
+    // Of our own endpoints nothing is placed, so only a service that is new as a whole has new ones.
+    const known = this.scene.before !== undefined;
+    return { bad, doubt, drain, calmAtMs, known, released: released.has(self), relieved, partial };
+  }
+
+  /** An exporter that an earlier step has placed, or kept out. */
+  #known(member: string): boolean {
+    const { before } = this.scene;
+    if (before === undefined) return false;
+    return (
+      before.cells.has(member) || before.placement.tiers.some((tier) => tier.some((seat) => seat.member === member))
+    );
   }
 
   #guardScene(): GuardScene {

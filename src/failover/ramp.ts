@@ -24,6 +24,8 @@ export interface CellSituation {
   /** Its data path is suspect: it has less weight, and makes no progress on its way back. */
   readonly doubt: Badness | undefined;
   readonly drain: Drain | undefined;
+  /** It was there at an earlier step. */
+  readonly known: boolean;
   /** A person let it come back. */
   readonly released: boolean;
   /** It changed its state too often; until when, if it stays calm. */
@@ -114,6 +116,10 @@ const comeBack = (
   if (phase === 'ramp') {
     return now < sinceMs + stepMs ? undefined : stepUp(percent, cause, false, situation, policy, now);
   }
+  if (phase === 'new') {
+    const detail = 'ready for the first time';
+    return { to: undefined, kind: 'failback', urgent: false, rule: 'Healthy', detail };
+  }
   if (situation.released) return stepUp(percent, cause, true, situation, policy, now);
   if (phase === 'out') {
     return note({ phase: 'held', percent: 0, sinceMs: now, cause }, 'good again, held down');
@@ -143,8 +149,10 @@ export const wishOf = (
 ): Wish | undefined => {
   const { bad, drain } = situation;
   if (bad !== undefined) {
-    if (memory?.phase === 'out') return undefined;
-    const to = out(bad.reason, now);
+    const waits = bad.reason === 'NotReady' && (memory === undefined ? !situation.known : memory.phase === 'new');
+    if (memory?.phase === 'out' || (memory?.phase === 'new' && waits)) return undefined;
+    const to: CellMemory = waits ? { phase: 'new', percent: 0, sinceMs: now, cause: 'NotReady' } : out(bad.reason, now);
+    if (waits) return note(to, 'not ready so far');
     if (percentOf(memory) === 0) return note(to, bad.detail);
     return { to, kind: 'withdraw', urgent: bad.urgent, rule: bad.reason, detail: bad.detail };
   }

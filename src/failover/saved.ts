@@ -8,6 +8,7 @@
 import { fail, type IsthmusError, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { HealthState } from '../health/assess.ts';
+import { readHealth } from '../health/saved.ts';
 import { type CellState, cellStates } from '../health/verdict.ts';
 import type { Placement } from './decision.ts';
 import {
@@ -151,7 +152,7 @@ const readPlacement = (value: Json, reader: Reader, where: string): Placement =>
   };
 };
 
-const phases = ['out', 'doubt', 'held', 'latched', 'ramp', 'drain'] as const;
+const phases = ['new', 'out', 'doubt', 'held', 'latched', 'ramp', 'drain'] as const;
 
 const readCell = (value: Json, where: string): CellMemory => {
   const { phase, percent, sinceMs, cause } = asObject(value, where);
@@ -252,7 +253,7 @@ const read = (value: Json): FailoverState => {
   const reader: Reader = { names: asArray(saved['names'], 'names').map((name) => asText(name, 'names')) };
   const told = asObject(saved['told'], 'told');
   return {
-    health: asObject(saved['health'], 'health') as unknown as HealthState,
+    health: readHealth(asObject(saved['health'], 'health')),
     services: readPairs(saved['services'], 'services', (service, where) => readService(service, reader, where)),
     drains: asArray(saved['drains'], 'drains').map((drain) => readDrain(drain, 'drains')),
     frozen: optional(saved['frozen'], (v) => {

@@ -72,7 +72,13 @@ const heldOf = (keys: readonly string[]): GuardHold[] =>
     return { guard: key.slice(0, bar) as GuardName, member: member === '' ? undefined : member, detail: '' };
   });
 
-const phaseReasons = { held: 'HoldDown', latched: 'Latched', ramp: 'Ramping', drain: 'Draining' } as const;
+const phaseReasons = {
+  new: 'NotReady',
+  held: 'HoldDown',
+  latched: 'Latched',
+  ramp: 'Ramping',
+  drain: 'Draining',
+} as const;
 
 /** The worst that the journal was told of a cell, its member or its region. */
 const toldState = ({ told }: FailoverState, service: ServiceKey, member: string, region: string): CellState => {

@@ -78,6 +78,7 @@ const calm = ({ calmAtMs, memory }: CellFacts): boolean =>
   calmAtMs === undefined || memory === undefined || memory.phase !== 'held';
 
 const waiting = {
+  new: 'NotReady',
   held: 'HoldDown',
   latched: 'Latched',
   ramp: 'Ramping',

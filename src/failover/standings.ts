@@ -11,7 +11,11 @@ import { type CellFacts, standingOf } from './standing.ts';
 const dueOf = ({ memory, bad, doubt, drain, calmAtMs }: LocalFacts, policy: FailoverPolicy): number | undefined =>
   memory === undefined
     ? undefined
-    : wishDueMs(memory, { bad, doubt, drain, calmAtMs, released: false, relieved: true, partial: true }, policy);
+    : wishDueMs(
+        memory,
+        { bad, doubt, drain, calmAtMs, known: true, released: false, relieved: true, partial: true },
+        policy,
+      );
 
 /** Our own endpoints as a cell among the others. */
 export const localCell = (local: LocalFacts, { self, selfRegion }: ServiceScene): CellFacts => ({

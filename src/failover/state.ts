@@ -13,10 +13,11 @@ import type { Placement } from './decision.ts';
 /** Why a cell has less than all of its weight. */
 export interface CellMemory {
   /**
+   * - `new`: not ready since it is known: comes whole when it is for the first time, for nothing has failed;
    * - `out`: bad, or gone; `held`: good again, in its hold-down; `latched`: waits for a person;
    * - `doubt`: its data path is suspect; `ramp`: on its way back; `drain`: on its way out, or out, by somebody's wish.
    */
-  readonly phase: 'out' | 'doubt' | 'held' | 'latched' | 'ramp' | 'drain';
+  readonly phase: 'new' | 'out' | 'doubt' | 'held' | 'latched' | 'ramp' | 'drain';
   /** Share of its weight that it may have, 0–100. */
   readonly percent: number;
   /** Of this phase; of a ramp: of this step. */

@@ -53,7 +53,7 @@ export const defaultThresholds: Thresholds = {
   probeFailures: 3,
   probeSuccesses: 3,
   silentMs: 5_000,
-  suspectMs: 1_000,
+  suspectMs: 250,
   evictMs: 10_000,
   suspectWeight: 0.5,
   withdrawalPercent: 30,

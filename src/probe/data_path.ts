@@ -1,5 +1,5 @@
 /**
- * Probes the data path to every other member, all the time: each of its gateways about once a second, and a rotating sample of its
+ * Probes the data path to every other member, all the time: each of its gateways about twice a second, and a rotating sample of its
  * services. Results are signals; nothing is concluded here.
  *
  * A member's gateways are asked at the same time, and the member has answered when one of them has: a dead gateway is the business of
@@ -57,9 +57,9 @@ interface Member {
   readonly standing: Map<string, GatewayStanding>;
 }
 
-const intervalDefaultMs = 1_000;
+const intervalDefaultMs = 500;
 /** After a failure the next round comes sooner: three in a row are a verdict. */
-const afterFailureMs = 250;
+const afterFailureMs = 100;
 const gatewaysPerRoundMax = 4;
 const busyMs = 100;
 
@@ -153,7 +153,7 @@ export class DataPathProber {
       void this.#round(name, member).then((reached) => {
         if (!this.#current(name, member)) return;
         const pauseMs = this.#pauseMs();
-        const wishMs = reached === false ? Math.max(afterFailureMs, pauseMs / 4) : pauseMs;
+        const wishMs = reached === false ? Math.max(afterFailureMs, pauseMs / 5) : pauseMs;
         // From start to start, so that slow answers do not stretch it.
         const spentMs = reached === false ? 0 : this.#o.clock.monotonicMs() - startMs;
         this.#schedule(name, member, Math.max(0, wishMs * (0.8 + 0.4 * this.#o.rng()) - spentMs));

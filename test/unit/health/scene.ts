@@ -16,6 +16,9 @@ import { cellKey } from '../../../src/health/verdict.ts';
 import { localService } from '../federation/local.ts';
 import { someService } from '../records/arbitrary.ts';
 
+/** Suspicion long enough to be seen between two steps. */
+const base: Thresholds = { ...defaultThresholds, suspectMs: 1_000 };
+
 export const self = 'us-east';
 
 export const memberView = (name: string, region = name, gateways: readonly string[] = []): MemberView => ({
@@ -106,7 +109,7 @@ export const viewOf = (members: readonly MemberView[], services: Readonly<Record
 
 export const thresholds = (
   change: Partial<Omit<Thresholds, 'outlier'>> & { outlier?: Partial<OutlierThresholds> } = {},
-): Thresholds => ({ ...defaultThresholds, ...change, outlier: { ...defaultThresholds.outlier, ...change.outlier } });
+): Thresholds => ({ ...base, ...change, outlier: { ...base.outlier, ...change.outlier } });
 
 export const probe = (member: string, atMs: number, change: Partial<ProbeResult> = {}): ProbeResult => ({
   member,
@@ -163,7 +166,7 @@ export class Scene {
   state: HealthState = initialHealth();
   last: Assessment | undefined;
 
-  constructor(view: View, of: Thresholds = defaultThresholds) {
+  constructor(view: View, of: Thresholds = base) {
     this.view = view;
     this.thresholds = of;
   }

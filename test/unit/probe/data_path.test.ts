@@ -43,13 +43,13 @@ const of = (results: readonly ProbeResult[], member: string, name?: string) =>
   results.filter((r) => r.member === member && r.service === (name === undefined ? undefined : `shop/${name}`));
 
 describe('members', () => {
-  it('are asked about once a second, each of their gateways, and bring back the head', async () => {
+  it('are asked about twice a second, each of their gateways, and bring back the head', async () => {
     const { clock, dialer, results, prober } = rig();
     prober.setMembers(new Map([['us-west', [at('192.0.2.1'), at('192.0.2.2')]]]));
     await clock.advance(20_000);
     const found = of(results, 'us-west');
-    expect(found.length).toBeGreaterThan(16);
-    expect(found.length).toBeLessThan(25);
+    expect(found.length).toBeGreaterThan(32);
+    expect(found.length).toBeLessThan(50);
     expect(found[0]).toMatchObject({ ok: true, denied: false, status: 200, head: { epoch: 5n, sequence: 7n } });
     expect(new Set(dialer.asked.map(({ authority }) => authority))).toEqual(new Set([gatewayAuthority]));
     const asked = (gateway: string) => dialer.asked.filter((one) => one.gateway === gateway).length;

@@ -58,11 +58,11 @@ describe('an answer of our own gateway', () => {
 });
 
 describe('times', () => {
-  it('follow the path, and never fall below a second', () => {
-    expect(probeTimeoutMs({ rttMs: 1, varMs: 1 })).toBe(1_000);
-    expect(probeTimeoutMs({ rttMs: 80, varMs: 10 })).toBe(1_000);
+  it('follow the path, and never fall below 600 ms', () => {
+    expect(probeTimeoutMs({ rttMs: 1, varMs: 1 })).toBe(603);
+    expect(probeTimeoutMs({ rttMs: 80, varMs: 10 })).toBe(840);
     expect(probeTimeoutMs({ rttMs: 200, varMs: 100 })).toBe(1_800);
-    expect(probeTimeoutMs(undefined)).toBe(1_000);
+    expect(probeTimeoutMs(undefined)).toBe(900);
     expect(lingerMs({ rttMs: 1, varMs: 0 })).toBe(21);
     expect(lingerMs({ rttMs: 900, varMs: 100 })).toBe(500);
   });
