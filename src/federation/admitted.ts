@@ -79,6 +79,7 @@ export class AdmittedRecords {
   /** Where the covered value is refused: the value in use instead. */
   readonly #lastGood = new Map<string, Packed>();
   readonly #problems = new Map<string, Problem>();
+  #bytes = 0;
   #admission: Admission | undefined;
   #dirty = new Set<ServiceKey>();
   #otherDirty = false;
@@ -92,6 +93,10 @@ export class AdmittedRecords {
   get lastGood(): ReadonlyMap<string, Packed> {
     return this.#lastGood;
   }
+  /** Of all values that are kept. */
+  get bytes(): number {
+    return this.#bytes;
+  }
 
   /** Of refused records, and of records used in part. */
   *problems(): Generator<IsthmusError> {
@@ -102,8 +107,8 @@ export class AdmittedRecords {
   admit(key: string, value: Uint8Array | undefined): void {
     const name = intern(key);
     if (value === undefined) {
-      this.#covered.delete(name);
-      this.#lastGood.delete(name);
+      this.#forget(this.#covered, name);
+      this.#forget(this.#lastGood, name);
       this.#problems.delete(name);
       this.#drop(name);
       return;
@@ -112,10 +117,10 @@ export class AdmittedRecords {
     const before = this.#covered.get(name);
     if (before === packed && packed !== tooLarge) return;
     const beforeWasGood = before !== undefined && this.#problems.get(name)?.refused !== true;
-    this.#covered.set(name, packed);
+    this.#keep(this.#covered, name, packed);
     const used = this.#use(name, value);
-    if (used.ok) this.#lastGood.delete(name);
-    else if (beforeWasGood) this.#lastGood.set(name, before);
+    if (used.ok) this.#forget(this.#lastGood, name);
+    else if (beforeWasGood) this.#keep(this.#lastGood, name, before);
   }
 
   /** The authority has spoken: everything is judged by its new word, last good values too. */
@@ -128,8 +133,8 @@ export class AdmittedRecords {
     this.#problems.clear();
     for (const [key, packed] of this.#covered) {
       const good = this.#lastGood.get(key);
-      if (good !== undefined && !this.#use(key, unpack(good)).ok) this.#lastGood.delete(key);
-      if (this.#use(key, unpack(packed)).ok) this.#lastGood.delete(key);
+      if (good !== undefined && !this.#use(key, unpack(good)).ok) this.#forget(this.#lastGood, key);
+      if (this.#use(key, unpack(packed)).ok) this.#forget(this.#lastGood, key);
     }
     this.touchAll();
   }
@@ -142,8 +147,8 @@ export class AdmittedRecords {
   /** From the saved state; `judge` makes it usable. */
   adopt(key: string, covered: Packed, lastGood: Packed | undefined): void {
     const name = intern(key);
-    this.#covered.set(name, covered);
-    if (lastGood !== undefined) this.#lastGood.set(name, lastGood);
+    this.#keep(this.#covered, name, covered);
+    if (lastGood !== undefined) this.#keep(this.#lastGood, name, lastGood);
   }
 
   /** Marks everything as changed: the member appeared, or went. */
@@ -166,6 +171,16 @@ export class AdmittedRecords {
     this.#gatewaysDirty = false;
     this.#signalsDirty = false;
     return change;
+  }
+
+  #keep(values: Map<string, Packed>, name: string, packed: Packed): void {
+    this.#bytes += packed.length - (values.get(name)?.length ?? 0);
+    values.set(name, packed);
+  }
+
+  #forget(values: Map<string, Packed>, name: string): void {
+    this.#bytes -= values.get(name)?.length ?? 0;
+    values.delete(name);
   }
 
   #use(key: string, value: Uint8Array): Result<void> {

@@ -231,8 +231,10 @@ export class MemberLog {
     return true;
   }
 
+  /** Together with what is admitted a member has half as much again: what it replaces is kept until its manifest comes. */
   #stagedBytesMax(): number {
-    return this.#member === undefined ? limits.stagedBytesUnknownMax : limits.stagedBytesPerMemberMax;
+    const most = limits.stagedBytesPerMemberMax;
+    return this.#member === undefined ? limits.stagedBytesUnknownMax : Math.min(most, most * 1.5 - this.#records.bytes);
   }
 
   #setManifest(bytes: Uint8Array | undefined): void {

@@ -66,7 +66,11 @@ export class Staging {
     this.#hold(name, value);
     if (this.#set.count > limits.recordsPerMemberMax) {
       this.#giveUp(`more than ${limits.recordsPerMemberMax} records`);
-    } else if (this.#pendingBytes > bytesMax) this.#giveUp(`more than ${bytesMax} bytes not yet covered by a manifest`);
+    } else if (this.#pendingBytes > bytesMax) {
+      this.#giveUp(
+        `more bytes of records than a reader keeps of one member (${this.#pendingBytes} are not yet covered)`,
+      );
+    }
   }
 
   delete(key: string): void {

@@ -40,6 +40,7 @@ class Shared<T> {
 }
 
 const strings = new Shared<string>(65_536);
+const sharedBytesMax = 256;
 
 /** The one copy of a string that is likely to come again (names, keys). */
 export const intern = (value: string): string => strings.get(value) ?? strings.set(value, value);
@@ -125,9 +126,13 @@ export class WireReader {
     return read(new WireReader(this.#bytes, `${this.#what}.${name}`, start, end));
   }
 
-  /** Like `message`, for small messages of which few different ones exist. The result is shared, so never changed. */
+  /**
+   * Like `message`, for small messages of which few different ones exist. The result is shared, so never changed. One that is larger
+   * than ours ever are (with fields that nobody knows, say) is read and not kept: whoever writes records could fill the table.
+   */
   sharedMessage<T>(name: string, shared: SharedMessages<T>, read: (reader: WireReader) => T): T {
     const [start, end] = this.#span(name, this.#end - this.#at);
+    if (end - start > sharedBytesMax) return read(new WireReader(this.#bytes, `${this.#what}.${name}`, start, end));
     const key = this.#bytes.toString('latin1', start, end);
     return shared.get(key) ?? shared.set(key, read(new WireReader(this.#bytes, `${this.#what}.${name}`, start, end)));
   }

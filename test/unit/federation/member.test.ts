@@ -207,6 +207,25 @@ describe('whoever controls the store', () => {
     expect([ready(), codes()]).toEqual([9, []]);
   });
 
+  it('cannot make a reader keep more and more: so many bytes of one member, and it is frozen at what it had', () => {
+    const record = serviceBytes('checkout')['services/shop/checkout'] ?? Object.values(serviceBytes('checkout'))[0]!;
+    const padding = Buffer.concat([Buffer.from([0xfa, 0x07, 0xe0, 0xd4, 0x03]), Buffer.alloc(60_000)]);
+    let ticks = 0;
+    const most = (limits.stagedBytesPerMemberMax * 1.5) / 60_000;
+    while (codes().length === 0 && ticks < most + 200) {
+      const changes = Array.from({ length: 16 }, (_, i) => [
+        west.key(`x/${ticks + i}`),
+        Buffer.concat([record, padding]),
+      ]);
+      feed(shelf.write(west.tick(Object.fromEntries(changes))));
+      ticks += 16;
+    }
+    expect(codes()).toEqual(['record/too-large']);
+    expect(ticks).toBeGreaterThan(most * 0.9);
+    expect(ticks).toBeLessThanOrEqual(most + 16);
+    expect(services()).toEqual(['shop/cart', 'shop/checkout']);
+  });
+
   it('cannot flood a reader: the member is frozen until a snapshot fits again', () => {
     const many = Object.fromEntries(
       Array.from({ length: limits.recordsPerMemberMax + 1 }, (_, i) => [west.key(`x/${i}`), Uint8Array.of(1)]),

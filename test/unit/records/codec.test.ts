@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -210,5 +212,28 @@ describe('other records', () => {
     expect(value(codec.vantage.decode(value(codec.vantage.encode(record))))).toEqual(record);
     expect(refused(codec.vantage.encode({ ...record, peers: [peer, peer] }))).toContain('"us-west" appears twice');
     expect(refused(codec.vantage.encode({ ...record, peers: [{ ...peer, rttMs: 100_000 }] }))).toContain('rtt_ms');
+  });
+});
+
+describe('what readers remember', () => {
+  it('is nothing of a large part, however many different ones come', () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const held = (): number => {
+      collect();
+      collect();
+      return process.memoryUsage().heapUsed + process.memoryUsage().external;
+    };
+    const bytes = value(codec.service.encode(someService()));
+    // A capacity with 50,000 bytes of a field that nobody knows.
+    const part = Buffer.alloc(50_000 + 5);
+    part.set([0xfa, 0x07, 0xd0, 0x86, 0x03]);
+    const head = Buffer.from([0x32, 0xd5, 0x86, 0x03]);
+    const before = held();
+    for (let i = 0; i < 2_000; i++) {
+      part.writeUInt32LE(i, 100);
+      value(codec.service.decode(Buffer.concat([bytes, head, part])));
+    }
+    expect(held() - before).toBeLessThan(50_000_000);
   });
 });

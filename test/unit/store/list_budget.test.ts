@@ -4,7 +4,7 @@ import { limits } from '../../../src/core/limits.ts';
 import { ListBudget } from '../../../src/store/list_budget.ts';
 
 const mebibyte = new Uint8Array(1024 * 1024);
-const entry = (key: string, value = new Uint8Array(10)) => ({ key, value, modRevision: 1n });
+const entry = (key: string, value: Uint8Array = new Uint8Array(10)) => ({ key, value, modRevision: 1n });
 const taken = (budget: ListBudget, count: number, name: (i: number) => string, value?: Uint8Array): number => {
   let took = 0;
   for (let i = 0; i < count; i++) if (budget.take(entry(name(i), value))) took++;
