@@ -236,7 +236,7 @@ describe('what the attacked cluster wrote itself', () => {
     untouched(async () => {
       const before = await own();
       const terms = stage.replica.lines.filter((l) => l.msg === 'writing begins').length;
-      await stage.etcd.put(await attack());
+      await stage.etcd.strike(await attack());
       await eventually('it is put right', async () => {
         const now = await own();
         const same = (key: string) =>

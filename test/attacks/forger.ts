@@ -75,17 +75,24 @@ export class Forger {
     return value(signManifest(manifest, key));
   }
 
-  /** Writes values under their whole keys; undefined deletes. Then reads them back: an attack that never arrived proves nothing. */
-  async put(values: Readonly<Record<string, Uint8Array | undefined>>): Promise<void> {
+  /** Writes values under their whole keys; undefined deletes. Who is attacked may put it right before anybody looks. */
+  async strike(values: Readonly<Record<string, Uint8Array | undefined>>): Promise<bigint> {
     const puts = Object.entries(values).flatMap(([key, bytes]) => (bytes === undefined ? [] : [{ key, value: bytes }]));
     const deletes = Object.keys(values).filter((key) => values[key] === undefined);
     const done = await this.#store.commit({ compare: [], puts, deletes });
     if (!done.ok) throw new Error('the write was refused');
-    for (const { key, value: bytes } of puts) {
+    return done.revision;
+  }
+
+  /** The same, and reads it back: an attack that never arrived proves nothing. */
+  async put(values: Readonly<Record<string, Uint8Array | undefined>>): Promise<void> {
+    const revision = await this.strike(values);
+    for (const [key, bytes] of Object.entries(values)) {
+      if (bytes === undefined) continue;
       const { entries } = await this.#store.list(key);
       const stands = entries.find((entry) => entry.key === key);
-      if (stands === undefined || stands.modRevision < done.revision) throw new Error(`${key} is not in etcd`);
-      if (stands.modRevision === done.revision && Buffer.compare(stands.value, bytes) !== 0) {
+      if (stands === undefined || stands.modRevision < revision) throw new Error(`${key} is not in etcd`);
+      if (stands.modRevision === revision && Buffer.compare(stands.value, bytes) !== 0) {
         throw new Error(`${key} holds something else`);
       }
     }

@@ -313,7 +313,7 @@ const secrets = async (): Promise<ReadonlyMap<string, string>> => {
       found.set(`${file} as ${spelling}`, secret.toString(spelling).slice(4, 28));
   }
   const kubeconfig = await readFile(join(west.dir, 'controller.kubeconfig'), 'utf8');
-  found.set('the controller’s token', /token: (\S+)/.exec(kubeconfig)![1]!.slice(-40));
+  found.set('the controller’s token', /"token": ?"([^"]+)"/.exec(kubeconfig)![1]!.slice(-40));
   found.set('a pod’s token', token.slice(-40));
   return found;
 };

@@ -2,6 +2,7 @@
  * What etcd itself refuses to a member that speaks to it with its own certificate and with calls that Isthmus never makes. Raw calls,
  * so that nothing of ours stands between: the refusal must be etcd's.
  */
+import { get } from 'node:https';
 import { type ChannelCredentials, Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { realClock } from '../../src/ops/clock.ts';
@@ -197,6 +198,23 @@ describe('etcd refuses to a member', () => {
     const { cert, key } = await etcd.client('nobody');
     const nobody = await call('KV/Range', range(keys.root), credentials.createSsl(ca, key, cert));
     expect(nobody.code).not.toBe(status.OK);
+  });
+
+  it('and counts each refusal, where an operator can see it', async () => {
+    const { ca, cert, key } = await etcd.client('root');
+    const text = await new Promise<string>((resolve, reject) => {
+      get(`${etcd.endpoints[0]}/metrics`, { ca, cert, key, agent: false }, (response) => {
+        let all = '';
+        response.setEncoding('utf8').on('data', (part: string) => {
+          all += part;
+        });
+        response.on('end', () => resolve(all));
+      }).on('error', reject);
+    });
+    const counted = /^grpc_server_handled_total\{grpc_code="PermissionDenied",grpc_method="Put"[^}]*\} (\d+)$/m.exec(
+      text,
+    );
+    expect(Number(counted?.[1])).toBeGreaterThan(3);
   });
 
   it('and all is as it was; its own names are its own', async () => {
