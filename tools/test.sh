@@ -6,7 +6,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 tools/node scenarios/lab/tools-cli.ts install >"$log" 2>&1 &
 building=$!
-tools/node node_modules/vitest/vitest.mjs run --project unit
+tools/node node_modules/vitest/vitest.mjs run --project unit --project fuzz
 unit=$?
 # New seeds each time, and those that are kept; a failing one prints itself.
 tools/node test/sim/main.ts --seconds "${ISTHMUS_SIM_SECONDS:-75}"
@@ -24,4 +24,6 @@ if [ "$built" -ne 0 ]; then
 fi
 tools/node node_modules/vitest/vitest.mjs run --project real
 real=$?
-[ "$unit" -eq 0 ] && [ "$sim" -eq 0 ] && [ "$real" -eq 0 ]
+tools/node node_modules/vitest/vitest.mjs run --project attacks
+attacks=$?
+[ "$unit" -eq 0 ] && [ "$sim" -eq 0 ] && [ "$real" -eq 0 ] && [ "$attacks" -eq 0 ]

@@ -13,10 +13,8 @@ import { readExport } from '../../src/journal/export_file.ts';
 import { readSegment } from '../../src/journal/segment.ts';
 import { verifyExport } from '../../src/journal/verify.ts';
 import { codec } from '../../src/records/codec.ts';
-import { decodeJoinAnswer, decodeJoinRequest, decodeJoinToken } from '../../src/records/joining.ts';
 import { decodeManifest, signManifest, verifyManifest } from '../../src/records/manifest.ts';
 import { decodeMembership, encodeMembership } from '../../src/records/membership.ts';
-import { decodeRevocation } from '../../src/records/revocation.ts';
 import { decodeSetPolicy, signSetPolicy, verifySetPolicy } from '../../src/records/set_policy.ts';
 import { decodeSigned } from '../../src/records/signed.ts';
 import { decodeStatePart } from '../../src/records/verdicts.ts';
@@ -31,6 +29,7 @@ import { fill, move, rig } from '../unit/journal/rig.ts';
 import { someService } from '../unit/records/arbitrary.ts';
 import { entry, loads, logs } from '../unit/telemetry/entries.ts';
 import { authority, certificate, testMember } from '../unit/trust/certificates.ts';
+import { joiningBytes } from './joining.ts';
 import type { Target } from './target.ts';
 
 const value = <T>(result: Result<T>): T => {
@@ -204,10 +203,6 @@ const signed: Target<Uint8Array>[] = [
     seeds: [signedPolicy],
     run: (b) => verifySetPolicy(b, { clusterset: 'demo', authorityKey: authority.publicKey, highWater: undefined }),
   },
-  { name: 'join-token', seeds: [Buffer.from('0a02616212026364', 'hex')], run: decodeJoinToken },
-  { name: 'join-request', seeds: [Buffer.from('0a02616212026364', 'hex')], run: decodeJoinRequest },
-  { name: 'join-answer', seeds: [Buffer.from('0a02616212026364', 'hex')], run: decodeJoinAnswer },
-  { name: 'revocation', seeds: [Buffer.from('0a02616212026364', 'hex')], run: decodeRevocation },
   { name: 'state-part', seeds: [Buffer.from('0a03616263', 'hex')], run: decodeStatePart },
 ];
 
@@ -276,4 +271,4 @@ const wire: Target<Uint8Array>[] = [
   },
 ];
 
-export const byteTargets: readonly Target<Uint8Array>[] = [...records, ...signed, ...kept, ...wire];
+export const byteTargets: readonly Target<Uint8Array>[] = [...records, ...signed, ...joiningBytes, ...kept, ...wire];

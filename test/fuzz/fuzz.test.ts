@@ -33,7 +33,7 @@ const fuzz = <T>(
       }
     },
   );
-  const result = fc.check(property, { numRuns, ...seed });
+  const result = fc.check(property, { numRuns: Math.min(numRuns, target.most ?? numRuns), ...seed });
   if (!result.failed) return;
   const file = broken === undefined ? 'nowhere' : keep(target.name, broken.input);
   const cause = result.errorInstance as Error | null;

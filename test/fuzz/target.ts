@@ -17,6 +17,8 @@ export interface Target<T> {
   readonly memoryPerByte?: number;
   /** Time for one input, where the usual is too little. */
   readonly slowMs?: number;
+  /** Inputs at most, where each is dear on purpose. */
+  readonly most?: number;
 }
 
 interface Refusal {

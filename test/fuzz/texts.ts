@@ -34,6 +34,7 @@ import { readSummary } from '../../src/telemetry/ejections.ts';
 import { AddressRanges, addressProblem } from '../../src/trust/addresses.ts';
 import { parseMemberId, parseWorkloadId } from '../../src/trust/spiffe.ts';
 import { makeCsr } from '../unit/ca/requests.ts';
+import { joiningTexts } from './joining.ts';
 import type { Target } from './target.ts';
 
 const jwt = (part: object): string => Buffer.from(JSON.stringify(part)).toString('base64url');
@@ -43,6 +44,7 @@ const configFile = join(mkdtempSync(join(tmpdir(), 'isthmus-fuzz-')), 'config.ya
 const token = { namespace: 'ns', serviceAccount: 'sa', pod: { name: 'pod', uid: 'u' }, node: 'n' };
 
 export const textTargets: readonly Target<string>[] = [
+  ...joiningTexts,
   {
     name: 'hops',
     seeds: [`${hopMark('egress', { member: 'a' })}, ${hopMark('federation', { member: 'b' })}`],
