@@ -291,7 +291,8 @@ export class Federation {
     if (key.startsWith(this.#revocationsPrefix)) return { revocation: key.slice(this.#revocationsPrefix.length) };
     if (!key.startsWith(this.#membersPrefix)) return undefined;
     const membership = key.slice(this.#membersPrefix.length);
-    return membership === '' || membership.includes('/') ? undefined : { membership };
+    // Names are kept and shown: no member has one that is no label.
+    return isDnsLabel(membership) ? { membership } : undefined;
   }
 
   /** Records of members that the authority has not named are staged, for a few names: the membership may come a moment later. */

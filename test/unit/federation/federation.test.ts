@@ -34,6 +34,14 @@ describe('the set of members', () => {
     expect([[...joined.services], [...joined.members], codes()]).toEqual([['shop/cart'], ['eu-north'], []]);
   });
 
+  it('does not even look at memberships under what is no name', () => {
+    const { shelf, fed, codes } = setup();
+    const names = ['', 'a/b', 'Upper', '-x', 'n'.repeat(500_000)];
+    fed.events(shelf.write(Object.fromEntries(names.map((name) => [keys.member(name), Uint8Array.of(1)]))), times());
+    fed.snapshot(shelf.snapshot(), times());
+    expect(codes()).toEqual([]);
+  });
+
   it('follows a few unknown names only', () => {
     const { shelf, fed } = setup();
     const names = Array.from({ length: 100 }, (_, i) => [`${keys.publicPrefix}m${i}/services/a/b`, Uint8Array.of(1)]);
