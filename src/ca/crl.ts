@@ -35,10 +35,10 @@ const even = (serial: string): string => {
   return /^[89a-f]/.test(padded) ? `00${padded}` : padded;
 };
 
-/** What a list names. @throws IsthmusError trust/invalid */
-export const readCrl = (pem: string, what: string): readonly Revoked[] => {
+/** What a list names: PEM as text, or DER. @throws IsthmusError trust/invalid */
+export const readCrl = (list: string | Uint8Array, what: string): readonly Revoked[] => {
   try {
-    const crl = new X509Crl(pem);
+    const crl = new X509Crl(typeof list === 'string' ? list : new Uint8Array(list));
     return crl.entries.map((entry) => ({ serial: plain(entry.serialNumber), atMs: entry.revocationDate.getTime() }));
   } catch (cause) {
     throw new IsthmusError('trust/invalid', `${what}: not a certificate revocation list`, {
@@ -52,8 +52,8 @@ export interface CrlInput {
   /** PEM. */
   readonly ca: { readonly cert: string; readonly key: string };
   readonly revoked: readonly Revoked[];
-  /** The list that stands, PEM; undefined: none. */
-  readonly before: string | undefined;
+  /** The list that stands: PEM as text, or DER; undefined: none. */
+  readonly before: string | Uint8Array | undefined;
   readonly nowMs: number;
   readonly ttlS: number;
   readonly what: string;
@@ -64,8 +64,14 @@ const mayRevoke = (certificate: X509Certificate, key: KeyObject, what: string): 
   throw new IsthmusError('trust/invalid', `${what}: the key is not the key of its certificate`);
 };
 
-/** The list as PEM. @throws IsthmusError trust/invalid */
-export const makeCrl = async (input: CrlInput): Promise<string> => {
+export interface Crl {
+  readonly pem: string;
+  /** etcd reads no other form. */
+  readonly der: Uint8Array;
+}
+
+/** @throws IsthmusError trust/invalid */
+export const makeCrl = async (input: CrlInput): Promise<Crl> => {
   const certificate = certificatesOf(input.ca.cert, input.what)[0]!;
   const key = privateKeyOf(input.ca.key, `${input.what} key`);
   mayRevoke(certificate, key, input.what);
@@ -93,5 +99,5 @@ export const makeCrl = async (input: CrlInput): Promise<string> => {
     },
     crypto,
   );
-  return `${crl.toString('pem').trimEnd()}\n`;
+  return { pem: `${crl.toString('pem').trimEnd()}\n`, der: new Uint8Array(crl.rawData) };
 };

@@ -22,6 +22,8 @@ const deskSchema = z.strictObject({
     cert: z.string(),
     key: z.string(),
     allowUnsafe: z.boolean().default(false),
+    /** A command that ends the connections of one etcd member; `{endpoint}` is its URL. */
+    restart: z.string().optional(),
   }),
 });
 

@@ -33,6 +33,7 @@ export interface InitOptions extends PassphraseOptions {
   readonly etcdKey: string;
   readonly member: readonly string[];
   readonly allowUnsafeEtcd: boolean;
+  readonly restartEtcd?: string;
 }
 
 interface MemberSpec {
@@ -212,6 +213,7 @@ export const init = async (options: InitOptions): Promise<void> => {
       cert: resolve(options.etcdCert),
       key: resolve(options.etcdKey),
       allowUnsafe: options.allowUnsafeEtcd,
+      ...(options.restartEtcd === undefined ? {} : { restart: options.restartEtcd }),
     },
   });
   writeNew(join(options.out, 'authority.pem'), authorityPem(authority), false);

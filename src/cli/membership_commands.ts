@@ -46,6 +46,7 @@ const initCommand = (program: Command): void => {
       [],
     )
     .option('--no-passphrase', 'leave the authority’s key open on the disk: for labs')
+    .option('--restart-etcd <command>', 'how `isthmus revoke` ends the connections of one etcd member, {endpoint}')
     .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
     .action(async (options) => (await import('./init.ts')).init(options));
 };
@@ -96,8 +97,29 @@ const tokenCommands = (program: Command, output: () => Option): void => {
     .action(async (id, options) => (await import('./approve.ts')).approve(id, options));
 };
 
+const leaveCommands = (program: Command): void => {
+  atDesk(inCluster(program.command('leave')))
+    .description('take a member out of the cluster set, and prove that nothing else changed')
+    .option('--cluster <name>', 'the member; default: the context’s name')
+    .option('--force', 'its cluster is dead: do not ask it', false)
+    .option('--dry-run', 'only print what would change for everybody else', false)
+    .option('--yes', 'do it without asking for the name to be typed', false)
+    .action(async (options) => (await import('./leave.ts')).leave(options));
+  atDesk(program.command('revoke'))
+    .description('put a member out that is not trusted any more, at once')
+    .argument('<member>', 'its name')
+    .option('--reason <text>', 'for the mark and the audit', 'not given')
+    .option('--restart-etcd <command>', 'ends the connections of one etcd member, {endpoint}: run for each in turn')
+    .option('--etcd-crl <file>', 'etcd’s --client-crl-file')
+    .option('--trust-dir <dir>', 'what `isthmus trust init` wrote: put its intermediate CA on the list there')
+    .option('--keep-records', 'leave its records in etcd, unused', false)
+    .option('--yes', 'do it without asking for the name to be typed', false)
+    .action(async (member, options) => (await import('./revoke.ts')).revoke(member, options));
+};
+
 export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
   joinCommand(program);
   tokenCommands(program, output);
+  leaveCommands(program);
 };

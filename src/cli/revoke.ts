@@ -1,0 +1,185 @@
+/**
+ * `isthmus revoke`: puts a member out that is not trusted any more, now.
+ *
+ * etcd checks who may watch when a watch begins, and never again: a member whose user is gone goes on reading what it had open. Only the
+ * end of its connections ends that, and only etcd's own processes can be made to end them: one after the other is restarted, so that
+ * a quorum of three stays. Everything else etcd refuses from the moment that the user is gone.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { makeCrl, type Revoked } from '../ca/crl.ts';
+import { certificatesOf } from '../ca/pem.ts';
+import { IsthmusError } from '../core/errors.ts';
+import { realClock } from '../ops/clock.ts';
+import { storeKeys } from '../records/keys.ts';
+import { connectStore } from '../store/etcd.ts';
+import { type DeskOptions, deskEtcd } from './authority_desk.ts';
+import type { PassphraseOptions } from './authority_key.ts';
+import { confirm, realTerminal } from './confirm.ts';
+import { type Desk, membersOf, mustBeKnown, openDesk } from './desk.ts';
+import { readNamed } from './files.ts';
+import { mark, step } from './output.ts';
+import { isOf, lossesOf, proveUntouched, putOut, showLosses } from './put_out.ts';
+
+export interface RevokeOptions extends DeskOptions, PassphraseOptions {
+  readonly reason: string;
+  readonly keepRecords: boolean;
+  /** Ends the connections of one etcd member; `{endpoint}` is its URL. */
+  readonly restartEtcd?: string;
+  /** etcd's --client-crl-file, when this machine can write it. */
+  readonly etcdCrl?: string;
+  /** What `isthmus trust init` wrote: the mesh's root and its clusters. */
+  readonly trustDir?: string;
+  readonly yes: boolean;
+}
+
+const run = promisify(execFile);
+const crlTtlS = 365 * 86_400;
+const restartTimeoutMs = 60_000;
+const backTimeoutMs = 30_000;
+const pause = (ms: number): Promise<void> => new Promise((resolve) => realClock.after(ms, resolve));
+
+const standing = (path: string): Uint8Array | undefined => (existsSync(path) ? readFileSync(path) : undefined);
+
+/** Whole or not at all: who reads half a list at a handshake refuses everybody. */
+const replace = (path: string, content: string | Uint8Array): void => {
+  const next = `${path}.${process.pid}`;
+  writeFileSync(next, content, { mode: 0o644 });
+  renameSync(next, path);
+};
+
+/** etcd reads its list at every handshake, in DER alone, so writing it is enough. @returns where it is */
+const revokeAtEtcd = async (desk: Desk, name: string, options: RevokeOptions): Promise<string> => {
+  const path = options.etcdCrl ?? join(options.authorityDir, 'etcd-crl.der');
+  const { ca, caKey } = desk.file.etcd;
+  const nowMs = realClock.wallMs();
+  const crl = await makeCrl({
+    ca: { cert: readNamed('etcd.ca', ca), key: readNamed('etcd.caKey', caKey) },
+    revoked: desk.ledger.certificates(name).map((serial) => ({ serial, atMs: nowMs })),
+    before: standing(path),
+    nowMs,
+    ttlS: crlTtlS,
+    what: 'etcd CA',
+  });
+  replace(path, crl.der);
+  return path;
+};
+
+/**
+ * The member's intermediate on the list of its root, in the cacerts directory of every other cluster: `ca-crl.pem`.
+ * @returns the files written
+ */
+const revokeInMesh = async (name: string, trustDir: string): Promise<readonly string[]> => {
+  const own = join(trustDir, name);
+  const separate = join(trustDir, `${name}-root`);
+  const root = existsSync(separate) ? separate : join(trustDir, 'root');
+  const intermediate = certificatesOf(readNamed('--trust-dir', join(own, 'ca-cert.pem')), 'ca-cert.pem')[0]!;
+  const nowMs = realClock.wallMs();
+  const revoked: Revoked[] = [{ serial: intermediate.serialNumber, atMs: nowMs }];
+  const clusters = readdirSync(trustDir, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && existsSync(join(trustDir, entry.name, 'ca-cert.pem')))
+    .map(({ name: cluster }) => cluster)
+    .filter((cluster) => cluster !== name);
+  const ca = {
+    cert: readNamed('--trust-dir', join(root, 'root-cert.pem')),
+    key: readNamed('--trust-dir', join(root, 'root-key.pem')),
+  };
+  const list = standing(join(root, 'ca-crl.pem'));
+  const before = list === undefined ? undefined : Buffer.from(list).toString('latin1');
+  const crl = await makeCrl({ ca, revoked, before, nowMs, ttlS: crlTtlS, what: 'root CA' });
+  const files = [root, ...clusters.map((cluster) => join(trustDir, cluster))].map((dir) => join(dir, 'ca-crl.pem'));
+  for (const path of files) replace(path, crl.pem);
+  return files;
+};
+
+/** Waits until this endpoint answers again: the next one may then be restarted. */
+const backAgain = async (desk: Desk, endpoint: string): Promise<void> => {
+  const endMs = realClock.monotonicMs() + backTimeoutMs;
+  const { root } = storeKeys(desk.clusterset);
+  for (;;) {
+    const store = connectStore({ ...deskEtcd(desk.file), endpoints: [endpoint] });
+    try {
+      return await store.check(root);
+    } catch (error) {
+      if (realClock.monotonicMs() >= endMs) throw error;
+    } finally {
+      await store.close();
+    }
+    await pause(100);
+  }
+};
+
+const endWatches = async (desk: Desk, command: string): Promise<void> => {
+  for (const endpoint of desk.file.etcd.endpoints) {
+    await step(`connections to ${endpoint} ended`, async () => {
+      try {
+        await run('/bin/sh', ['-c', command.replaceAll('{endpoint}', endpoint)], {
+          timeout: restartTimeoutMs,
+          env: { ...process.env, ISTHMUS_ETCD_ENDPOINT: endpoint },
+        });
+      } catch (cause) {
+        const { message } = cause as Error;
+        throw new IsthmusError(
+          'store/unavailable',
+          `--restart-etcd failed for ${endpoint}: ${message.split('\n')[0]}`,
+          {
+            hint: 'the member is out, but what it watches there goes on: restart this etcd by hand',
+            cause,
+          },
+        );
+      }
+      await backAgain(desk, endpoint);
+    });
+  }
+};
+
+const warn = (text: string): void => {
+  process.stderr.write(` ${mark('warn')} ${text}\n`);
+};
+
+const revokeFrom = async (desk: Desk, name: string, options: RevokeOptions): Promise<void> => {
+  const { clusterset, store } = desk;
+  const { root } = storeKeys(clusterset);
+  const known = await membersOf(store, clusterset, desk.authority);
+  const member = mustBeKnown(known, name, clusterset);
+  const before = (await store.list(root)).entries;
+  showLosses(name, lossesOf(before, clusterset, name, known), known);
+  if (!options.yes) await confirm(`revoke ${name}`, name, 'run it with --yes', realTerminal);
+  const startedMs = realClock.monotonicMs();
+  const { reason, keepRecords } = options;
+  const crl = await step('its etcd certificates are on the revocation list', () => revokeAtEtcd(desk, name, options));
+  const { revisions, sequence } = await putOut(desk, name, member, { reason, keepRecords });
+  desk.ledger.audit({ action: 'revoke', outcome: 'done', cluster: name, detail: `sequence ${sequence}: ${reason}` });
+  const restart = options.restartEtcd ?? desk.file.etcd.restart;
+  if (restart !== undefined) {
+    await endWatches(desk, restart);
+    const seconds = ((realClock.monotonicMs() - startedMs) / 1_000).toFixed(1);
+    process.stderr.write(`${name} reads and writes nothing any more, ${seconds} s after the command\n`);
+  }
+  const after = (await store.list(root)).entries;
+  const proof = proveUntouched(before, after, isOf(clusterset, name), revisions);
+  process.stderr.write(`nothing else changed: ${proof.same} keys of others are as they were\n`);
+  if (options.trustDir !== undefined) {
+    const files = await step(`the intermediate CA of ${name} is on the revocation list`, () =>
+      revokeInMesh(name, options.trustDir!),
+    );
+    process.stderr.write(`install it in each cluster, as ca-crl.pem of the Secret cacerts: ${files.join(' ')}\n`);
+  }
+  if (options.etcdCrl === undefined) warn(`give etcd the list: --client-crl-file ${crl}`);
+  if (restart !== undefined) return;
+  warn('what it had open goes on: etcd ends no watch by itself. Restart each etcd, one after the other:');
+  for (const endpoint of desk.file.etcd.endpoints) process.stderr.write(`     ${endpoint}\n`);
+  process.exitCode = 79;
+};
+
+/** Exit 79 while its open watches go on. */
+export const revoke = async (name: string, options: RevokeOptions): Promise<void> => {
+  const desk = await openDesk(options);
+  try {
+    await revokeFrom(desk, name, options);
+  } finally {
+    await desk.close();
+  }
+};
