@@ -13,6 +13,8 @@ const system = 'isthmus-system';
 const metricsPort = 15_020;
 const sampleMs = 500;
 const settleMs = 60_000;
+/** What is withdrawn waits for its canary elsewhere. */
+const forgottenMs = 4_000;
 const journalMax = 1_000;
 
 const directly = { 'isthmus.dev/mode': 'direct' };
@@ -81,6 +83,15 @@ const tearDown = async (lab: Lab, scenario: Scenario, faults: ReadonlyMap<string
       attempt(lab, lab.cluster(cluster).scale(spec.namespace, spec.name, 0)),
     ),
   );
+  // Without its Service nothing of this scenario is remembered: no hold-down, no ramp reaches into the next.
+  for (const { cluster, spec } of workloadsOf(scenario).filter(({ spec }) => spec.kind !== 'client')) {
+    const at = `namespaces/${spec.namespace}`;
+    const api = (method: string, path: string) => lab.cluster(cluster).api(method, path);
+    if (spec.exported === 'export')
+      await attempt(lab, api('DELETE', `/apis/multicluster.x-k8s.io/v1alpha1/${at}/serviceexports/${spec.name}`));
+    await attempt(lab, api('DELETE', `/api/v1/${at}/services/${spec.name}`));
+  }
+  await sleep(forgottenMs);
 };
 
 /** Every call ok and, if asked, answered by one cluster: the moment from which the control window may begin. */

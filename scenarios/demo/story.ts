@@ -13,6 +13,14 @@ const namespace = 'shop';
 const services: Record<Mode, string> = { gateway: 'checkout', direct: 'checkout-direct' };
 const modes: readonly Mode[] = ['gateway', 'direct'];
 
+/** What has failed comes back in steps, and by default within a minute: too long for a story. */
+const quickFailback = {
+  apiVersion: 'isthmus.dev/v1alpha1',
+  kind: 'FailoverPolicy',
+  metadata: { name: 'quick-failback', namespace },
+  spec: { failback: { mode: 'ramp', holdDown: '3s', steps: [50, 100], stepTime: '3s' } },
+};
+
 /** New connections a second to each of the two services. */
 const perSecond = 20;
 const keep = 3;
@@ -25,6 +33,9 @@ export interface StoryResult {
 }
 
 const deployAll = async (lab: Lab): Promise<void> => {
+  const home = lab.cluster('us-east');
+  await home.deploy({ namespace, name: 'client', replicas: 1, kind: 'client' });
+  await home.api('POST', `/apis/isthmus.dev/v1alpha1/namespaces/${namespace}/failoverpolicies`, quickFailback);
   await Promise.all(
     lab.clusters.flatMap((cluster) =>
       modes.map((mode) =>
@@ -39,7 +50,6 @@ const deployAll = async (lab: Lab): Promise<void> => {
       ),
     ),
   );
-  await lab.cluster('us-east').deploy({ namespace, name: 'client', replicas: 1, kind: 'client' });
 };
 
 /** Waits until every call is answered by that cluster alone, so that an act begins where the one before it ended. */

@@ -86,7 +86,7 @@ export const defaultPolicy: FailoverPolicy = {
   drain: { overMs: 30_000, graceMs: 120_000 },
   whenAllBad: 'keep-last',
   mode: 'act',
-  maxMovesPerMinute: 6,
+  maxMovesPerMinute: 12,
 };
 
 export const defaultPolicies: Policies = {

@@ -20,8 +20,10 @@ import type { Stream } from './stream.ts';
 import type { Thresholds } from './thresholds.ts';
 import type { CellState, MemberVerdict, Reason } from './verdict.ts';
 
-/** Traffic that succeeded this long ago still speaks for a peer whose probes fail. */
-const trafficProofMs = 2_000;
+/** Traffic that succeeded this long ago still speaks for a peer whose probes fail: windows come once a second. */
+const trafficProofMs = 1_200;
+/** Traffic this long ago still tells whether anybody calls it. */
+const trafficAgeMs = 4_000;
 
 export interface PeerContext {
   readonly nowMs: number;
@@ -102,7 +104,7 @@ const pathOf = (peer: PeerHealth, at: Moment): Path => {
 const isDoubted = ({ errors, traffic, gateways }: PeerHealth, at: Moment): boolean => {
   if (!isEjected(errors, at.timeMs)) return false;
   const { probeSuccesses } = at.thresholds;
-  if (traffic !== undefined && at.timeMs - traffic.atMs <= 2 * trafficProofMs) return traffic.ok < probeSuccesses;
+  if (traffic !== undefined && at.timeMs - traffic.atMs <= trafficAgeMs) return traffic.ok < probeSuccesses;
   // Nobody calls it now, so probes have to do.
   const probed = Object.values(gateways);
   return probed.length === 0 || probed.some(({ ok }) => ok < probeSuccesses);
