@@ -70,6 +70,7 @@ export const limits = {
   requestBytesMax: 16 * 1024 * 1024,
   streamsMax: 10_000,
   streamsPerConnectionMax: 100,
+  streamsPerPodMax: 16,
   connectionsMax: 12_000,
   connectionsPerSecondMax: 500,
   connectionsBurstMax: 2_000,
@@ -186,6 +187,7 @@ holds(
   'a list holds what a reader stages of one member',
 );
 holds(limits.storeListNameKeysMax > limits.recordsPerMemberMax, 'a list holds all records of one member');
+holds(limits.streamsPerPodMax < limits.streamsPerConnectionMax, 'a refused stream is told so, not held back');
 holds(limits.storeConnectTimeoutMs <= limits.storeUnaryTimeoutMs, 'connecting takes no longer than a call');
 holds(limits.kubeWatchSilenceMaxMs > 65_000, 'a bookmark, one a minute, fits into the silence allowed');
 holds(limits.journalSegmentBytesMax * 4 <= limits.journalEntriesBytesMax, 'the journal keeps several files of entries');

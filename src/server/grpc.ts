@@ -57,6 +57,8 @@ class Discovery implements DiscoveryServer {
   readonly #options: ServerOptions;
   readonly #hooks: ServerHooks;
   readonly #streams = new Set<DiscoveryStream>();
+  /** By pod: any workload has a token, and none may take the places of the others. */
+  readonly #streamsOf = new Map<string, number>();
   readonly #flusher: Flusher;
   readonly #reports: ReportStreams | undefined;
   #listeners: { readonly token: Listener; readonly mtls: Listener } | undefined;
@@ -177,6 +179,13 @@ class Discovery implements DiscoveryServer {
       return;
     }
     const peer = peerOf(call.metadata);
+    const pod = peer.kind === 'token' ? (peer.token.pod?.uid ?? '') : undefined;
+    if (pod !== undefined && !this.#takePlace(pod)) {
+      const error = new IsthmusError('xds/too-many', `${limits.streamsPerPodMax} streams of this pod`);
+      this.#refused('token', error);
+      call.emit('error', grpcStatus(error));
+      return;
+    }
     const stream = new DiscoveryStream(call, {
       role,
       table: tables[role],
@@ -190,6 +199,7 @@ class Discovery implements DiscoveryServer {
       hooks: this.#hooks,
       closed: (closed) => {
         this.#streams.delete(closed);
+        if (pod !== undefined) this.#leavePlace(pod);
         age?.cancel();
       },
     });
@@ -197,6 +207,19 @@ class Discovery implements DiscoveryServer {
     const ageMaxMs = this.#options.streamAgeMaxMs ?? streamAgeDefaultMs;
     const age =
       ageMaxMs > 0 ? clock.after(ageMaxMs * (0.9 + 0.2 * this.#options.rng()), () => stream.end()) : undefined;
+  }
+
+  #takePlace(pod: string): boolean {
+    const taken = this.#streamsOf.get(pod) ?? 0;
+    if (taken >= limits.streamsPerPodMax) return false;
+    this.#streamsOf.set(pod, taken + 1);
+    return true;
+  }
+
+  #leavePlace(pod: string): void {
+    const left = (this.#streamsOf.get(pod) ?? 1) - 1;
+    if (left > 0) this.#streamsOf.set(pod, left);
+    else this.#streamsOf.delete(pod);
   }
 
   readonly #certificateHandler = (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>): void => {

@@ -323,3 +323,20 @@ test('streams end after their age so that proxies spread', async () => {
   proxy.ask({ typeUrl: types.address, node: { id: zNode('z1') } });
   expect(await proxy.status).toMatchObject({ code: status.OK });
 });
+
+test('one pod has so many streams, and no more; others come in, and a place that is left is free', async () => {
+  rig = await startRig();
+  const open = (pod: string): ProxyClient => {
+    const client = keep(ztunnel(rig, pod));
+    client.ask({ node: { id: zNode(pod) }, typeUrl: types.address });
+    return client;
+  };
+  const many = Array.from({ length: limits.streamsPerPodMax }, () => open('greedy'));
+  await eventually(() => rig.server.proxies().length === limits.streamsPerPodMax);
+  expect(await keep(ztunnel(rig, 'greedy')).status).toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+  expect(rig.events.filter((event) => event === 'refused token xds/too-many')).toHaveLength(1);
+  await open('modest').next();
+  many[0]!.close();
+  await eventually(() => rig.server.proxies().length === limits.streamsPerPodMax);
+  await open('greedy').next();
+});
