@@ -103,6 +103,10 @@ const dispatch = async (
   const url = new URL(request.url ?? '/', 'http://localhost');
   if (request.method === 'GET' || request.method === 'HEAD') {
     request.resume();
+    // A page in a browser can lead a name of its own to a port that somebody forwards, and would read what is there.
+    if (post !== undefined && !loopbackName.test(request.headers.host ?? '')) {
+      return refused(403, 'this is served over loopback only', 'use the command line, which forwards a port');
+    }
     return get(url.pathname, url.searchParams, signal);
   }
   if (request.method !== 'POST' || post === undefined) {

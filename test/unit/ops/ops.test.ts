@@ -69,23 +69,26 @@ describe('a change over HTTP', () => {
     expect(((await answer.json()) as { error: { hint: string } }).error.hint).not.toBe('');
     expect(taken).toEqual([]);
   });
-  it('is refused under a name that is not of this machine', async () => {
-    const base = new URL(await serve(() => json({}), change));
-    const answer = await new Promise<string>((resolve, reject) => {
-      const socket = connect(Number(base.port), '127.0.0.1', () => {
-        const head = `POST /v1/commands HTTP/1.1\r\nhost: rebound.example\r\n${cliHeader}: 1\r\n`;
-        socket.end(`${head}content-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}`);
+  it.each(['POST', 'GET'])(
+    'is refused under a name that is not of this machine, and so is reading: %s',
+    async (method) => {
+      const base = new URL(await serve(() => json({}), change));
+      const answer = await new Promise<string>((resolve, reject) => {
+        const socket = connect(Number(base.port), '127.0.0.1', () => {
+          const head = `${method} /v1/commands HTTP/1.1\r\nhost: rebound.example\r\n${cliHeader}: 1\r\n`;
+          socket.end(`${head}content-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}`);
+        });
+        let text = '';
+        socket.on('data', (chunk) => {
+          text += chunk.toString();
+        });
+        socket.on('close', () => resolve(text));
+        socket.on('error', reject);
       });
-      let text = '';
-      socket.on('data', (chunk) => {
-        text += chunk.toString();
-      });
-      socket.on('close', () => resolve(text));
-      socket.on('error', reject);
-    });
-    expect(answer).toMatch(/^HTTP\/1\.1 403/);
-    expect(taken).toEqual([]);
-  });
+      expect(answer).toMatch(/^HTTP\/1\.1 403/);
+      expect(taken).toEqual([]);
+    },
+  );
   it.each([
     ['{', 400, /not JSON/],
     [JSON.stringify({ reason: 'x'.repeat(20_000) }), 413, /larger than/],
