@@ -136,6 +136,8 @@ export const limits = {
   tokenCacheMs: 60_000,
   // admin API
   adminBodyBytesMax: 16 * 1024,
+  httpConnectionsMax: 256,
+  httpConnectionsPerAddressMax: 64,
   authorLengthMax: 256,
   commandReasonLengthMax: 512,
   // saved state

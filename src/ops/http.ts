@@ -152,6 +152,22 @@ export interface HttpListener {
   close(): Promise<void>;
 }
 
+/** One address takes no more than its share: whoever held all connections would make the kubelet find us dead. */
+const boundByAddress = (server: Server): void => {
+  const open = new Map<string, number>();
+  server.on('connection', (socket) => {
+    const from = socket.remoteAddress ?? '';
+    const count = (open.get(from) ?? 0) + 1;
+    open.set(from, count);
+    socket.once('close', () => {
+      const left = (open.get(from) ?? 1) - 1;
+      if (left > 0) open.set(from, left);
+      else open.delete(from);
+    });
+    if (count > limits.httpConnectionsPerAddressMax) socket.destroy();
+  });
+};
+
 /** Listens on `<ip>:<port>`. Bounded: headers, bodies, request time and connections. Without `post` nothing can be changed here. */
 export const listenHttp = (address: string, get: Route, post?: PostRoute): Promise<HttpListener> =>
   new Promise((resolve, reject) => {
@@ -159,7 +175,8 @@ export const listenHttp = (address: string, get: Route, post?: PostRoute): Promi
       { maxHeaderSize: 8 * 1024, requestTimeout: 10_000, headersTimeout: 5_000 },
       (request, response) => void answer({ get, post }, request, response),
     );
-    server.maxConnections = 256;
+    server.maxConnections = limits.httpConnectionsMax;
+    boundByAddress(server);
     server.once('error', (cause: NodeJS.ErrnoException) =>
       reject(
         new IsthmusError('config/invalid', `cannot listen on ${address}: ${cause.code ?? cause.message}`, {

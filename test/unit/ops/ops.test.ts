@@ -1,6 +1,7 @@
 import { connect } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { IsthmusError } from '../../../src/core/errors.ts';
+import { limits } from '../../../src/core/limits.ts';
 import {
   cliHeader,
   type HttpListener,
@@ -39,6 +40,23 @@ describe('health', () => {
     expect((await fetch(`${base}/livez`)).status).toBe(200);
     pending = undefined;
     expect((await fetch(`${base}/readyz`)).status).toBe(200);
+  });
+});
+
+describe('one address', () => {
+  it('holds so many connections and no more; another is answered', async () => {
+    const base = new URL(await serve(() => json({})));
+    const port = Number(base.port);
+    const greedy = Array.from({ length: limits.httpConnectionsMax }, () =>
+      connect({ port, host: '127.0.0.1', localAddress: '127.0.0.2' }),
+    );
+    for (const socket of greedy) socket.on('error', () => {}).resume();
+    await vi.waitFor(() => {
+      const open = greedy.filter((socket) => !socket.closed && !socket.connecting).length;
+      expect(open).toBe(limits.httpConnectionsPerAddressMax);
+    });
+    expect((await fetch(`${base}livez`)).status).toBe(200);
+    for (const socket of greedy) socket.destroy();
   });
 });
 
