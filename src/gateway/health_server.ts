@@ -5,6 +5,8 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import { Shares } from '../core/shares.ts';
 
 export interface HealthReply {
   readonly ok: boolean;
@@ -72,6 +74,14 @@ const handler = (routes: HealthRoutes, ejections = routes.ejections && streamOf(
 /** Throws 'config/invalid' when the address cannot be bound. */
 export const serveHealth = async (address: string, routes: HealthRoutes): Promise<HealthServer> => {
   const server = handler(routes);
+  // Any pod reaches this port: none may keep out the kubelet, or fill the process that watches the Envoys.
+  server.maxConnections = limits.httpConnectionsMax;
+  const shares = new Shares(limits.httpConnectionsPerAddressMax);
+  server.on('connection', (socket) => {
+    const from = socket.remoteAddress ?? '';
+    if (shares.take(from)) socket.once('close', () => shares.leave(from));
+    else socket.destroy();
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => {
       reject(

@@ -9,6 +9,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import { Shares } from '../core/shares.ts';
 
 export interface Reply {
   readonly status: number;
@@ -154,17 +155,11 @@ export interface HttpListener {
 
 /** One address takes no more than its share: whoever held all connections would make the kubelet find us dead. */
 const boundByAddress = (server: Server): void => {
-  const open = new Map<string, number>();
+  const shares = new Shares(limits.httpConnectionsPerAddressMax);
   server.on('connection', (socket) => {
     const from = socket.remoteAddress ?? '';
-    const count = (open.get(from) ?? 0) + 1;
-    open.set(from, count);
-    socket.once('close', () => {
-      const left = (open.get(from) ?? 1) - 1;
-      if (left > 0) open.set(from, left);
-      else open.delete(from);
-    });
-    if (count > limits.httpConnectionsPerAddressMax) socket.destroy();
+    if (shares.take(from)) socket.once('close', () => shares.leave(from));
+    else socket.destroy();
   });
 };
 

@@ -8,6 +8,7 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { Server, type ServerUnaryCall, type ServiceDefinition, type sendUnaryData, status } from '@grpc/grpc-js';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import { Shares } from '../core/shares.ts';
 import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from '../gen/istio/ca/citadel_pb.ts';
 import type { DiscoveryServer, ProxyStatus, Role, ServerHooks, ServerOptions, ServerTls } from './api.ts';
 import { gatewayInterceptor, peerOf, tokenInterceptor } from './authentication.ts';
@@ -58,7 +59,7 @@ class Discovery implements DiscoveryServer {
   readonly #hooks: ServerHooks;
   readonly #streams = new Set<DiscoveryStream>();
   /** By pod: any workload has a token, and none may take the places of the others. */
-  readonly #streamsOf = new Map<string, number>();
+  readonly #places = new Shares(limits.streamsPerPodMax);
   readonly #flusher: Flusher;
   readonly #reports: ReportStreams | undefined;
   #listeners: { readonly token: Listener; readonly mtls: Listener } | undefined;
@@ -180,7 +181,7 @@ class Discovery implements DiscoveryServer {
     }
     const peer = peerOf(call.metadata);
     const pod = peer.kind === 'token' ? (peer.token.pod?.uid ?? '') : undefined;
-    if (pod !== undefined && !this.#takePlace(pod)) {
+    if (pod !== undefined && !this.#places.take(pod)) {
       const error = new IsthmusError('xds/too-many', `${limits.streamsPerPodMax} streams of this pod`);
       this.#refused('token', error);
       call.emit('error', grpcStatus(error));
@@ -199,7 +200,7 @@ class Discovery implements DiscoveryServer {
       hooks: this.#hooks,
       closed: (closed) => {
         this.#streams.delete(closed);
-        if (pod !== undefined) this.#leavePlace(pod);
+        if (pod !== undefined) this.#places.leave(pod);
         age?.cancel();
       },
     });
@@ -207,19 +208,6 @@ class Discovery implements DiscoveryServer {
     const ageMaxMs = this.#options.streamAgeMaxMs ?? streamAgeDefaultMs;
     const age =
       ageMaxMs > 0 ? clock.after(ageMaxMs * (0.9 + 0.2 * this.#options.rng()), () => stream.end()) : undefined;
-  }
-
-  #takePlace(pod: string): boolean {
-    const taken = this.#streamsOf.get(pod) ?? 0;
-    if (taken >= limits.streamsPerPodMax) return false;
-    this.#streamsOf.set(pod, taken + 1);
-    return true;
-  }
-
-  #leavePlace(pod: string): void {
-    const left = (this.#streamsOf.get(pod) ?? 1) - 1;
-    if (left > 0) this.#streamsOf.set(pod, left);
-    else this.#streamsOf.delete(pod);
   }
 
   readonly #certificateHandler = (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>): void => {
