@@ -119,11 +119,15 @@ export const putOut = async (desk: Desk, name: string, known: Known, settings: P
   let removed = 0;
   if (!settings.keepRecords) {
     await step(`records of ${name} are gone`, async () => {
-      const { entries } = await store.list(keys.memberPrefix(name));
-      for (let at = 0; at < entries.length; at += batchKeys) {
-        const deletes = entries.slice(at, at + batchKeys).map(({ key }) => key);
-        committed(await store.commit({ compare: [], puts: [], deletes }), revisions);
-        removed += deletes.length;
+      // Whoever has flooded the store has more there than one list holds.
+      for (;;) {
+        const { entries } = await store.list(keys.memberPrefix(name));
+        if (entries.length === 0) break;
+        for (let at = 0; at < entries.length; at += batchKeys) {
+          const deletes = entries.slice(at, at + batchKeys).map(({ key }) => key);
+          committed(await store.commit({ compare: [], puts: [], deletes }), revisions);
+          removed += deletes.length;
+        }
       }
     });
   }
