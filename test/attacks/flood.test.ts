@@ -2,9 +2,6 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/core/limits.ts';
-import { types } from '../../src/xds/resource.ts';
-import { remoteWorkload } from '../real/controller/shop.ts';
-import { eventually } from '../real/kube/objects.ts';
 import { keys } from './forger.ts';
 import { checkoutKey, eastOf, Stage } from './stage.ts';
 
@@ -77,13 +74,7 @@ describe('a flood', () => {
     await stage.northGoesOn();
     const stored = (await stage.root.list(`${keys.memberPrefix('east')}x/0001`)).entries.length;
     expect(stored).toBeGreaterThan(50);
-    await stage.replica.stop('SIGKILL');
-    stage.replica.start();
-    await stage.replica.ready();
-    stage.ztunnel.connect(stage.replica.ports.token);
-    await eventually('checkout is still served', () =>
-      stage.ztunnel.names(types.address).includes(remoteWorkload('checkout')),
-    );
+    await stage.restart();
     const seen = await stage.replica.until(
       'the flood is shown',
       (s) => eastOf(s)?.problems.some((p) => ['record/too-large', 'manifest/root'].includes(p.code)) === true,
@@ -93,5 +84,43 @@ describe('a flood', () => {
     const flooded = await residentMiB();
     console.log(`resident: ${Math.round(idle)} MiB, with 220 MB of one member in the store ${Math.round(flooded)} MiB`);
     expect(flooded - idle).toBeLessThan(400);
+  });
+
+  it('of services, as many as a member may have', async () => {
+    // Whoever is frozen stays so until the next whole list: minutes, or a restart.
+    await stage.putBack();
+    await stage.restart();
+    const before = stage.workload();
+    const idle = await residentMiB();
+    const count = limits.recordsPerMemberMax - 10;
+    const startMs = performance.now();
+    for (let at = 0; at < count; at += 100) {
+      const puts = Array.from({ length: Math.min(100, count - at) }, (_, i) => {
+        const name = `s${at + i}`;
+        const bytes = stage.service({ name, accounts: [`shop/${name}`] });
+        stage.east.records.set(`services/shop/${name}`, bytes);
+        return { key: keys.service('east', 'shop', name), value: bytes };
+      });
+      await stage.eastStore.commit({ compare: [], puts, deletes: [] });
+    }
+    await stage.eastStore.commit({
+      compare: [],
+      puts: [{ key: keys.manifest('east'), value: stage.east.manifest() }],
+      deletes: [],
+    });
+    const writtenMs = performance.now() - startMs;
+    const times: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      const fromMs = performance.now();
+      await stage.northGoesOn();
+      times.push(performance.now() - fromMs);
+    }
+    const seen = await stage.replica.status();
+    const known = eastOf(seen)?.services ?? 0;
+    console.log(
+      `${count} services written in ${Math.round(writtenMs)} ms, ${known} known; north within ${times.map((ms) => Math.round(ms)).join(', ')} ms; resident ${Math.round(idle)} to ${Math.round(await residentMiB())} MiB; ${JSON.stringify(eastOf(seen)?.problems).slice(0, 300)}`,
+    );
+    expect(stage.workload()).toBe(before);
+    expect(await residentMiB()).toBeLessThan(idle + 800);
   });
 });

@@ -14,7 +14,7 @@ import { numberMax } from '../../src/records/fields.ts';
 import { exported, namespace, share } from '../real/controller/shop.ts';
 import { newTestCa } from '../real/pki.ts';
 import { type Changes, keys, recordKeyOf, value } from './forger.ts';
-import { checkoutKey, eastOf, gatewaysAt, Stage } from './stage.ts';
+import { checkoutKey, eastOf, gatewaysAt, northOf, Stage } from './stage.ts';
 
 let stage: Stage;
 beforeAll(async () => {
@@ -228,6 +228,22 @@ describe('what it claims of itself', () => {
     const stock = seen.services.find((s) => s.service === 'shop/stock')!;
     expect(stock.serving).toBe('local');
     expect(stock.problems.map((p) => p.code)).toContain('service/conflict');
+  });
+
+  it('that nobody can reach north, or us: what it sees is its own business', async () => {
+    const peers = ['north', 'west'].map((member) => ({
+      $typeName: 'isthmus.v1.PeerVantage' as const,
+      member,
+      rttMs: 10_000,
+      rttVarMs: 10_000,
+      reachable: false,
+    }));
+    const vantage = value(codec.vantage.encode({ $typeName: 'isthmus.v1.VantageRecord', peers, critical: [] }));
+    const before = northOf(await stage.replica.status());
+    await stage.east.tick({ vantage });
+    await stage.northGoesOn();
+    const { verdict, data } = northOf(await stage.replica.status())!;
+    expect([verdict?.state, data.state]).toEqual([before?.verdict?.state, before?.data.state]);
   });
 
   it('votes that accuse its own region, and everybody’s', async () => {

@@ -157,24 +157,42 @@ export class Stage {
   }
 
   /** Puts back what was good, in east's name. */
-  async restore(): Promise<void> {
-    const { entries } = await this.root.list(this.east.prefix);
-    const extra = entries.map(({ key }) => key.slice(this.east.prefix.length)).filter((key) => key !== 'manifest');
-    // By root and in parts: an attack may have left more than one transaction takes.
-    for (let at = 0; at < extra.length; at += 100) {
-      const deletes = extra.slice(at, at + 100).map((key) => this.east.prefix + key);
-      await this.root.commit({ compare: [], puts: [], deletes });
+  async putBack(): Promise<void> {
+    // Part by part: an attack may have left more than one list holds, and more than one transaction takes.
+    for (;;) {
+      const { entries } = await this.root.list(this.east.prefix);
+      const extra = entries.map(({ key }) => key).filter((key) => !key.endsWith('/manifest'));
+      if (extra.length === 0) break;
+      for (let at = 0; at < extra.length; at += 100) {
+        await this.root.commit({ compare: [], puts: [], deletes: extra.slice(at, at + 100) });
+      }
     }
     this.east.records.clear();
     this.etcd.records.clear();
     await this.east.tick(Object.fromEntries(this.good));
     for (const [key, bytes] of this.good) this.etcd.records.set(key, bytes);
+  }
+
+  /** The same, and waits until west has forgotten. */
+  async restore(): Promise<void> {
+    await this.putBack();
     await this.replica.until(
       'nothing is wrong any more',
       (s) => s.peers.every((p) => p.problems.length === 0) && s.problems.length === 0,
     );
     // What is refused is looked for so often: the next attack may be of the same kind.
     await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+
+  /** West's controller dies and comes back. */
+  async restart(): Promise<void> {
+    await this.replica.stop('SIGKILL');
+    this.replica.start();
+    await this.replica.ready();
+    this.ztunnel.connect(this.replica.ports.token);
+    await eventually('checkout is served', () =>
+      this.ztunnel.names(types.address).includes(remoteWorkload('checkout')),
+    );
   }
 
   async stop(): Promise<void> {

@@ -12,11 +12,13 @@ import { call } from './call.ts';
 import { garbage } from './garbage.ts';
 import { Load, type LoadSpec } from './load.ts';
 import { Pods } from './pods.ts';
+import { Storm, type StormSpec } from './storm.ts';
 
 const ads = new AdsServer();
 const pods = new Pods();
 const workloads = new Workloads();
 const observer = new Observer();
+const storm = new Storm();
 const loads = new Map<string, Load>();
 
 const loadOf = (name: string): Load => {
@@ -47,6 +49,13 @@ export const operations = {
   observerStop: () => observer.stop(),
   call,
   garbage,
+  stormConnections: (spec: StormSpec, count: number) => storm.connections(spec, count),
+  stormStanding: () => storm.standing(),
+  stormResets: (spec: StormSpec, count: number) => storm.resets(spec, count),
+  stormHeaders: (spec: StormSpec, bytes: number) => storm.headers(spec, bytes),
+  stormSilence: (spec: StormSpec, count: number) => storm.silence(spec, count),
+  stormSilent: () => storm.silent(),
+  stormEnd: () => storm.end(),
   loadStart: (name: string, spec: LoadSpec) => {
     const load = new Load(spec);
     loads.set(name, load);
