@@ -8,6 +8,7 @@ import 'reflect-metadata';
 import { type KeyObject, webcrypto, type X509Certificate } from 'node:crypto';
 import {
   AuthorityKeyIdentifierExtension,
+  Extension,
   X509Certificate as ParsedCertificate,
   SubjectKeyIdentifierExtension,
   X509Crl,
@@ -46,6 +47,24 @@ export const readCrl = (list: string | Uint8Array, what: string): readonly Revok
       cause,
     });
   }
+};
+
+/** The library's own form has another label, which OpenSSL does not know. */
+const pemOf = (der: Uint8Array): string => {
+  const lines = Buffer.from(der)
+    .toString('base64')
+    .match(/.{1,64}/g)!;
+  return `-----BEGIN X509 CRL-----\n${lines.join('\n')}\n-----END X509 CRL-----\n`;
+};
+
+const crlNumber = '2.5.29.20';
+/** A list that is newer has a higher number: the milliseconds since 1970, as a DER integer. */
+const numberOf = (ms: number): Uint8Array<ArrayBuffer> => {
+  let hex = Math.floor(ms).toString(16);
+  if (hex.length % 2 !== 0) hex = `0${hex}`;
+  if (/^[89a-f]/.test(hex)) hex = `00${hex}`;
+  const value = Buffer.from(hex, 'hex');
+  return new Uint8Array([0x02, value.length, ...value]);
 };
 
 export interface CrlInput {
@@ -95,9 +114,13 @@ export const makeCrl = async (input: CrlInput): Promise<Crl> => {
         revocationDate: second(atMs),
         reason: X509CrlReason.cessationOfOperation,
       })),
-      extensions: keyId === undefined ? [] : [new AuthorityKeyIdentifierExtension(keyId, false)],
+      extensions: [
+        new Extension(crlNumber, false, numberOf(input.nowMs)),
+        ...(keyId === undefined ? [] : [new AuthorityKeyIdentifierExtension(keyId, false)]),
+      ],
     },
     crypto,
   );
-  return { pem: `${crl.toString('pem').trimEnd()}\n`, der: new Uint8Array(crl.rawData) };
+  const der = new Uint8Array(crl.rawData);
+  return { pem: pemOf(der), der };
 };
