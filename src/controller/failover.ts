@@ -272,8 +272,10 @@ export class Failover {
     } else if (shipped.value !== undefined) {
       const { atMs, wallMs } = own.verdicts;
       const bytes = unzipped(shipped.value);
-      if (!bytes.ok)
-        return this.#o.log('error', 'the state shipped by the writer cannot be unpacked', { error: bytes.error });
+      if (!bytes.ok) {
+        this.#o.log('error', 'the state shipped by the writer cannot be unpacked', { error: bytes.error });
+        return;
+      }
       this.deciding.follow(own.verdicts, bytes.value, { atMs: Number(atMs), wallMs: Number(wallMs) });
     }
   }

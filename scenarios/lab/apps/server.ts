@@ -65,7 +65,8 @@ const behave = (text: string): boolean => {
 
 const answer = (request: IncomingMessage, response: ServerResponse): void => {
   const { status, delayMs, refuse, share } = behaviour;
-  const applies = share >= 1 || requests % 1_000 < share * 1_000;
+  // Spread evenly: a share of the requests, not the first ones of each thousand.
+  const applies = share >= 1 || (requests * 0.618_033_988_75) % 1 < share;
   const send = (): void => {
     if (applies && refuse) {
       request.socket.destroy();
