@@ -66,6 +66,8 @@ export const limits = {
   joinAnswerBytesMax: 128 * 1024,
   joinTokenTtlMaxMs: 7 * 86_400_000,
   revocationBytesMax: 4 * 1024,
+  revocationsToldMax: 16,
+  revocationsTextMax: 8 * 1024,
   // xds
   requestBytesMax: 16 * 1024 * 1024,
   streamsMax: 10_000,

@@ -135,7 +135,7 @@ export class Federation {
   revoked(member: string): boolean {
     return this.#memberships.revoked(member);
   }
-  /** Revocation marks as they were signed, by name: for peers, which take them whoever brings them. */
+  /** Revocation marks as they were signed, the newest first: for peers, which take them whoever brings them. */
   revocations(): Iterable<readonly [string, Uint8Array]> {
     return this.#memberships.revocations.signed();
   }

@@ -31,9 +31,10 @@ export class Revocations {
   mark(name: string): RevocationMark | undefined {
     return this.#kept.get(name)?.mark;
   }
-  /** Marks as they were signed, by name. */
+  /** Marks as they were signed, by name, the newest first. */
   *signed(): Generator<readonly [string, Uint8Array]> {
-    for (const [name, { bytes }] of this.#kept) yield [name, bytes];
+    const newest = [...this.#kept].sort(([, { mark: a }], [, { mark: b }]) => b.wallMs - a.wallMs);
+    for (const [name, { bytes }] of newest) yield [name, bytes];
   }
   get problems(): Iterable<IsthmusError> {
     return this.#problems.values();

@@ -27,8 +27,6 @@ export interface StoreAdmin {
   /** The user by which the holder of a join token writes one request and reads its answer, and nothing else. */
   ensureJoiner(clusterset: string, token: string): Promise<string[]>;
   removeJoiner(token: string): Promise<string[]>;
-  /** Whether a member's user is there. */
-  hasMember(member: string): Promise<boolean>;
   /** Creates etcd's root user and role, and turns authentication on. Needs a certificate whose common name is `root`. */
   enableAuth(): Promise<string[]>;
   close(): void;
@@ -116,11 +114,6 @@ class EtcdAdmin implements StoreAdmin {
   async removeJoiner(token: string): Promise<string[]> {
     requireToken(token);
     return this.remove(tokenUser(token), tokenUser(token));
-  }
-
-  hasMember(member: string): Promise<boolean> {
-    requireName('member', member);
-    return this.unless(/not found/, Auth.method.userGet, { name: member }, `read user ${member}`);
   }
 
   async enableAuth(): Promise<string[]> {
@@ -239,7 +232,7 @@ class EtcdAdmin implements StoreAdmin {
     }
   }
 
-  /** False when etcd answers that it is so already, or with whatever else is expected. */
+  /** False when etcd answers that it is so already. */
   private async unless<I extends DescMessage, O extends DescMessage>(
     already: RegExp,
     method: DescMethodUnary<I, O>,

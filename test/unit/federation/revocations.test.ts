@@ -1,6 +1,8 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
+import { limits } from '../../../src/core/limits.ts';
 import type { Federation } from '../../../src/federation/federation.ts';
+import { parseRevocations, revocationsText } from '../../../src/federation/revocation_text.ts';
 import type { Member } from '../../../src/trust/membership.ts';
 import { signRevocation } from '../../../src/trust/revocation.ts';
 import { authority, type TestMember, testMember } from '../trust/certificates.ts';
@@ -131,5 +133,29 @@ describe('a member that is revoked', () => {
     const restarted = federation();
     expect(restarted.restore(saved(fed), times()).ok).toBe(true);
     expect(restarted.members.get('us-west')?.services.size).toBe(1);
+  });
+});
+
+describe('the header that carries marks', () => {
+  it('goes from one reader to another', () => {
+    const { shelf, fed } = setup();
+    fed.events(shelf.write(revoke()), times());
+    const told = parseRevocations(revocationsText(fed.revocations()));
+    const { fed: peer } = setup();
+    for (const [name, bytes] of told) peer.learnRevocation(name, bytes, times());
+    expect([peer.members.has('us-west'), peer.members.has('us-east')]).toEqual([false, true]);
+  });
+
+  it('is bounded, and nonsense in it is passed over', () => {
+    const many = Array.from({ length: 100 }, (_, i) => [`m${i}`, markBytes()] as const);
+    const text = revocationsText(many);
+    expect(text.length).toBeLessThanOrEqual(limits.revocationsTextMax);
+    expect(parseRevocations(text)).toHaveLength(limits.revocationsToldMax);
+    for (const nonsense of ['', ',,,', 'x', 'A:aa', 'us-west', ':', 'us-west:', 'a:!', `a:${'b'.repeat(100_000)}`]) {
+      expect(parseRevocations(nonsense), nonsense.slice(0, 20)).toEqual([]);
+    }
+    const { fed } = setup();
+    expect(fed.learnRevocation('us-west', new Uint8Array(), times()).members.size).toBe(0);
+    expect(fed.members.has('us-west')).toBe(true);
   });
 });
