@@ -117,9 +117,25 @@ const leaveCommands = (program: Command): void => {
     .action(async (member, options) => (await import('./revoke.ts')).revoke(member, options));
 };
 
+const authorityCommands = (program: Command): void => {
+  const authority = program
+    .command('authority')
+    .description('the authority’s key: what to do when it is lost or stolen');
+  atDesk(authority.command('replace'))
+    .description('make a new key, and sign again with it what the old one signed')
+    .option('--old <file>', 'the old authority.pem, as every member has it; default: the one in --authority-dir')
+    .option('--no-passphrase', 'leave the new key open on the disk: for labs')
+    .option('--yes', 'do it without asking for the name to be typed', false)
+    .action(async (options) => (await import('./authority.ts')).authorityReplace(options));
+  atDesk(inCluster(authority.command('install')))
+    .description('give a cluster the new public key')
+    .action(async (options) => (await import('./authority.ts')).authorityInstall(options));
+};
+
 export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
   joinCommand(program);
   tokenCommands(program, output);
   leaveCommands(program);
+  authorityCommands(program);
 };
