@@ -6,7 +6,7 @@
  * was passed over: readiness changes a hundred times a second, and every replica hears of it by itself.
  */
 import type { Clock, Rng, Timer } from '../core/clock.ts';
-import type { IsthmusError } from '../core/errors.ts';
+import { IsthmusError } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import { seededRng } from '../core/rng.ts';
 import type { Decision } from '../failover/decision.ts';
@@ -61,6 +61,9 @@ interface Asked {
 const eventsMax = 10_000;
 const commandsMax = 100;
 
+const busy = (why: string): IsthmusError =>
+  new IsthmusError('command/not-writer', `the command was not taken: ${why}`, { hint: 'send it again' });
+
 const bounded = <T>(items: T[], item: T): void => {
   items.push(item);
   if (items.length > eventsMax) items.shift();
@@ -83,6 +86,9 @@ export class Deciding {
   #shipped: object | undefined;
   /** Rises with every step that decided something: what is shipped and saved. */
   #version = 0;
+  /** Of the newest decision of our own, or of the state that was restored. */
+  #decidedAtMs = 0;
+  #stepped = false;
   #closed = false;
 
   constructor(options: DecidingOptions) {
@@ -92,6 +98,10 @@ export class Deciding {
 
   get state(): FailoverState {
     return this.#state;
+  }
+  /** A step has been made with a view that we are a part of: what follows from it may be told. */
+  get stepped(): boolean {
+    return this.#stepped;
   }
   get plan(): Plan {
     return this.#last.plan;
@@ -121,7 +131,7 @@ export class Deciding {
   /** Resolves with what was decided about it, once that took effect. Rejects when the journal does not take it. */
   command(command: Command): Promise<readonly Decision[]> {
     return new Promise((resolve, reject) => {
-      if (this.#asked.length >= commandsMax) this.#asked.shift()?.reject(new Error('too many commands wait'));
+      if (this.#asked.length >= commandsMax) this.#asked.shift()?.reject(busy('too many commands wait'));
       this.#asked.push({ command, resolve, reject });
       this.#o.wake();
     });
@@ -133,6 +143,7 @@ export class Deciding {
     if (!decoded.ok) return decoded.error;
     this.scale.resume(mark);
     this.#state = decoded.value;
+    this.#decidedAtMs = mark.atMs;
     return undefined;
   }
 
@@ -146,7 +157,8 @@ export class Deciding {
    * @param of - the record that it came with: taken over once
    */
   follow(of: object, bytes: Uint8Array, mark: Mark): void {
-    if (this.#o.chosen() || this.#shipped === of) return;
+    // One that was chosen goes on from what was shipped too, unless it has decided since.
+    if (this.#shipped === of || (this.#o.chosen() && mark.atMs <= this.#decidedAtMs)) return;
     this.#shipped = of;
     const decoded = decodeState(bytes);
     if (!decoded.ok) {
@@ -172,7 +184,7 @@ export class Deciding {
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
-    for (const { reject } of this.#asked.splice(0)) reject(new Error('the controller ends'));
+    for (const { reject } of this.#asked.splice(0)) reject(busy('the controller ends'));
   }
 
   #decide(
@@ -191,15 +203,19 @@ export class Deciding {
     const result = step(before, view, signals, policies(), nowMs, seededRng(seed), role);
     // A replica that serves what another decided keeps no journal of it.
     if (result.journal.length === 0 || (role !== 'writer' && this.#o.hearsWriter())) {
-      const decided = this.#commit(result);
-      for (const { resolve } of asked) resolve([]);
+      const decided = this.#commit(result, view);
+      for (const { resolve, reject } of asked) {
+        if (role === 'writer') resolve([]);
+        else reject(busy('another replica decides'));
+      }
       return decided;
     }
     const inputs = { state: before, view, signals, policies: policies(), nowMs, seed, role };
     return this.#journalled(result, inputs).then(
       () => {
-        const decided = this.#commit(result);
+        const decided = this.#commit(result, view);
         this.#version++;
+        this.#decidedAtMs = nowMs;
         this.#o.onDecided(result.journal, (this.#o.clock.monotonicMs() - began) / 1000);
         for (const { command, resolve } of asked) resolve(result.journal.filter((d) => d.author === command.author));
         return decided;
@@ -220,7 +236,8 @@ export class Deciding {
     await this.#o.save();
   }
 
-  #commit(result: Step): Decided {
+  #commit(result: Step, view: View): Decided {
+    this.#stepped ||= view.members.has(view.self);
     this.#state = result.state;
     this.#last = result;
     this.#timer?.cancel();

@@ -186,12 +186,14 @@ export class Engine {
   /** Decides about what is marked, and translates it: now, or when the decision is in the journal. */
   run(): void {
     const start = this.#o.clock.monotonicMs();
-    const { keeper, decide, local, members } = this.#o;
-    const viewed = keeper.update(local(), members(), { services: this.#services, members: this.#topologyChanged });
+    const { keeper, decide, local } = this.#o;
+    // The map is live, and a decision may take its time.
+    const members = new Map(this.#o.members());
+    const viewed = keeper.update(local(), members, { services: this.#services, members: this.#topologyChanged });
     const batch: Batch = {
       start,
       local: local(),
-      members: members(),
+      members,
       viewed,
       pods: this.#pods,
       dirtyMembers: this.#members,

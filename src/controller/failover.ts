@@ -46,6 +46,8 @@ export interface FailoverOptions {
   readonly epoch: () => bigint;
   /** Whether this replica decides. */
   readonly chosen: () => boolean;
+  /** What stands in the store, or stood there, is known. */
+  readonly recordsKnown: () => boolean;
   /** Members as their records say. */
   readonly rawMembers: () => ReadonlyMap<string, MemberView>;
   readonly local: () => LocalCluster;
@@ -93,6 +95,8 @@ export class Failover {
   #shipped: { readonly version: number; readonly plan: Plan; readonly atMs: number } | undefined;
   #decidedBy: Policies | undefined;
   #journalledAtMs: number | undefined;
+  /** The record and the parts that were looked at last. */
+  #followed: readonly unknown[] = [];
 
   constructor(options: FailoverOptions) {
     this.#o = options;
@@ -176,7 +180,7 @@ export class Failover {
   records(change: Pick<FederationChange, 'services' | 'members' | 'policy'>): ReadonlySet<ServiceKey> {
     if (change.policy) this.policies();
     const more = this.withdrawing.update(this.#o.rawMembers(), change.services, this.deciding.scale.now());
-    if (!this.#o.chosen()) this.#follow();
+    this.#follow();
     return more.size === 0 ? change.services : change.services.union(more);
   }
 
@@ -204,8 +208,8 @@ export class Failover {
   }
 
   async command(command: Command): Promise<readonly Decision[]> {
-    if (command.kind === 'confirm-withdrawal') this.withdrawing.confirm(command.member, command.service);
     const decisions = await this.deciding.command(command);
+    if (command.kind === 'confirm-withdrawal') this.withdrawing.confirm(command.member, command.service);
     this.tick();
     return decisions;
   }
@@ -219,13 +223,16 @@ export class Failover {
     this.announce();
   }
 
-  /** After a step took effect, and now and then. */
-  announce(): void {
+  /** After a step took effect, and now and then. @param anew - also what was told before: a writer begins */
+  announce(anew = false): void {
+    if (anew) this.#shipped = undefined;
     if (!this.#o.chosen()) {
       this.#shipped = undefined;
       return;
     }
     const { deciding } = this;
+    // Before the first step there is nothing to tell, and what an earlier writer told stands.
+    if (!deciding.stepped || !this.#o.recordsKnown()) return;
     const { plan, version: decided } = deciding;
     const { atMs, wallMs } = deciding.scale.mark();
     const before = this.#shipped;
@@ -265,7 +272,9 @@ export class Failover {
   /** Takes over what the replica that decides has shipped. */
   #follow(): void {
     const own = this.#o.rawMembers().get(this.#o.config.member);
-    if (own?.verdicts === undefined) return;
+    if (own?.verdicts === undefined || (this.#followed[0] === own.verdicts && this.#followed[1] === own.stateParts))
+      return;
+    this.#followed = [own.verdicts, own.stateParts];
     const shipped = shippedState(own);
     if (!shipped.ok) {
       this.#o.log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
@@ -329,6 +338,7 @@ export class Failover {
     const { log, metrics } = this.#o;
     metrics.add('isthmus_withdrawals_held_total', { peer: member }, held.length);
     const mass = held.filter(({ reason }) => reason === 'Mass').length;
+    void this.#save();
     log(mass > 0 ? 'warn' : 'info', 'withdrawal held', { peer: member, services: held.length, mass });
   }
 

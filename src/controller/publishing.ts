@@ -58,6 +58,7 @@ export class Publishing {
   #members: ReadonlyMap<string, MemberView> = new Map();
   #peers = '';
   #epoch = 0n;
+  #announced = false;
   #gateways = '';
 
   constructor(options: PublishingOptions) {
@@ -185,10 +186,13 @@ export class Publishing {
     this.#must('grants', this.exports.setGrants(plan.grants));
     this.#must('votes', this.exports.setVotes(plan.votes));
     this.#must('verdicts', this.exports.setVerdicts(verdicts));
+    this.#announced = true;
     this.#flush();
+    this.#tryToLead();
   }
 
   lead(): void {
+    this.#announced = false;
     this.#wantsToLead = true;
     this.#tryToLead();
   }
@@ -219,7 +223,8 @@ export class Publishing {
   }
 
   #tryToLead(): void {
-    if (!this.#wantsToLead || !this.#complete || !this.#recordsKnown) return;
+    // Not before the decisions are among what is wanted: a leader withdraws everything else.
+    if (!this.#wantsToLead || !this.#complete || !this.#recordsKnown || !this.#announced) return;
     this.#setVantage();
     this.#flush();
     this.#publisher.lead();

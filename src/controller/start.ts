@@ -16,7 +16,7 @@ import type { IsthmusError } from '../core/errors.ts';
 import type { StatusReport, TraceReport } from '../core/report.ts';
 import type { ExportProblem } from '../federation/local.ts';
 import { ViewKeeper } from '../federation/view_keeper.ts';
-import { type HttpListener, healthRoute, listenHttp, type Route } from '../ops/http.ts';
+import { type HttpListener, healthRoute, listenHttp, metricsRoute, type Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { connectStore } from '../store/etcd.ts';
@@ -87,10 +87,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     schedule: (run) => setImmediate(run),
     local: () => cluster.local,
     members: () => failover.members,
-    onResources: () => {
-      opening.serving?.changed();
-      state.touch('cluster');
-    },
+    onResources: () => opening.serving?.changed(),
     onPlanned: (services) => {
       traded.update(services, viewed.view);
       cluster.report(services, viewed.view, problemOf, records.members.get(config.member));
@@ -146,7 +143,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     journalHead: () => failover.journaling.journal.head(),
     standing: () => ({ known: records.known, vantage: records.members.get(config.member)?.vantage }),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
-    onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && publishing.lead()),
+    onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && lead()),
   });
   const cluster: Cluster = new Cluster({
     config,
@@ -172,9 +169,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     },
     onLead: (term) => {
       log('info', 'this replica writes', { term });
-      publishing.lead();
-      // In the same turn: a leader withdraws what it does not itself want.
-      failover.announce();
+      lead();
       keeper.check();
     },
     // With the API server dark nobody can take the lease: who wrote goes on, and is fenced by the store if another does begin.
@@ -192,6 +187,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     metrics,
     epoch: () => publishing.epoch,
     chosen: () => publishing.chosen,
+    recordsKnown: () => records.known,
     rawMembers: () => records.members,
     local: () => cluster.local,
     readBackMs: () => publishing.readBackMs() ?? records.readBackMs(),
@@ -261,6 +257,12 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     log,
     onCertificates: (found) => secrets.certificates(found),
   });
+
+  /** Both in one turn: a leader withdraws what it does not itself want. */
+  function lead(): void {
+    publishing.lead();
+    failover.announce(true);
+  }
 
   function problemOf(key: string): ExportProblem | undefined {
     const { problems, services } = cluster.local;
@@ -352,14 +354,12 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     }),
   );
   const admin: Route = (...asked) => failover.journaling.route(...asked) ?? routes.get(...asked);
-  const listening = (): boolean => opening.serving?.listening === true;
+  const listening = () => opening.serving?.listening === true;
   const readiness = readinessOf({ config, engine, cluster, records, store, listening });
   const listeners: HttpListener[] = await Promise.all([
     listenHttp(config.listen.adminAddress, admin, routes.post),
     listenHttp(config.listen.healthAddress, healthRoute(readiness)),
-    listenHttp(config.listen.metricsAddress, async (path) =>
-      path === '/metrics' ? { status: 200, type: metrics.contentType, body: await metrics.text() } : undefined,
-    ),
+    listenHttp(config.listen.metricsAddress, metricsRoute(metrics)),
   ]);
 
   const forgotten = await failover.open(savedFailover?.payload);

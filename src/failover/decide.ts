@@ -6,6 +6,7 @@
  * everything is looked at, and the same comes out.
  */
 import type { ServiceKey } from '../core/names.ts';
+import { capacityAnnotation } from '../federation/capacity.ts';
 import type { ServiceView, View } from '../federation/view.ts';
 import type { Assessment, HealthState } from '../health/assess.ts';
 import { ownVotes } from '../health/region.ts';
@@ -154,7 +155,11 @@ const drop = (run: Run, key: ServiceKey): void => {
 
 const offerService = (run: Run, key: ServiceKey, view: ServiceView | undefined, policy: FailoverPolicy): void => {
   const before = run.grants.get(key);
-  if (run.role === 'cut-off' || (before === undefined && policy.capacity.perEndpoint === undefined)) return;
+  if (run.role === 'cut-off') return;
+  // Most services declare nothing.
+  const declared =
+    policy.capacity.perEndpoint !== undefined || view?.local?.annotations[capacityAnnotation] !== undefined;
+  if (before === undefined && !declared) return;
   const { drains } = run.inputs;
   const draining = drainingOf(drains, run.self, run.selfRegion);
   const next =
@@ -345,6 +350,8 @@ export const decide = (
       run.plans.put(key, undefined);
       run.changed.add(key);
     }
+    // What is due is due for somebody who has a place.
+    for (const key of [...run.wakes.map.keys()]) run.wakes.put(key, undefined);
   } else {
     for (const key of asked.services) decideOne(run, key, asked);
     for (const [key, { rates }] of asked.demand) {

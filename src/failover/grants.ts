@@ -6,6 +6,7 @@
  * the gain is worth a new record; a service whose capacity nobody declared has no grant, and is open.
  */
 import type { ServiceKey } from '../core/names.ts';
+import { declaredCapacity } from '../federation/capacity.ts';
 import type { ServiceView } from '../federation/view.ts';
 import type { GrantOffer } from '../health/signals.ts';
 import type { Grant } from './plan.ts';
@@ -21,7 +22,7 @@ export interface GrantScene {
   /** Every other member, sorted. */
   readonly readers: readonly string[];
   readonly policy: FailoverPolicy;
-  /** We are leaving: nothing is offered. */
+  /** We are leaving: what was offered stays. */
   readonly drained: boolean;
 }
 
@@ -31,9 +32,14 @@ const sameReaders = (a: readonly string[], b: readonly string[]): boolean =>
 /** What is offered to each; the object before when it stays. Undefined: no grant is in force. */
 export const offer = (before: GrantMemory | undefined, scene: GrantScene): GrantMemory | undefined => {
   const { view, ready, readers, policy, drained } = scene;
-  const { perEndpoint, reservePercent } = policy.capacity;
-  if (perEndpoint === undefined || view.local?.exported === undefined || readers.length === 0) return undefined;
-  const headroom = drained ? 0 : (ready * perEndpoint * (100 - reservePercent)) / 100;
+  const { reservePercent } = policy.capacity;
+  if (view.local?.exported === undefined || readers.length === 0) return undefined;
+  // What the Service says of its endpoints goes before what a policy says of all.
+  const perEndpoint = declaredCapacity(view.local).perEndpoint ?? policy.capacity.perEndpoint;
+  if (perEndpoint === undefined) return undefined;
+  // Others leave us in their own time; a grant of nothing would refuse those who have nowhere else to go.
+  if (drained && before !== undefined) return before;
+  const headroom = (ready * perEndpoint * (100 - reservePercent)) / 100;
   const share = Math.floor(headroom / readers.length);
   if (before === undefined) return { perSecond: share, readers };
   const keep = share >= before.perSecond && share < Math.max(before.perSecond * raiseFactor, before.perSecond + 1);

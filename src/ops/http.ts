@@ -10,6 +10,7 @@ import type { AddressInfo } from 'node:net';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { Shares } from '../core/shares.ts';
+import type { Metrics } from './metrics.ts';
 
 export interface Reply {
   readonly status: number;
@@ -44,7 +45,18 @@ const failure = (error: unknown): Reply => {
   if (error instanceof IsthmusError) {
     return json({ error: { code: error.code, message: error.message, hint: error.hint } }, error.retryable ? 503 : 422);
   }
-  throw error;
+  // One request's fault is not the controller's end. What it was is for whoever runs it, on its own error stream.
+  process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+  return json(
+    {
+      error: {
+        code: 'controller/unreachable',
+        message: 'the controller failed on this request',
+        hint: 'its log says why',
+      },
+    },
+    500,
+  );
 };
 
 const refused = (status: number, message: string, hint: string): Reply =>
@@ -164,6 +176,12 @@ const boundByAddress = (server: Server): void => {
 };
 
 /** Listens on `<ip>:<port>`. Bounded: headers, bodies, request time and connections. Without `post` nothing can be changed here. */
+/** GET /metrics. */
+export const metricsRoute =
+  (metrics: Pick<Metrics, 'contentType' | 'text'>): Route =>
+  async (path) =>
+    path === '/metrics' ? { status: 200, type: metrics.contentType, body: await metrics.text() } : undefined;
+
 export const listenHttp = (address: string, get: Route, post?: PostRoute): Promise<HttpListener> =>
   new Promise((resolve, reject) => {
     const server: Server = createServer(

@@ -54,6 +54,11 @@ export const metricTable = {
     help: 'The verdict about a peer: 1 for the state that it is in, 0 for the others.',
     labels: ['peer', 'state'],
   },
+  isthmus_probes_total: {
+    kind: 'counter',
+    help: 'Probes of the data path, by peer and where they broke (`ok`: nowhere).',
+    labels: ['peer', 'result'],
+  },
   isthmus_decisions_total: { kind: 'counter', help: 'Decisions of this replica, by kind.', labels: ['kind'] },
   isthmus_withdrawals_held_total: {
     kind: 'counter',

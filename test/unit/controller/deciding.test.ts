@@ -133,8 +133,9 @@ describe('a replica that does not decide', () => {
     const other = replica({ chosen: () => false, hearsWriter: () => false });
     other.answer();
     other.deciding.follow({}, writer.deciding.encoded(), writer.deciding.scale.mark());
-    void other.deciding.command(drain);
+    const refused = expect(other.deciding.command(drain)).rejects.toMatchObject({ code: 'command/not-writer' });
     await decide(other, both);
+    await refused;
     expect(other.deciding.state.drains).toEqual([]);
     expect(other.serves()).toContain('us-west');
     await decide(other, westUnready);

@@ -95,7 +95,7 @@ describe('a drain', () => {
     expect(place(set.plan)).toBe('100 | us-west');
   });
 
-  it('of our own cluster is told to the others, moves our traffic too, and ends our grants', () => {
+  it('of our own cluster is told to the others, moves our traffic too, and leaves what was granted', () => {
     const set = new ClusterSet();
     set.policy = { ...set.policy, capacity: { ...set.policy.capacity, perEndpoint: 10 } };
     set.step();
@@ -103,7 +103,7 @@ describe('a drain', () => {
     set.drain(cluster(home));
     expect(set.last!.plan.draining.cluster).toBe(true);
     expect(place(set.plan)).toBe('75 | eu > us-west');
-    expect(set.last!.plan.grants.map(({ perSecond }) => perSecond)).toEqual([0, 0]);
+    expect(set.last!.plan.grants.map(({ perSecond }) => perSecond)).toEqual([8, 8]);
     set.run(31_000);
     expect(place(set.plan)).toBe('0 | eu > us-west');
     set.undrain(cluster(home));
