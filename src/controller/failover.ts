@@ -95,6 +95,9 @@ export class Failover {
   #shipped: { readonly version: number; readonly plan: Plan; readonly atMs: number } | undefined;
   #decidedBy: Policies | undefined;
   #journalledAtMs: number | undefined;
+  #saving: Promise<void> | undefined;
+  #unsaved = false;
+  #hung = false;
   /** The record and the parts that were looked at last. */
   #followed: readonly unknown[] = [];
 
@@ -305,15 +308,32 @@ export class Failover {
     return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), this.deciding.encoded()]);
   }
 
-  /** A disk that hangs must not hold a failover back. */
+  /**
+   * A disk that hangs must not hold a failover back: it is waited for once, and not again until it answers. One save at a time; what
+   * changes meanwhile shares the next.
+   */
   async #save(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = this.#o.clock.after(saveWaitMs, resolve);
-    const saving = this.#o.save(this.#saved()).catch((error: unknown) => {
-      this.#o.log('error', 'the state of decisions could not be saved', { error: error as Error });
+    this.#saving ??= this.#saveAll().finally(() => {
+      this.#saving = undefined;
+      this.#hung = false;
     });
-    await Promise.race([saving, promise]);
+    this.#unsaved = true;
+    if (this.#hung) return;
+    const { promise, resolve } = Promise.withResolvers<'late'>();
+    const timer = this.#o.clock.after(saveWaitMs, () => resolve('late'));
+    if ((await Promise.race([this.#saving, promise])) === 'late') this.#hung = true;
     timer.cancel();
+  }
+
+  async #saveAll(): Promise<void> {
+    // Everything that is asked for in this turn is in it.
+    await Promise.resolve();
+    while (this.#unsaved) {
+      this.#unsaved = false;
+      await this.#o.save(this.#saved()).catch((error: unknown) => {
+        this.#o.log('error', 'the state of decisions could not be saved', { error: error as Error });
+      });
+    }
   }
 
   #note(member: string, ok: boolean): void {

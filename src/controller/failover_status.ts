@@ -137,7 +137,8 @@ const withVerdict = (peer: PeerReport, input: FailoverStatusInput): PeerReport =
     ...peer,
     // The two planes as they are judged: a probe that is late does not make a peer unreachable at once.
     control: { ...peer.control, state: verdict.control },
-    data: { ...peer.data, state: verdict.data },
+    // A replica that does not probe knows nothing of its own: what was measured stands.
+    data: verdict.data === 'unknown' ? peer.data : { ...peer.data, state: verdict.data },
     verdict: verdictReport(verdict, input.nowMs),
   };
 };

@@ -111,7 +111,7 @@ export class Sensing {
       this.#stop();
       return;
     }
-    if (this.#credentials === undefined || this.#rootsOf !== this.#o.moreRoots()) this.#renew();
+    if (this.#rootsOf !== this.#o.moreRoots()) this.#renew();
     this.#ejections.setPods(this.#o.gatewayPods());
     if (this.#credentials !== undefined) this.#start();
     this.#probers?.path.want(this.#wanted());
@@ -179,6 +179,7 @@ export class Sensing {
     this.#renewal?.cancel();
     this.#renewal = undefined;
     this.#credentials = undefined;
+    this.#rootsOf = undefined;
   }
 
   #service({ path, gray }: Probers, key: ServiceKey, view: View): void {
@@ -221,6 +222,7 @@ export class Sensing {
     const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: clock.wallMs() };
     issueLeaf(authority(), request, (bytes) => new Uint8Array(randomBytes(bytes))).then(
       (leaf) => {
+        if (this.#rootsOf !== roots || this.#closed || !this.#o.chosen()) return;
         const chain = certChain(leaf, authority(), roots);
         this.#credentials = {
           certificatePem: chain.slice(0, -1).join(''),

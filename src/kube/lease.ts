@@ -93,6 +93,8 @@ export const startElection = (options: ElectionOptions): Election => {
   let fence: Timer | undefined;
   let next: Timer | undefined;
   let closed = false;
+  /** The term ended for want of a renewal, and nobody is known to hold the lease since. */
+  let expired = false;
   let told = '';
   let turning: Promise<void> = Promise.resolve();
 
@@ -108,6 +110,7 @@ export const startElection = (options: ElectionOptions): Election => {
     if (term === undefined) return;
     log('warn', 'no longer the writer', { reason, term, lease: options.name });
     term = undefined;
+    expired = reason === 'expired';
     fence?.cancel();
     tell(() => options.onLost(reason));
   };
@@ -195,6 +198,11 @@ export const startElection = (options: ElectionOptions): Election => {
     const view = await read();
     if (closed) return;
     const free = view === undefined || view.holder === '' || view.holder === options.identity;
+    // Whoever went on without a lease has to hear that another took it.
+    if (!free && expired) {
+      expired = false;
+      tell(() => options.onLost('taken'));
+    }
     if (!free && clock.monotonicMs() - seenAt < (view.ttlMs || ttlMs)) return;
     const transitions = (view?.transitions ?? 0) + 1;
     if (!(await claim(view, transitions, microTime(clock.wallMs()))) || closed) return;

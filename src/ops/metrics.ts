@@ -73,7 +73,7 @@ export const metricTable = {
   },
   isthmus_failover_decide_seconds: {
     kind: 'histogram',
-    help: 'From the verdict to a decision that the journal has.',
+    help: 'From the beginning of a step to its decisions in the journal.',
     labels: [],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
   },
