@@ -74,6 +74,9 @@ const unzipped = (bytes: Uint8Array): Result<Uint8Array> => {
   }
 };
 
+const some = (services: readonly ServiceKey[]): string =>
+  `${services.slice(0, 5).join(', ')}${services.length > 5 ? ` and ${services.length - 5} more` : ''}`;
+
 interface SavedHead {
   readonly mark: Mark;
   readonly withdrawals: unknown;
@@ -354,16 +357,37 @@ export class Failover {
     this.#o.onDecisions(decisions);
   }
 
+  /** What became of a withdrawal: no step decides it, so there is nothing to replay. */
+  #journal(member: string, rule: 'WithdrawalHeld' | 'Withdrawn', detail: string): void {
+    if (!this.#o.chosen()) return;
+    const entry: Decision = {
+      atMs: this.deciding.scale.now(),
+      ...{ kind: 'hold', service: undefined, member, rule, detail: `${member}: ${detail}`, author: 'controller' },
+      ...{ guards: [], before: undefined, after: undefined, observed: false, urgent: true },
+      policy: this.book.policies.default.name,
+    };
+    this.journaling.journal.append([entry]).catch((error: unknown) => {
+      this.#o.log('error', 'a withdrawal could not be journalled', { error: error as Error });
+    });
+  }
+
   #held(member: string, held: readonly HeldShown[]): void {
     const { log, metrics } = this.#o;
     metrics.add('isthmus_withdrawals_held_total', { peer: member }, held.length);
     const mass = held.filter(({ reason }) => reason === 'Mass').length;
     void this.#save();
     log(mass > 0 ? 'warn' : 'info', 'withdrawal held', { peer: member, services: held.length, mass });
+    // One record among many waits some moments for its canary: worth a line in the log, not in the journal.
+    const kept = held.filter(({ reason }) => reason !== 'Canary').map(({ service }) => service);
+    if (kept.length === 0) return;
+    const detail = `${kept.length} services vanished from its records and are held: ${some(kept)}`;
+    this.#journal(member, 'WithdrawalHeld', detail);
   }
 
   #letGo(member: string, letGo: readonly { readonly service: ServiceKey; readonly by: LetGoBy }[]): void {
     const by = Object.entries(Object.groupBy(letGo, (each) => each.by)).map(([why, list]) => `${why} ${list?.length}`);
     this.#o.log('info', 'withdrawal let go', { peer: member, services: letGo.length, by: by.join(', ') });
+    const services = letGo.map(({ service }) => service);
+    this.#journal(member, 'Withdrawn', `no longer exported (${by.join(', ')}): ${some(services)}`);
   }
 }

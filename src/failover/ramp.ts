@@ -152,7 +152,6 @@ export const wishOf = (
     const waits = bad.reason === 'NotReady' && (memory === undefined ? !situation.known : memory.phase === 'new');
     if (memory?.phase === 'out' || (memory?.phase === 'new' && waits)) return undefined;
     const to: CellMemory = waits ? { phase: 'new', percent: 0, sinceMs: now, cause: 'NotReady' } : out(bad.reason, now);
-    if (waits) return note(to, 'not ready so far');
     if (percentOf(memory) === 0) return note(to, bad.detail);
     return { to, kind: 'withdraw', urgent: bad.urgent, rule: bad.reason, detail: bad.detail };
   }

