@@ -77,7 +77,8 @@ const records = async (member: string): Promise<Record<string, string>> => {
   const { entries } = await root.list(keys.memberPrefix(member));
   return Object.fromEntries(
     entries
-      .filter(({ key }) => key !== keys.manifest(member))
+      // The state that is shipped says who ships it, and when.
+      .filter(({ key }) => key !== keys.manifest(member) && !key.includes('/verdicts'))
       .map(({ key, value }) => [key, Buffer.from(value).toString('base64')]),
   );
 };

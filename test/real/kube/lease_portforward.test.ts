@@ -70,7 +70,7 @@ describe('the writer’s lease', () => {
     await b.election.close();
     expect(b.events.at(-1)).toBe('lost closed');
     await eventually('a leads again', () => a.election.leading(), 1_500);
-    expect(a.events).toEqual(['lead 1', 'lost expired', 'lead 3']);
+    expect(a.events).toEqual(['lead 1', 'lost expired', 'lost taken', 'lead 3']);
   });
 });
 
