@@ -26,8 +26,9 @@ tools/node node_modules/vitest/vitest.mjs run --project real
 real=$?
 tools/node node_modules/vitest/vitest.mjs run --project attacks
 attacks=$?
-# Chaos on a whole lab: those that take least long. 75: no valid run, the machine was too busy to measure; not a failure.
-tools/node scenarios/chaos/main.ts 1-gateway 3-controllers 4-one 5-service 9-drain
+# Chaos on a whole lab: those that take least long. What happened is judged, not how quick this machine was.
+# 75: no valid run, the machine was too busy to measure; not a failure.
+tools/node scenarios/chaos/main.ts --patience 4 1-gateway 3-controllers 4-one 5-service 9-drain
 chaos=$?
 if [ "$chaos" -eq 75 ]; then
   echo "test: some scenarios had no valid run on this machine; see above" >&2

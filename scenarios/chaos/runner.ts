@@ -3,9 +3,10 @@
  * does), and does not know which backend the lab has.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { controlWindow } from '../lab/control-window.ts';
+import { controlLagMs, controlStallMs, controlWindow } from '../lab/control-window.ts';
 import type { FaultHandle, Lab, Load, WorkloadSpec } from '../lab/lab.ts';
 import { outcome } from '../lab/outcome.ts';
+import type { Patience } from './expectations.ts';
 import type { Done, JournalLine, Observed, StateSample } from './observed.ts';
 import type { Mode, Scenario, ScenarioStep } from './spec.ts';
 
@@ -239,7 +240,7 @@ const happen = async (stage: Stage, step: ScenarioStep): Promise<void> => {
 };
 
 /** Runs it once. Throws InvalidRun when the control window was not calm: the machine was measured, not the fault. */
-export const runScenario = async (lab: Lab, scenario: Scenario): Promise<Observed> => {
+export const runScenario = async (lab: Lab, scenario: Scenario, patience: Patience): Promise<Observed> => {
   const faults = new Map<string, FaultHandle>();
   const loads = new Map<Mode, Load>();
   try {
@@ -262,6 +263,8 @@ export const runScenario = async (lab: Lab, scenario: Scenario): Promise<Observe
     await untilCalm(lab, all, control.answeredBy);
     const limits = {
       forMs: control.forS * 1000,
+      stallMaxMs: controlStallMs * patience,
+      lagMaxMs: controlLagMs * patience,
       ...(control.answeredBy === undefined ? {} : { answeredBy: control.answeredBy }),
     };
     await Promise.all(all.map((one) => controlWindow(lab, one, limits)));

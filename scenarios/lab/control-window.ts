@@ -8,15 +8,20 @@ import { type Outcome, outcome } from './outcome.ts';
 
 export class InvalidRun extends Error {}
 
+/** By default, the longest call before any fault. */
+export const controlStallMs = 250;
+/** By default, how late the client's own timers may be. */
+export const controlLagMs = 150;
+
 export interface ControlLimits {
   readonly forMs: number;
   /** Default: half of what the load's rate makes in that time. */
   readonly callsMin?: number;
   /** Default 0. */
   readonly failedMax?: number;
-  /** Default 250 ms. */
+  /** Default `controlStallMs`. */
   readonly stallMaxMs?: number;
-  /** How late the client's own timers may be. Default 150 ms. */
+  /** Default `controlLagMs`. */
   readonly lagMaxMs?: number;
   /** The only cluster that may answer. */
   readonly answeredBy?: string;
@@ -28,7 +33,7 @@ export function invalidBecause(
   lagMs: number,
   limits: ControlLimits & { callsMin: number },
 ): string | undefined {
-  const { failedMax = 0, stallMaxMs = 250, lagMaxMs = 150, callsMin, answeredBy } = limits;
+  const { failedMax = 0, stallMaxMs = controlStallMs, lagMaxMs = controlLagMs, callsMin, answeredBy } = limits;
   if (seen.sent < callsMin) return `only ${seen.sent} calls were sent, ${callsMin} are needed`;
   if (seen.failed > failedMax) {
     return `${seen.failed} of ${seen.sent} calls failed before any fault (${Object.keys(seen.errors).join('; ')})`;
@@ -47,7 +52,7 @@ export async function controlWindow(lab: Lab, load: Load, limits: ControlLimits)
   await sleep(limits.forMs);
   const until = lab.now();
   // Calls that started last need a moment to end; a call that hangs shows as missing.
-  await sleep(limits.stallMaxMs ?? 250);
+  await sleep(limits.stallMaxMs ?? controlStallMs);
   const seen = outcome(await load.calls(), { from, until });
   const callsMin = limits.callsMin ?? Math.floor((load.spec.perSecond * (until - from)) / 2_000);
   const reason = invalidBecause(seen, await load.lagMs(), { ...limits, callsMin });

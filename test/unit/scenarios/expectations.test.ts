@@ -64,6 +64,26 @@ describe('expectations', () => {
     expect(met({ calls: { mode: 'gateway', from: 5, until: 20, lastFailureMaxS: 1 } })).toBe(true);
     expect(met({ calls: { mode: 'gateway', from: 0, until: 5, stallMaxMs: 9 } })).toBe(false);
   });
+  it('are eased by patience in times and in a few failures, and tell so; never in what was decided', () => {
+    const late = (e: Expectation, patience: number) => {
+      const { met, late } = judge(e, observed(), patience);
+      return [met, late === true];
+    };
+    expect(late({ calls: { mode: 'gateway', from: 0, until: 5, stallMaxMs: 10 } }, 4)).toEqual([true, false]);
+    expect(late({ calls: { mode: 'gateway', from: 0, until: 5, stallMaxMs: 9 } }, 4)).toEqual([true, true]);
+    expect(late({ calls: { mode: 'gateway', from: 0, until: 5, stallMaxMs: 2 } }, 4)).toEqual([false, false]);
+    // 10 of 200 failed: 4 and three in a hundred are 10.
+    expect(late({ calls: { mode: 'gateway', from: 0, until: 20, failedMax: 4 } }, 4)).toEqual([true, true]);
+    expect(late({ calls: { mode: 'gateway', from: 0, until: 20, failedMax: 3 } }, 4)).toEqual([false, false]);
+    expect(late({ shifted: { mode: 'gateway', from: 5, to: ['eu'], withinS: 0.5, until: 20 } }, 4)).toEqual([
+      true,
+      true,
+    ]);
+    expect(late({ journal: { cluster: 'east', from: 0, until: 20, atLeast: 0, atMost: 0 } }, 4)).toEqual([
+      false,
+      false,
+    ]);
+  });
   it('are never met by nothing having been seen', () => {
     const none = observed({ calls: new Map(), states: [], journals: new Map() });
     expect(met({ calls: { mode: 'gateway', from: 0, until: 5, failedMax: 0 } }, none)).toBe(false);
