@@ -24,7 +24,7 @@ test-unit: setup ## quick tests: no root, no tools, under a minute
 	@$(VITEST) --project unit
 
 test-real: tools ## tests with real etcd, kube-apiserver, Envoy and network namespaces
-	@$(VITEST) --project real
+	@$(VITEST) --project real --project mesh
 
 test-attacks: tools ## a hostile member and a hostile etcd against real processes
 	@$(VITEST) --project attacks

@@ -38,8 +38,13 @@ export const startRelay = async (targetPort: number): Promise<Relay> => {
     }
     accepted += 1;
     const upstream = connect(targetPort, '127.0.0.1');
-    let budget = budgets.shift();
+    const given = budgets.shift();
+    let budget = given;
+    let ended = false;
     const end = (): void => {
+      // A client that gave up before its connection was cut leaves that to the next.
+      if (!ended && given !== undefined && budget !== 0) budgets.unshift(given);
+      ended = true;
       client.resetAndDestroy();
       upstream.destroy();
       open.delete(client);
