@@ -1,6 +1,6 @@
 /** Judges expectations by what was observed: pure, so that a verdict can be tested and traced to calls. */
 import { clusterOf, outcome } from '../lab/outcome.ts';
-import type { Observed } from './observed.ts';
+import { momentOf, type Observed } from './observed.ts';
 import type { Expectation, Mode } from './spec.ts';
 
 export interface Judged {
@@ -29,8 +29,8 @@ type Of<K extends string> = Extract<Expectation, Record<K, unknown>> extends Rec
 const time = (s: number): string => `${Math.round(s * 10) / 10} s`;
 const spanText = (from: number, until: number): string => `${from}–${until} s`;
 const wall = (observed: Observed, from: number, until: number) => ({
-  from: observed.zero + from * 1000,
-  until: observed.zero + until * 1000,
+  from: observed.zero + momentOf(observed.delays, from) * 1000,
+  until: observed.zero + momentOf(observed.delays, until) * 1000,
 });
 const callsOf = (observed: Observed, mode: Mode) => observed.calls.get(mode) ?? [];
 
@@ -100,8 +100,9 @@ const judgeAnswered = (e: Of<'answered'>, observed: Observed): Judged => {
 };
 
 const judgeState = (e: Of<'state'>, observed: Observed): Judged => {
+  const [from, until] = [momentOf(observed.delays, e.from), momentOf(observed.delays, e.until)];
   const samples = observed.states.filter(
-    (s) => s.cluster === e.cluster && s.peer === e.peer && s.at >= e.from && s.at <= e.until,
+    (s) => s.cluster === e.cluster && s.peer === e.peer && s.at >= from && s.at <= until,
   );
   const good = samples.filter((s) => (e.is as readonly string[]).includes(s.state));
   const states = [...new Set(samples.map((s) => s.state))];

@@ -25,9 +25,18 @@ export interface Done {
   readonly what: string;
 }
 
+/** A command that took longer than a command may: everything after its second happened so much later. */
+export interface Delay {
+  /** Second of the scenario at which it was to happen. */
+  readonly at: number;
+  readonly byS: number;
+}
+
 export interface Observed {
   /** Wall time of second 0. */
   readonly zero: number;
+  /** The seconds of a scenario file are those of a machine that is quick: see `momentOf`. */
+  readonly delays: readonly Delay[];
   readonly untilS: number;
   readonly calls: ReadonlyMap<Mode, readonly CallRecord[]>;
   readonly states: readonly StateSample[];
@@ -40,3 +49,7 @@ export interface Observed {
   /** How late the callers' own timers were at worst, ms. */
   readonly lagMs: number;
 }
+
+/** Seconds since second 0, by the clock, of a second of the scenario file. */
+export const momentOf = (delays: readonly Delay[], second: number): number =>
+  delays.reduce((moment, { at, byS }) => (at < second ? moment + byS : moment), second);

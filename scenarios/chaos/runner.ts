@@ -7,7 +7,7 @@ import { controlLagMs, controlStallMs, controlWindow } from '../lab/control-wind
 import type { FaultHandle, Lab, Load, WorkloadSpec } from '../lab/lab.ts';
 import { outcome } from '../lab/outcome.ts';
 import type { Patience } from './expectations.ts';
-import type { Done, JournalLine, Observed, StateSample } from './observed.ts';
+import { type Delay, type Done, type JournalLine, momentOf, type Observed, type StateSample } from './observed.ts';
 import type { Mode, Scenario, ScenarioStep } from './spec.ts';
 
 const system = 'isthmus-system';
@@ -21,6 +21,8 @@ const settleMs = 60_000;
 /** What is withdrawn waits for its canary elsewhere. */
 const forgottenMs = 4_000;
 const journalMax = 1_000;
+/** What a command of the CLI may take, seconds; on a busy machine it takes more, and what follows has to wait for it. */
+const commandS = 2;
 
 const directly = { 'isthmus.dev/mode': 'direct' };
 const serviceOf = (scenario: Scenario, mode: Mode): string =>
@@ -197,11 +199,12 @@ interface Stage {
   readonly lab: Lab;
   readonly faults: Map<string, FaultHandle>;
   readonly done: Done[];
+  readonly delays: Delay[];
   readonly zero: number;
 }
 
-const wait = async ({ lab, zero }: Stage, at: number): Promise<void> => {
-  await sleep(Math.max(0, zero + at * 1000 - lab.now()));
+const wait = async ({ lab, zero, delays }: Stage, at: number): Promise<void> => {
+  await sleep(Math.max(0, zero + momentOf(delays, at) * 1000 - lab.now()));
 };
 
 const happen = async (stage: Stage, step: ScenarioStep): Promise<void> => {
@@ -233,8 +236,11 @@ const happen = async (stage: Stage, step: ScenarioStep): Promise<void> => {
     note(`${cluster}/${namespace}/${name} has ${replicas} pods`);
   } else {
     const { cluster, args } = step.isthmus;
+    const began = lab.now();
     const { code, stdout, stderr } = await lab.cluster(cluster).isthmus(args);
     note(`${cluster}: isthmus ${args.join(' ')}${code === 0 ? '' : ` (exit ${code})`}`);
+    const byS = (lab.now() - began) / 1000 - commandS;
+    if (byS > 0) stage.delays.push({ at: step.at, byS });
     if (code !== 0) throw new Error(`isthmus ${args.join(' ')} at ${cluster} ended with ${code}: ${stderr || stdout}`);
   }
 };
@@ -268,7 +274,7 @@ export const runScenario = async (lab: Lab, scenario: Scenario, patience: Patien
       ...(control.answeredBy === undefined ? {} : { answeredBy: control.answeredBy }),
     };
     await Promise.all(all.map((one) => controlWindow(lab, one, limits)));
-    const stage: Stage = { lab, faults, done: [], zero: lab.now() };
+    const stage: Stage = { lab, faults, done: [], delays: [], zero: lab.now() };
     const states: StateSample[] = [];
     const stopSampling = sampleStates(lab, stage.zero, states);
     try {
@@ -294,7 +300,9 @@ export const runScenario = async (lab: Lab, scenario: Scenario, patience: Patien
       const journal = await readJournal(lab, name);
       if (journal !== undefined) journals.set(name, journal);
     }
-    return { zero: stage.zero, untilS: scenario.until, calls, states, journals, done: stage.done, lagMs };
+    const { zero, delays } = stage;
+    const untilS = momentOf(delays, scenario.until);
+    return { zero, delays, untilS, calls, states, journals, done: stage.done, lagMs };
   } finally {
     await Promise.all([...loads.values()].map((one) => one.stop()));
     await tearDown(lab, scenario, faults);

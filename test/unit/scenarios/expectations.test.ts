@@ -25,6 +25,7 @@ const calls = (untilS: number, who: (s: number) => string, ms = 10): CallRecord[
   });
 const observed = (over: Partial<Observed> = {}): Observed => ({
   zero,
+  delays: [],
   untilS: 20,
   calls: new Map([['gateway', calls(20, (s) => (s < 5 ? 'west' : s < 6 ? '' : 'eu'))]]),
   states: [
@@ -83,6 +84,16 @@ describe('expectations', () => {
       false,
       false,
     ]);
+  });
+  it('wait for a command that took long', () => {
+    const journal = (from: number, until: number): Expectation => ({
+      journal: { cluster: 'east', from, until, atLeast: 1 },
+    });
+    const late = observed({ delays: [{ at: 3, byS: 5 }] });
+    expect([met(journal(2, 4)), met(journal(2, 4), late)]).toEqual([false, true]);
+    expect([met(journal(7, 9)), met(journal(7, 9), late)]).toEqual([true, false]);
+    // What begins with the command begins when it was given.
+    expect(met({ shifted: { mode: 'gateway', from: 3, to: ['eu'], withinS: 3, until: 10 } }, late)).toBe(true);
   });
   it('are never met by nothing having been seen', () => {
     const none = observed({ calls: new Map(), states: [], journals: new Map() });
