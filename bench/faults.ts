@@ -43,6 +43,16 @@ const control = {
 /** Calls that started so shortly before a look may not have ended yet. */
 const endsWithinMs = 300;
 
+/**
+ * What is measured is how traffic leaves, again and again: so it may come back as soon as a path is well, and is not held down for having
+ * left often.
+ */
+const policy = {
+  order: [{ type: 'local' }, { type: 'cluster', name: first }, { type: 'any' }],
+  thresholds: { flapPenalty: 1 },
+  failback: { mode: 'ramp', holdDown: '1s', steps: [100], stepTime: '1s' },
+} as const;
+
 const services: Readonly<Record<Mode, string>> = { gateway: 'checkout', direct: 'checkout-direct' };
 const clients: Readonly<Record<Mode, string>> = { gateway: 'client', direct: 'client-direct' };
 type Loads = Readonly<Record<Mode, Load>>;
@@ -81,6 +91,12 @@ const deploy = async (lab: Lab): Promise<void> => {
     await Promise.all([server(home, mode, 0), server(first, mode, 1), server(second, mode, 1)]);
     await lab.cluster(home).deploy({ namespace, name: clients[mode], replicas: 1, kind: 'client' });
   }
+  await lab.cluster(home).api('POST', `/apis/isthmus.dev/v1alpha1/namespaces/${namespace}/failoverpolicies`, {
+    apiVersion: 'isthmus.dev/v1alpha1',
+    kind: 'FailoverPolicy',
+    metadata: { name: 'again', namespace },
+    spec: policy,
+  });
 };
 
 const startLoads = async (lab: Lab, rate: number): Promise<Loads> => {
