@@ -50,6 +50,7 @@ const endsWithinMs = 300;
 const policy = {
   order: [{ type: 'local' }, { type: 'cluster', name: first }, { type: 'any' }],
   thresholds: { flapPenalty: 1 },
+  outlierDetection: { baseEjectionTime: '1s', maxEjectionTime: '1s' },
   failback: { mode: 'ramp', holdDown: '1s', steps: [100], stepTime: '1s' },
 } as const;
 
