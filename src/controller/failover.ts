@@ -19,6 +19,7 @@ import type { LocalCluster } from '../federation/local.ts';
 import { type MemberView, shippedState, type View } from '../federation/view.ts';
 import type { HeldShown, LetGoBy } from '../federation/withdrawals.ts';
 import type { Command, GraySignal, ProbeResult, TrafficWindow } from '../health/signals.ts';
+import { cellOf } from '../health/verdict.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
@@ -255,10 +256,8 @@ export class Failover {
     const summary: Published['summary'][number][] = [];
     for (const [member, { state, reason }] of members)
       if (state !== 'fresh') summary.push({ service: undefined, member, state, reason });
-    for (const [key, { state, reason }] of cells) {
-      const bar = key.indexOf('|');
-      if (state !== 'fresh') summary.push({ service: key.slice(0, bar), member: key.slice(bar + 1), state, reason });
-    }
+    for (const [key, { state, reason }] of cells)
+      if (state !== 'fresh') summary.push({ ...cellOf(key), state, reason });
     const verdicts = {
       summary,
       frozen: deciding.state.frozen !== undefined,

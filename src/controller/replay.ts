@@ -19,6 +19,8 @@ import type { LocalService } from '../federation/local.ts';
 import type { MemberView, ServiceView, View } from '../federation/view.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Signals } from '../health/signals.ts';
+import type { CellHealth } from '../health/state.ts';
+import { type CellKey, cellOf } from '../health/verdict.ts';
 
 /** Everything that `step` is a function of. */
 export interface StepInputs {
@@ -85,18 +87,22 @@ const slimMember = (view: MemberView, kept: ReadonlySet<ServiceKey> | undefined)
   };
 };
 
-const onlyServices = <T>(map: ReadonlyMap<string, T>, kept: ReadonlySet<ServiceKey>): ReadonlyMap<string, T> =>
-  new Map([...map].filter(([key]) => kept.has(key.split('|')[0]!)));
+const onlyServices = <T>(map: ReadonlyMap<ServiceKey, T>, kept: ReadonlySet<ServiceKey>): ReadonlyMap<ServiceKey, T> =>
+  new Map([...map].filter(([key]) => kept.has(key)));
+
+/** The cells of these services. */
+const onlyCells = <T>(cells: Iterable<readonly [CellKey, T]>, kept: ReadonlySet<ServiceKey>): Map<CellKey, T> =>
+  new Map([...cells].filter(([key]) => kept.has(cellOf(key).service)));
 
 const slimState = (state: FailoverState, kept: ReadonlySet<ServiceKey>): FailoverState => ({
   ...state,
   services: onlyServices(state.services, kept),
   grants: onlyServices(state.grants, kept),
-  told: { ...state.told, cells: onlyServices(state.told.cells, kept) as FailoverState['told']['cells'] },
+  told: { ...state.told, cells: onlyCells(state.told.cells, kept) },
   health: {
     ...state.health,
     cells: Object.fromEntries(
-      Object.entries(state.health.cells).filter(([key]) => kept.has(key.split('|')[0]!)),
+      onlyCells(Object.entries(state.health.cells) as [CellKey, CellHealth][], kept),
     ) as FailoverState['health']['cells'],
   },
 });

@@ -14,6 +14,7 @@ import type { View } from '../federation/view.ts';
 import type { Credentials } from '../hbone/credentials.ts';
 import { createDialer } from '../hbone/dialer.ts';
 import type { PathTime } from '../health/signals.ts';
+import { cellOf } from '../health/verdict.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { DataPathProber } from '../probe/data_path.ts';
@@ -204,9 +205,10 @@ export class Sensing {
       if (target !== undefined) wanted.push(target);
     };
     for (const [member, keys] of failover.withdrawing.canaries) for (const key of keys) want(key, member);
-    for (const [cell, { state }] of failover.deciding.verdicts.cells) {
-      const bar = cell.indexOf('|');
-      if (state !== 'fresh') want(cell.slice(0, bar), cell.slice(bar + 1));
+    for (const [key, { state }] of failover.deciding.verdicts.cells) {
+      if (state === 'fresh') continue;
+      const { service, member } = cellOf(key);
+      want(service, member);
     }
     return wanted;
   }

@@ -9,6 +9,7 @@ import type { ServiceView, View } from '../federation/view.ts';
 import type { GatewaysRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Assessment } from '../health/assess.ts';
 import type { GrantOffer, Signals, TrafficWindow } from '../health/signals.ts';
+import { cellOf } from '../health/verdict.ts';
 import type { Member } from '../trust/membership.ts';
 import { addRates, type RateChange } from './capacity.ts';
 import type { Commanded, Release } from './commands.ts';
@@ -212,7 +213,7 @@ export const askedServices = (
   } else {
     viewsDiffer = addViews(known, scene, services);
     addMembers(known, scene, services);
-    for (const key of verdict.changed.cells) services.add(key.slice(0, key.lastIndexOf('|')));
+    for (const key of verdict.changed.cells) services.add(cellOf(key).service);
     for (const [key, wake] of wakes ?? []) if (wake <= now) services.add(key);
     addOffers(known, scene, services);
     if (inputs.receiving !== known.inputs.receiving) {

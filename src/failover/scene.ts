@@ -3,7 +3,7 @@ import type { ServiceKey } from '../core/names.ts';
 import type { LocalService } from '../federation/local.ts';
 import type { ServiceView } from '../federation/view.ts';
 import { penaltyBelowAt } from '../health/penalty.ts';
-import type { CellKey, MemberVerdict, Verdict, Verdicts } from '../health/verdict.ts';
+import { type CellKey, cellOf, type MemberVerdict, type Verdict, type Verdicts } from '../health/verdict.ts';
 import type { Inputs } from './asked.ts';
 import type { ServiceScene } from './draft.ts';
 import { drainOf, ownWord } from './drains.ts';
@@ -36,11 +36,10 @@ export const cellIndex = (verdicts: ReadonlyMap<CellKey, Verdict>, services: num
   }
   const byService = new Map<ServiceKey, Map<string, Verdict>>();
   for (const [key, verdict] of verdicts) {
-    const bar = key.lastIndexOf('|');
-    const service = key.slice(0, bar);
+    const { service, member } = cellOf(key);
     const of = byService.get(service);
-    if (of === undefined) byService.set(service, new Map([[key.slice(bar + 1), verdict]]));
-    else of.set(key.slice(bar + 1), verdict);
+    if (of === undefined) byService.set(service, new Map([[member, verdict]]));
+    else of.set(member, verdict);
   }
   return { of: (service) => byService.get(service) };
 };

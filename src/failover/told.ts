@@ -1,5 +1,5 @@
 /** States of members, cells and regions as the journal was told them: a decision when one changes, and none twice. */
-import type { CellKey, CellState, Verdict, Verdicts } from '../health/verdict.ts';
+import { type CellKey, type CellState, cellOf, type Verdict, type Verdicts } from '../health/verdict.ts';
 import type { Decision } from './decision.ts';
 import type { FailoverState } from './state.ts';
 
@@ -90,7 +90,7 @@ export const tell = (
     verdicts.cells,
     cells ?? verdicts.cells.keys(),
     (key) => {
-      const [service, member] = key.split('|') as [string, string];
+      const { service, member } = cellOf(key);
       return { kind: 'state', service, member, what: `${service} at ${member}` };
     },
     now,

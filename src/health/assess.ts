@@ -18,7 +18,7 @@ import { assessRegions } from './region.ts';
 import type { ProbeResult, Signals, TrafficWindow } from './signals.ts';
 import { type CellHealth, type HealthState, own, type PeerHealth, type RegionHealth, type Standing } from './state.ts';
 import type { OutlierThresholds, Thresholds } from './thresholds.ts';
-import { type CellKey, cellKey, type MemberVerdict, type Verdict, type Verdicts } from './verdict.ts';
+import { type CellKey, cellKey, cellOf, type MemberVerdict, type Verdict, type Verdicts } from './verdict.ts';
 
 export { type HealthState, initialHealth } from './state.ts';
 
@@ -158,21 +158,11 @@ const cellEvidence = (
   return found;
 };
 
-interface CellSplit {
-  readonly service: ServiceKey;
-  readonly member: string;
-}
-
-const splitKey = (key: CellKey): CellSplit => {
-  const bar = key.lastIndexOf('|');
-  return { service: key.slice(0, bar), member: key.slice(bar + 1) };
-};
-
 const isOut = (state: string | undefined): boolean => state === 'quarantined' || state === 'evicted';
 
 /** Why an ejection may not be: the share of clusters that may be out, and the last one that is left. */
 const sparedBy = (
-  { service, member }: CellSplit,
+  { service, member }: ReturnType<typeof cellOf>,
   view: View,
   rules: OutlierThresholds,
   cells: ReadonlyMap<CellKey, CellHealth>,
@@ -211,7 +201,7 @@ const assessCells = (
   const cells = new Map(Object.entries(before) as [CellKey, CellHealth][]);
   let same = true;
   for (const key of keys) {
-    const { service, member } = splitKey(key);
+    const { service, member } = cellOf(key);
     const known = cells.get(key);
     const serviceView = view.services.get(service);
     const thresholds = step.thresholds.of(service);

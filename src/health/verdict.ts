@@ -58,6 +58,12 @@ export interface MemberVerdict extends Verdict {
 export type CellKey = `${string}|${string}`;
 export const cellKey = (service: ServiceKey, member: string): CellKey => `${service}|${member}`;
 
+/** What `cellKey` was made of. */
+export const cellOf = (key: CellKey): { readonly service: ServiceKey; readonly member: string } => {
+  const bar = key.lastIndexOf('|');
+  return { service: key.slice(0, bar), member: key.slice(bar + 1) };
+};
+
 export interface Verdicts {
   /** Every peer of the view, ourselves left out. */
   readonly members: ReadonlyMap<string, MemberVerdict>;
