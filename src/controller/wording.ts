@@ -4,7 +4,7 @@
  */
 
 import type { OrderStep } from '../failover/policy.ts';
-import type { CellState, Reason } from '../health/verdict.ts';
+import type { Reason } from '../health/verdict.ts';
 
 /** Completes "<cluster> is not used, because …". */
 const reasons: Record<Reason, string> = {
@@ -42,14 +42,6 @@ export const because = (
 
 /** Whether a string from a journal is a reason of this version. */
 export const isReason = (value: string): value is Reason => Object.hasOwn(reasons, value);
-
-/** What a state means for the traffic. */
-export const stateEffect: Record<CellState, string> = {
-  fresh: 'used',
-  suspect: 'used with less weight',
-  quarantined: 'not used while anything else is left',
-  evicted: 'takes part in nothing',
-};
 
 export const stepText = (step: OrderStep): string =>
   step.kind === 'cluster' ? step.name : step.kind === 'region' ? `region ${step.name}` : step.kind;

@@ -83,7 +83,6 @@ export const limits = {
   subscriptionsPerStreamMax: 100_000,
   nodeIdLengthMax: 512,
   errorDetailLengthMax: 1_024,
-  streamBufferedBytesMax: 64 * 1024 * 1024,
   slowStreamTimeoutMs: 30_000,
   responseBytesMax: 4 * 1024 * 1024,
   resourceNameLengthMax: 2_048,

@@ -62,7 +62,3 @@ export const unpackInputs = (data: Uint8Array): Result<unknown> => {
     return fail('journal/malformed', `inputs cannot be unpacked: ${(cause as Error).message}`, { cause });
   }
 };
-
-/** Kept or not, in words. */
-export const inputsShown = (ref: InputsRef | undefined): string =>
-  ref === undefined ? 'none' : (ref.left ?? `kept, ${ref.bytes} bytes`);

@@ -22,13 +22,14 @@ import {
   HttpConnectionManager_ServerHeaderTransformation,
   HttpConnectionManagerSchema,
 } from '../../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
+import { memberServerName } from '../../trust/spiffe.ts';
 import { attemptLog, borderLog, tunnelLog } from './access_logs.ts';
 import { connectionFilter, grantsFilter, rateFilter } from './border.ts';
 import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
 import { anyAnswer, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
 import { serverHttp2 } from './http2.ts';
 import type { Binding, GatewaySettings } from './input.ts';
-import { federationSni, listenerNames, probeRoutes, routeNames, secretNames } from './resource_names.ts';
+import { listenerNames, probeRoutes, routeNames, secretNames } from './resource_names.ts';
 import { downstreamTls, memberCheck, type PeerCheck } from './tls.ts';
 
 type ChainInit = MessageInitShape<typeof FilterChainSchema>;
@@ -202,7 +203,7 @@ export const federationListener = ({ self, binding }: GatewaySettings, members: 
                 bounds: [rateFilter(), grantsFilter(member)],
                 log: borderLog(),
               }),
-              [federationSni(self.clusterset, member)],
+              [memberServerName(self.clusterset, member)],
               [connectionFilter(member)],
             ),
           ),

@@ -36,14 +36,6 @@ export const isClassCluster = (name: string): boolean =>
 /** In the bootstrap: where access logs and load reports go. */
 export const telemetryCluster = 'isthmus-telemetry';
 
-/** Federation identity of a member's gateways. */
-export const federationIdentity = (clusterset: string, member: string): string =>
-  `spiffe://${clusterset}/cluster/${member}`;
-
-/** The SNI that `member`'s gateways set towards other members; it picks the filter chain there. */
-export const federationSni = (clusterset: string, member: string): string =>
-  `${member}.${clusterset}.federation.isthmus`;
-
 /** How many federation hops a CONNECT has made: set to 1 by the egress, refused above 1, refused at all on the egress. */
 export const hopsHeader = 'x-isthmus-hops';
 

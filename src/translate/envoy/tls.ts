@@ -17,8 +17,9 @@ import {
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
 } from '../../gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts';
+import { memberId, memberServerName } from '../../trust/spiffe.ts';
 import { extension, fromAds } from './encoded.ts';
-import { federationIdentity, federationSni, secretNames } from './resource_names.ts';
+import { secretNames } from './resource_names.ts';
 
 type SocketInit = MessageInitShape<typeof TransportSocketSchema>;
 
@@ -69,13 +70,13 @@ export const downstreamTls = (certificate: string, peer: PeerCheck): SocketInit 
 /** How a member's gateways are recognised, whichever side of the connection they are on. */
 export const memberCheck = (clusterset: string, member: string): PeerCheck => ({
   roots: secretNames.member(member),
-  uri: { exact: federationIdentity(clusterset, member) },
+  uri: { exact: memberId(clusterset, member) },
 });
 
 /** Client side, from `self` to a member's federation listener. */
 export const upstreamTls = (clusterset: string, self: string, member: string): SocketInit =>
   extension('envoy.transport_sockets.tls', UpstreamTlsContextSchema, {
     commonTlsContext: common(secretNames.federation, memberCheck(clusterset, member)),
-    sni: federationSni(clusterset, self),
+    sni: memberServerName(clusterset, self),
     maxSessionKeys: 0,
   });
