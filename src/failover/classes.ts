@@ -6,7 +6,6 @@
  * classes in the dozens whatever the pod counts do.
  */
 import { createHash } from 'node:crypto';
-import type { ServiceKey } from '../core/names.ts';
 import type { TrafficPolicy } from '../federation/local.ts';
 import type { Cell, RemotePlan } from './plan.ts';
 
@@ -51,41 +50,3 @@ export const classOf = (plan: Pick<RemotePlan, 'tiers'>, policy: TrafficPolicy |
   const suffix = policy === undefined ? '' : policyName(policy);
   return { name: `${short === '' ? 'nowhere' : short}${suffix}`, tiers, policy: suffix === '' ? undefined : policy };
 };
-
-/** Which classes are in use, by how many services or ports. */
-export class ClassTable {
-  readonly #classes = new Map<string, { readonly value: ServiceClass; users: number }>();
-  readonly #byUser = new Map<string, string>();
-
-  get classes(): ReadonlyMap<string, { readonly value: ServiceClass; readonly users: number }> {
-    return this.#classes;
-  }
-
-  /**
-   * @param user - the service's key, or whatever gets a route of its own
-   * @returns the names of classes that came into use or went out of it
-   */
-  assign(user: ServiceKey | string, next: ServiceClass | undefined): { added?: string; removed?: string } {
-    const before = this.#byUser.get(user);
-    if (before === next?.name) return {};
-    const change: { added?: string; removed?: string } = {};
-    if (before !== undefined) {
-      this.#byUser.delete(user);
-      const held = this.#classes.get(before)!;
-      held.users--;
-      if (held.users === 0) {
-        this.#classes.delete(before);
-        change.removed = before;
-      }
-    }
-    if (next !== undefined) {
-      this.#byUser.set(user, next.name);
-      const held = this.#classes.get(next.name);
-      if (held === undefined) {
-        this.#classes.set(next.name, { value: next, users: 1 });
-        change.added = next.name;
-      } else held.users++;
-    }
-    return change;
-  }
-}

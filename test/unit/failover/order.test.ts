@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { ClassTable, classOf } from '../../../src/failover/classes.ts';
-import { planService, planWithPorts } from '../../../src/failover/order.ts';
+import { classOf } from '../../../src/failover/classes.ts';
+import { orderSteps } from '../../../src/failover/order.ts';
 import type { RemotePlan } from '../../../src/failover/plan.ts';
+import { defaultPolicies, defaultPolicy } from '../../../src/failover/policy.ts';
+import { initialState, step } from '../../../src/failover/step.ts';
 import { mergeService } from '../../../src/federation/merge.ts';
 import type { MemberView } from '../../../src/federation/view.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
+import { noSignals } from '../../../src/health/signals.ts';
 import type { Member } from '../../../src/trust/membership.ts';
 import { localService } from '../federation/local.ts';
 import { someService } from '../records/arbitrary.ts';
@@ -67,12 +70,28 @@ const setup = (peers: Record<string, Peer>) => {
 };
 
 const self = member('us-east-1', 'us-east');
-const plan = (peers: Record<string, Peer>, order: string[] = [], port?: number): RemotePlan => {
-  const { members, remotes } = setup(peers);
-  const context = { self: self.name, clusterDomain: 'cluster.local' };
-  const view = mergeService('shop/checkout', localService(), remotes, context)!;
-  return planService(view, self, members, { order }, port);
+const key = 'shop/checkout';
+
+/** Of a set of which nothing but its records is known. */
+const planned = (
+  { members, remotes }: ReturnType<typeof setup>,
+  ports: readonly number[] = [80],
+  order: readonly string[] = [],
+): RemotePlan => {
+  const local = localService({ ports: ports.map((port) => ({ name: `p${port}`, port, protocol: 'TCP' })) });
+  const service = mergeService(key, local, remotes, { self: self.name, clusterDomain: 'cluster.local' })!;
+  const view = {
+    self: self.name,
+    members: new Map([
+      [self.name, setup({ [self.name]: { region: self.region } }).members.get(self.name)!],
+      ...members,
+    ]),
+    services: new Map([[key, service]]),
+  };
+  const policies = { ...defaultPolicies, default: { ...defaultPolicy, order: orderSteps(order) } };
+  return step(initialState(), view, noSignals, policies, 1_000_000, () => 0.5).plan.services.get(key)!;
 };
+const plan = (peers: Record<string, Peer>, order?: readonly string[]) => planned(setup(peers), [80], order);
 const shape = ({ tiers }: RemotePlan): string =>
   tiers.map((cells) => cells.map(({ member: name, weight }) => `${name}=${weight}`).join(' ')).join(' > ');
 
@@ -111,9 +130,10 @@ describe('the order of remote cells', () => {
     const grpc = {
       ports: [{ $typeName: 'isthmus.v1.ServicePort' as const, name: 'grpc', port: 9090, protocol: 'TCP' }],
     };
-    expect(shape(plan({ a: {}, b: { record: grpc } }, [], 9090))).toBe('b=1');
-    expect(shape(plan({ a: {}, b: { record: grpc } }, [], 80))).toBe('a=1');
-    expect(shape(plan({ a: {}, b: { record: grpc } }))).toBe('a=1 > b=1');
+    const made = planned(setup({ a: {}, b: { record: grpc } }), [80, 9090]);
+    expect(shape({ ...made, tiers: made.ports!.get(9090)! })).toBe('b=1');
+    expect(shape({ ...made, tiers: made.ports!.get(80)! })).toBe('a=1');
+    expect(shape(made)).toBe('a=1 > b=1');
   });
 
   it('has a plan of its own for a port that not all exporters have', () => {
@@ -123,34 +143,23 @@ describe('the order of remote cells', () => {
       port,
       protocol,
     });
-    const { members, remotes } = setup({
+    const set = setup({
       a: { record: { ports: [tcp('http', 80), tcp('dns', 53, 'UDP')] } },
       b: { record: { ports: [tcp('http', 80), tcp('dns', 53)] } },
       c: { ready: 0, record: { ports: [tcp('grpc', 9090)] } },
     });
-    const own = localService({
-      ports: [80, 53, 9090, 5000].map((port) => ({ name: `p${port}`, port, protocol: 'TCP' })),
-    });
-    const planned = (from: typeof remotes) => {
-      const view = mergeService('shop/checkout', own, from, { self: self.name, clusterDomain: 'cluster.local' })!;
-      return planWithPorts(view, self, members, { order: [] });
-    };
-    const some = planned(remotes);
+    const some = planned(set, [80, 53, 9090, 5000]);
     expect(shape(some)).toBe('a=1 > b=1');
     const ports = [...some.ports!].map(([port, tiers]) => `${port}: ${shape({ ...some, tiers })}`);
     expect(ports).toEqual(['80: a=1 > b=1', '53: b=1', '9090: c=1', '5000: ']);
   });
 
   it('has one plan for all ports when all exporters have them', () => {
-    const { members, remotes } = setup({ a: {}, b: {} });
-    const context = { self: self.name, clusterDomain: 'cluster.local' };
-    const view = mergeService('shop/checkout', localService(), remotes, context)!;
-    expect(planWithPorts(view, self, members, { order: [] }).ports).toBeUndefined();
+    expect(plan({ a: {}, b: {} }).ports).toBeUndefined();
   });
 
   it('has no cells for a service without a data path', () => {
-    const headless = plan({ a: { record: { headless: true } }, b: { record: { sessionAffinity: true } } });
-    expect([shape(headless), headless.usable]).toEqual(['', false]);
+    expect(plan({ a: { record: { headless: true } }, b: { record: { sessionAffinity: true } } })).toBeUndefined();
     expect(shape(plan({ a: { record: { exportedMs: 0n, headless: true } }, b: {} }))).toBe('b=1');
   });
 });
@@ -212,18 +221,5 @@ describe('classes', () => {
       classOf(of(...[...Array(60).keys(), last].map((n) => [[`member-${n}`, 1] as [string, number]])), undefined);
     expect(long('x').name.length).toBeLessThanOrEqual(120);
     expect(long('x').name).not.toBe(long('y').name);
-  });
-
-  it('come into use with their first user and go with their last', () => {
-    const table = new ClassTable();
-    const a = classOf(of([['a', 1]]), undefined);
-    const b = classOf(of([['b', 1]]), undefined);
-    expect(table.assign('s1', a)).toEqual({ added: 'a' });
-    expect(table.assign('s2', a)).toEqual({});
-    expect(table.assign('s1', b)).toEqual({ added: 'b' });
-    expect(table.assign('s2', b)).toEqual({ removed: 'a' });
-    expect(table.assign('s1', undefined)).toEqual({});
-    expect(table.assign('s2', undefined)).toEqual({ removed: 'b' });
-    expect(table.classes.size).toBe(0);
   });
 });

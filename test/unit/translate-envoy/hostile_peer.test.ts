@@ -1,12 +1,13 @@
 /** Nothing that a member says of itself changes where our own names, or those of other members, lead. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { planWithPorts } from '../../../src/failover/order.ts';
-import { nothingBeyond, undecided } from '../../../src/failover/plan.ts';
+import { defaultPolicies } from '../../../src/failover/policy.ts';
+import { initialState, step } from '../../../src/failover/step.ts';
 import type { MemberView } from '../../../src/federation/view.ts';
 import { ViewKeeper } from '../../../src/federation/view_keeper.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
+import { noSignals } from '../../../src/health/signals.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
 import { localCluster, localService } from '../federation/local.ts';
 import { someService } from '../records/arbitrary.ts';
@@ -39,10 +40,8 @@ const leads = (hostile: ServiceRecord | undefined): unknown => {
   const keeper = new ViewKeeper({ self: 'us-east', clusterDomain: 'cluster.local' });
   keeper.update(local, members, { services: [], members: true });
   const { services } = keeper.view;
-  const plans = [...services.values()]
-    .filter(({ remotes }) => remotes.size > 0)
-    .map((view) => [view.key, { ...undecided, ...planWithPorts(view, self, members, { order: [] }) }] as const);
-  const input = { ...world({ self }), members, local, services, plan: { ...nothingBeyond, services: new Map(plans) } };
+  const { plan } = step(initialState(), keeper.view, noSignals, defaultPolicies, 1_000_000, () => 0.5);
+  const input = { ...world({ self }), members, local, services, plan };
   const resources = gatewayResources(input);
   const hosts = (name: string) =>
     decoded(resources, RouteConfigurationSchema, name).virtualHosts.map((host) => {
