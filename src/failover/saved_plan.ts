@@ -1,6 +1,6 @@
 /**
- * The plan as the state alone tells it, without a decision: what a replica serves that gets its state from the one that decides, and what
- * is served after a restart while decisions are frozen.
+ * The plan of a service as the state alone tells it, without a decision: what is served after a restart while decisions are frozen, and
+ * by a replica that follows one whose decisions are.
  *
  * Cells that the view no longer has are left out, and services that the state does not know go by order and readiness; nothing else
  * is judged. Details for people are fewer than where the decision was made: states are told, reasons only as far as they are remembered.
@@ -8,15 +8,13 @@
 
 import type { ServiceKey } from '../core/names.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
-import type { ServiceView, View } from '../federation/view.ts';
+import type { ServiceView } from '../federation/view.ts';
 import { type CellState, cellKey, cellStates } from '../health/verdict.ts';
 import type { Placement } from './decision.ts';
-import { drainingOf } from './drains.ts';
-import { grantList } from './grants.ts';
-import { offers, type RankedMember, rankMembers } from './order.ts';
+import { offers, type RankedMember } from './order.ts';
 import { membersOf, place, placePorts } from './placement.ts';
-import type { CellStanding, GuardHold, GuardName, Plan, ServicePlan } from './plan.ts';
-import { type FailoverPolicy, type Policies, policyOf } from './policy.ts';
+import type { CellStanding, GuardHold, GuardName, ServicePlan } from './plan.ts';
+import type { FailoverPolicy } from './policy.ts';
 import { readyOf } from './scene.ts';
 import { type CellFacts, healthy } from './standing.ts';
 import type { FailoverState, ServiceMemory } from './state.ts';
@@ -182,24 +180,4 @@ const portsOf = (view: ServiceView, cells: readonly CellFacts[], tiers: Placemen
     ports.set(port, kept.length === 0 ? otherwise : kept);
   }
   return ports;
-};
-
-/** The whole plan, for a replica that does not decide. */
-export const savedPlan = (state: FailoverState, view: View, policies: Policies): Plan => {
-  const services = new Map<string, ServicePlan>();
-  const self = view.members.get(view.self)?.member;
-  const ranks = new Map<FailoverPolicy['order'], readonly RankedMember[]>();
-  for (const [key, service] of self === undefined ? [] : view.services) {
-    if (service.remotes.size === 0) continue;
-    const policy = policyOf(policies, key);
-    const ranked = ranks.get(policy.order) ?? rankMembers(self!, view.members, policy.order);
-    ranks.set(policy.order, ranked);
-    services.set(key, rememberedPlan(service, ranked, state.services.get(key), policy, state, self!).plan);
-  }
-  return {
-    services,
-    draining: drainingOf(state.drains, view.self, self?.region ?? ''),
-    grants: grantList(state.grants),
-    votes: [],
-  };
 };
