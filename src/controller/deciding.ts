@@ -11,7 +11,7 @@ import type { ServiceKey } from '../core/names.ts';
 import { seededRng } from '../core/rng.ts';
 import type { Decision } from '../failover/decision.ts';
 import type { Role } from '../failover/guards.ts';
-import { nothingBeyond, type Plan } from '../failover/plan.ts';
+import { noPlan, type Plan } from '../failover/plan.ts';
 import type { Policies } from '../failover/policy.ts';
 import { decodeState, encodeState } from '../failover/saved.ts';
 import { type FailoverState, initialState, type Step, step } from '../failover/step.ts';
@@ -74,7 +74,7 @@ export class Deciding {
   readonly #o: DecidingOptions;
   #state: FailoverState = initialState();
   #last: Pick<Step, 'plan' | 'verdicts'> = {
-    plan: { ...nothingBeyond, services: new Map() },
+    plan: noPlan,
     verdicts: { members: new Map(), cells: new Map(), regions: new Map() },
   };
   #probes: ProbeResult[] = [];

@@ -6,7 +6,7 @@
  */
 import type { Clock, Timer } from '../core/clock.ts';
 import type { ServiceKey } from '../core/names.ts';
-import { nothingBeyond, type Plan } from '../failover/plan.ts';
+import { noPlan, type Plan } from '../failover/plan.ts';
 import type { FederationChange } from '../federation/federation.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
 import type { ManifestHead, MemberView, View } from '../federation/view.ts';
@@ -84,7 +84,7 @@ export class Engine {
   /** A decision waits for the journal. */
   #waiting = false;
   #closed = false;
-  #plan: Plan = { ...nothingBeyond, services: new Map() };
+  #plan: Plan = noPlan;
   /** Since when something of other members waits for a run. */
   #recordsSinceMs: number | undefined;
   /** When routes that wait for new classes may move. */

@@ -20,7 +20,7 @@ import { grantList, grantText, offer } from './grants.ts';
 import type { Role } from './guards.ts';
 import { observed } from './observe.ts';
 import { type RankedMember, rankMembers } from './order.ts';
-import type { Plan, ServicePlan } from './plan.ts';
+import { noPlan, type Plan, type ServicePlan } from './plan.ts';
 import { type FailoverPolicy, type Policies, policyOf } from './policy.ts';
 import { samePlan } from './same_plan.ts';
 import { type CellIndex, cellIndex, type MemberNow, membersNow, readyOf, sceneOf } from './scene.ts';
@@ -283,13 +283,6 @@ const wholePlan = (before: Plan | undefined, run: Run): Plan => {
   return { services, draining, grants, votes };
 };
 
-const empty: Plan = {
-  services: new Map(),
-  draining: { cluster: false, gateways: new Set(), services: new Set() },
-  grants: [],
-  votes: [],
-};
-
 const sameState = (a: FailoverState, b: FailoverState): boolean =>
   (Object.keys(b) as (keyof FailoverState)[]).every((field) => a[field] === b[field]);
 
@@ -338,7 +331,7 @@ export const decide = (
     ranked: ({ order }) => ranked(order),
     members: ({ order }) => members(order),
     services: new Patch(state.services),
-    plans: new Patch((cache?.plan ?? empty).services),
+    plans: new Patch((cache?.plan ?? noPlan).services),
     wakes: new Patch(cache?.wakes ?? new Map<ServiceKey, number>()),
     grants: new Patch(state.grants),
     changed: new Set(),

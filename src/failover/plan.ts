@@ -92,16 +92,6 @@ export interface ServicePlan extends RemotePlan {
   readonly policy: string;
 }
 
-/** Of a service about which nothing was decided: ready endpoints serve, the others follow. */
-export const undecided: Omit<ServicePlan, keyof RemotePlan> = {
-  local: { percent: 100 },
-  failFast: false,
-  tunnelAgeMs: undefined,
-  standings: [],
-  held: [],
-  policy: 'default',
-};
-
 /** What this cluster offers to others as a receiver, new connections a second. Enforced at its federation listener. */
 export interface Grant {
   readonly reader: string;
@@ -122,7 +112,9 @@ export interface Plan {
   readonly votes: readonly string[];
 }
 
-export const nothingBeyond: Omit<Plan, 'services'> = {
+/** Before anything is decided. */
+export const noPlan: Plan = {
+  services: new Map(),
   draining: { cluster: false, gateways: new Set(), services: new Set() },
   grants: [],
   votes: [],

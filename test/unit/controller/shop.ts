@@ -2,7 +2,7 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type { ExplainInput } from '../../../src/controller/explaining.ts';
 import type { CellStanding, Plan, ServicePlan } from '../../../src/failover/plan.ts';
-import { nothingBeyond, undecided } from '../../../src/failover/plan.ts';
+import { noPlan } from '../../../src/failover/plan.ts';
 import { defaultPolicies } from '../../../src/failover/policy.ts';
 import type { MemberView, ServiceView, View } from '../../../src/federation/view.ts';
 import {
@@ -12,6 +12,7 @@ import {
   VantageRecordSchema,
 } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import type { Verdicts } from '../../../src/health/verdict.ts';
+import { undecided } from '../failover/undecided.ts';
 import { endpoint, localService } from '../federation/local.ts';
 
 export const nowMs = 10_000_000;
@@ -139,7 +140,7 @@ export const planOf = (
 export const noVerdicts: Verdicts = { members: new Map(), cells: new Map(), regions: new Map() };
 
 export const planFor = (plans: readonly ServicePlan[]): Plan => ({
-  ...nothingBeyond,
+  ...noPlan,
   services: new Map(plans.map((plan) => [plan.key, plan])),
 });
 

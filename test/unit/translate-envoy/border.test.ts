@@ -2,7 +2,7 @@
 import { create } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type CellStanding, type Grant, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
+import type { CellStanding, Grant, ServicePlan } from '../../../src/failover/plan.ts';
 import { TypedExtensionConfigSchema } from '../../../src/gen/envoy/config/core/v3/extension_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
@@ -17,6 +17,7 @@ import { typeUrls } from '../../../src/translate/envoy/encoded.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
 import { GatewayTranslation } from '../../../src/translate/envoy/translation.ts';
 import { tunnelAgeOf } from '../../../src/translate/envoy/tunnel_age.ts';
+import { undecided } from '../failover/undecided.ts';
 import { decoded, managerConfig, member, memberView, type ServiceSpec, unpacked, world } from './fixture.ts';
 
 const members = ['us-east', 'us-west', 'eu-central'].map((name, i) =>

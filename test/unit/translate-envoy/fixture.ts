@@ -2,7 +2,7 @@
 import { create, type DescMessage, fromBinary, type MessageShape } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
-import { type Cell, type Grant, nothingBeyond, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
+import { type Cell, type Grant, noPlan, type ServicePlan } from '../../../src/failover/plan.ts';
 import type { LocalCluster, LocalPod, LocalService, TrafficPolicy } from '../../../src/federation/local.ts';
 import type { MemberView, ServiceView } from '../../../src/federation/view.ts';
 import type { FilterChain } from '../../../src/gen/envoy/config/listener/v3/listener_components_pb.ts';
@@ -10,6 +10,7 @@ import { GatewaySchema, GatewaysRecordSchema } from '../../../src/gen/isthmus/v1
 import type { Encoded } from '../../../src/translate/envoy/encoded.ts';
 import { defaultBinding, type GatewayInput } from '../../../src/translate/envoy/input.ts';
 import type { Member } from '../../../src/trust/membership.ts';
+import { undecided } from '../failover/undecided.ts';
 
 export const member = (name: string, over: Partial<Member> = {}): Member => ({
   clusterset: 'demo',
@@ -197,7 +198,7 @@ export const world = (spec: WorldSpec = {}): GatewayInput => {
     members: new Map((spec.members ?? []).map((view) => [view.member.name, view])),
     services: new Map(views.map((view) => [view.key, view])),
     plan: {
-      ...nothingBeyond,
+      ...noPlan,
       grants: spec.grants ?? [],
       services: new Map(specs.filter(({ tiers }) => tiers).map((entry) => [entry.key, planOf(entry)])),
     },

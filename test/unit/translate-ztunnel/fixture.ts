@@ -1,6 +1,6 @@
 /** A small world to translate: builders with defaults, so that a test names only what it is about. */
 import { create, fromBinary } from '@bufbuild/protobuf';
-import { nothingBeyond, type Plan, type RemotePlan, type ServicePlan, undecided } from '../../../src/failover/plan.ts';
+import { noPlan, type Plan, type RemotePlan, type ServicePlan } from '../../../src/failover/plan.ts';
 import type { LocalCluster, LocalEndpoint, LocalPod, LocalService } from '../../../src/federation/local.ts';
 import type { MemberView, ServiceView, View } from '../../../src/federation/view.ts';
 import {
@@ -12,6 +12,7 @@ import { AddressSchema, type Service, type Workload } from '../../../src/gen/ist
 import type { ZtunnelConfig, ZtunnelInputs } from '../../../src/translate/ztunnel/inputs.ts';
 import type { Translated } from '../../../src/translate/ztunnel/resource.ts';
 import { ZtunnelTranslation } from '../../../src/translate/ztunnel/translation.ts';
+import { undecided } from '../failover/undecided.ts';
 
 export const config: ZtunnelConfig = {
   clusterId: 'east',
@@ -179,7 +180,7 @@ export const inputs = (world: World): ZtunnelInputs => ({
     services: new Map((world.views ?? []).map((v) => [v.key, v])),
   } satisfies View,
   plan: {
-    ...nothingBeyond,
+    ...noPlan,
     services: new Map((world.plans ?? []).map((p) => [p.key, { ...undecided, ...p }])),
   } satisfies Plan,
   gatewayHealth: new Map(Object.entries(world.gatewayHealth ?? {})),
