@@ -1,4 +1,7 @@
-/** What is remembered of a service's cells: of those present, and for a while of those that are gone. */
+/**
+ * What is remembered of a service's cells: of those present, and for a while of those that are gone. When that while is over the service is
+ * looked at again: else it would depend on what else happens when a cell is forgotten.
+ */
 import type { Draft } from './draft.ts';
 import type { CellMemory } from './state.ts';
 
@@ -31,12 +34,15 @@ export const rememberCells = (draft: Draft): ReadonlyMap<string, CellMemory> => 
       return !gone(member);
     };
     for (const [member, memory] of before.cells) {
-      if (gone(member) && memory.sinceMs > now - goneMs) put(member, { ...memory, phase: 'out', percent: 0 });
+      if (!gone(member) || memory.sinceMs <= now - goneMs) continue;
+      put(member, { ...memory, phase: 'out', percent: 0 });
+      draft.dues.push(memory.sinceMs + goneMs);
     }
     for (const tier of (before.wished ?? before.placement).tiers) {
       for (const { member } of tier) {
         if (seated(member) || before.cells.has(member)) continue;
         put(member, { phase: 'out', percent: 0, sinceMs: now, cause: 'Withdrawn' });
+        draft.dues.push(now + goneMs);
       }
     }
   }

@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { decide } from '../../../src/failover/decide.ts';
-import { recentMoves } from '../../../src/failover/moves.ts';
 import { defaultPolicy } from '../../../src/failover/policy.ts';
 import { decodeState, encodeState } from '../../../src/failover/saved.ts';
-import { type FailoverState, initialState } from '../../../src/failover/state.ts';
-import { ClusterSet, checkout, place } from './set.ts';
+import { initialState } from '../../../src/failover/state.ts';
+import { ClusterSet, checkout, place, recent } from './set.ts';
 
 /** A story with a ramp, a latch, a drain, holds and a freeze in it. */
 const story = (restarting: boolean): ClusterSet => {
@@ -33,14 +32,6 @@ const story = (restarting: boolean): ClusterSet => {
   set.run(2_000);
   return set;
 };
-
-/** Moves of more than a minute ago are forgotten when the service is looked at next, be it for a restart. */
-const recent = (state: FailoverState, now: number) => ({
-  ...state,
-  services: new Map(
-    [...state.services].map(([key, memory]) => [key, { ...memory, moves: recentMoves(memory.moves, now) }]),
-  ),
-});
 
 describe('the saved state', () => {
   it('says in bytes what it was', () => {

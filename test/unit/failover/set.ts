@@ -7,6 +7,7 @@ import type { ServiceKey } from '../../../src/core/names.ts';
 import { type Verdict as Assessed, decide, type Step } from '../../../src/failover/decide.ts';
 import type { Decision, Placement } from '../../../src/failover/decision.ts';
 import type { Role } from '../../../src/failover/guards.ts';
+import { recentMoves } from '../../../src/failover/moves.ts';
 import type { ServicePlan } from '../../../src/failover/plan.ts';
 import { defaultPolicies, defaultPolicy, type FailoverPolicy, type Policies } from '../../../src/failover/policy.ts';
 import { decodeState, encodeState } from '../../../src/failover/saved.ts';
@@ -309,3 +310,11 @@ export const told = (journal: readonly Decision[]): string[] =>
   );
 
 export const placement = (value: Placement | string | undefined): Placement => value as Placement;
+
+/** Moves of more than a minute ago are forgotten when the service is looked at next, be it for a restart. */
+export const recent = (state: FailoverState, now: number) => ({
+  ...state,
+  services: new Map(
+    [...state.services].map(([key, memory]) => [key, { ...memory, moves: recentMoves(memory.moves, now) }]),
+  ),
+});
