@@ -2,26 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { initialHealth } from '../../../src/health/assess.ts';
 import type { Signals } from '../../../src/health/signals.ts';
 import { isFrozen } from '../../../src/health/verdict.ts';
-import { badProbe, memberView, probe, Scene, talks, thresholds, viewOf } from './scene.ts';
-
-const west = 'us-west';
-const eu = 'eu';
-const view = viewOf([memberView(west), memberView(eu)]);
-const scene = (of = thresholds()) => new Scene(view, of);
-
-const silent = (now: number, since: number): Partial<Signals> => ({ control: new Map([[west, talks(now - since)]]) });
-/** West is gone, wholly, from `since` on; everybody is probed each second. */
-const outage =
-  (since: number, until = Number.POSITIVE_INFINITY) =>
-  (now: number): Partial<Signals> => {
-    const gone = now >= since && now < until;
-    return {
-      probes: [gone ? badProbe(west, now) : probe(west, now), probe(eu, now)],
-      ...(gone ? silent(now, since) : {}),
-    };
-  };
-const unreachable = (now: number): Partial<Signals> => ({ probes: [badProbe(west, now), probe(eu, now)] });
-const fine = (now: number): Partial<Signals> => ({ probes: [probe(west, now), probe(eu, now)] });
+import { eu, fine, outage, scene, silent, unreachable, west } from './outage.ts';
+import { badProbe, memberView, talks, viewOf } from './scene.ts';
 
 describe('our own store', () => {
   it('that is dark makes nobody silent, and evicts nobody', () => {

@@ -1,26 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Signals } from '../../../src/health/signals.ts';
 import { isFrozen } from '../../../src/health/verdict.ts';
+import { eu, fine, outage, scene, silent, unreachable, west } from './outage.ts';
 import { badProbe, memberView, probe, Scene, talks, thresholds, traffic, viewOf } from './scene.ts';
-
-const west = 'us-west';
-const eu = 'eu';
-const view = viewOf([memberView(west), memberView(eu)]);
-const scene = (of = thresholds()) => new Scene(view, of);
-
-const silent = (now: number, since: number): Partial<Signals> => ({ control: new Map([[west, talks(now - since)]]) });
-/** West is gone, wholly, from `since` on; everybody is probed each second. */
-const outage =
-  (since: number, until = Number.POSITIVE_INFINITY) =>
-  (now: number): Partial<Signals> => {
-    const gone = now >= since && now < until;
-    return {
-      probes: [gone ? badProbe(west, now) : probe(west, now), probe(eu, now)],
-      ...(gone ? silent(now, since) : {}),
-    };
-  };
-const unreachable = (now: number): Partial<Signals> => ({ probes: [badProbe(west, now), probe(eu, now)] });
-const fine = (now: number): Partial<Signals> => ({ probes: [probe(west, now), probe(eu, now)] });
 
 describe('a peer that fails wholly', () => {
   it('is suspected, quarantined and evicted, one after the other, each in its time', () => {
