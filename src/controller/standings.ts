@@ -6,6 +6,7 @@ import type { StandingReport } from '../core/failover_report.ts';
 import { rankMembers } from '../failover/order.ts';
 import type { CellStanding, Plan, ServicePlan } from '../failover/plan.ts';
 import { type FailoverPolicy, type OrderStep, type Policies, policyOf } from '../failover/policy.ts';
+import { readyOf } from '../failover/scene.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { ServiceView, View } from '../federation/view.ts';
 import { cellKey, type MemberVerdict, type Verdict, type Verdicts } from '../health/verdict.ts';
@@ -61,9 +62,9 @@ const undecided = (service: ServiceView, plan: ServicePlan | undefined, input: S
     };
   };
   const { self } = input.view;
-  const own = service.local?.endpoints ?? [];
+  const own = readyOf(service.local);
   return [
-    ...(service.local === undefined ? [] : [row(self, own.filter((e) => e.ready).length, own.length)]),
+    ...(service.local === undefined ? [] : [row(self, own.ready, own.total)]),
     ...[...service.remotes].map(([name, record]) => row(name, capacityReady(record), capacityTotal(record))),
   ];
 };
@@ -77,12 +78,11 @@ export interface Standings {
   readonly rows: readonly StandingReport[];
 }
 
-const localReady = (service: ServiceView): number => service.local?.endpoints.filter((e) => e.ready).length ?? 0;
-
 /** Who answers, 0–100 each. A service that nobody else exports has no plan: it is served here or not at all. */
 export const servingShares = (service: ServiceView, plan: ServicePlan | undefined, self: string): Shares => {
-  if (plan !== undefined) return sharesOf(plan, self, localReady(service));
-  return localReady(service) > 0 ? new Map([[self, 100]]) : new Map();
+  const { ready } = readyOf(service.local);
+  if (plan !== undefined) return sharesOf(plan, self, ready);
+  return ready > 0 ? new Map([[self, 100]]) : new Map();
 };
 
 export const standingsOf = (service: ServiceView, input: StandingsInput): Standings => {

@@ -2,6 +2,7 @@
 import type { IsthmusError } from '../core/errors.ts';
 import type { PeerReport, ProblemReport, ProxyReport, ServiceReport, StatusReport } from '../core/report.ts';
 import type { Plan } from '../failover/plan.ts';
+import { readyOf } from '../failover/scene.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { LocalCluster } from '../federation/local.ts';
 import type { MemberView, ServiceView, View } from '../federation/view.ts';
@@ -87,8 +88,7 @@ const servingOf = (service: ServiceView, localReady: number, plan: Plan): string
 };
 
 const serviceReport = (service: ServiceView, input: StatusInput): ServiceReport => {
-  const endpoints = service.local?.endpoints ?? [];
-  const ready = endpoints.filter((e) => e.ready).length;
+  const local = readyOf(service.local);
   const tiers = input.plan.services.get(service.key)?.tiers ?? [];
   const problem = input.problemOf(service.key);
   const tierOf = (member: string): number => {
@@ -99,7 +99,7 @@ const serviceReport = (service: ServiceView, input: StatusInput): ServiceReport 
     service: service.key,
     mode: service.mode,
     exported: service.local?.exported !== undefined,
-    local: { ready, total: endpoints.length },
+    local,
     remotes: [...service.remotes]
       .map(([member, record]) => ({
         member,
@@ -108,7 +108,7 @@ const serviceReport = (service: ServiceView, input: StatusInput): ServiceReport 
         total: capacityTotal(record),
       }))
       .sort((a, b) => a.tier - b.tier || (a.member < b.member ? -1 : 1)),
-    serving: servingOf(service, ready, input.plan),
+    serving: servingOf(service, local.ready, input.plan),
     problems: [
       ...(problem === undefined ? [] : [{ code: problem.code, message: problem.message }]),
       ...(service.unsupported === undefined || problem !== undefined ? [] : [problemReport(service.unsupported)]),
