@@ -3,7 +3,6 @@ import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { StatusReport, TraceReport } from '../core/report.ts';
 import type { Plan } from '../failover/plan.ts';
-import type { Policies } from '../failover/policy.ts';
 import { step } from '../failover/step.ts';
 import type { View } from '../federation/view.ts';
 import { noSignals } from '../health/signals.ts';
@@ -14,7 +13,7 @@ import { dryRun } from './dry_run.ts';
 import type { Opinion } from './elsewhere.ts';
 import { explain, explainFrom } from './explaining.ts';
 import type { Failover } from './failover.ts';
-import { withFailover } from './failover_status.ts';
+import { observingPolicies, withFailover } from './failover_status.ts';
 import type { TraceRequest } from './tracing.ts';
 
 export interface AnswersOptions {
@@ -44,11 +43,6 @@ const opinionsOf = (view: View): ReadonlyMap<string, Opinion> => {
   return found;
 };
 
-const observers = (policies: Policies): string[] =>
-  [policies.default, ...(policies.namespaces?.values() ?? []), ...policies.services.values()]
-    .filter(({ mode }) => mode === 'observe')
-    .map(({ name }) => name);
-
 export const answers = (o: AnswersOptions): AdminPorts => {
   const { config, failover, clock } = o;
   const { deciding, journaling, book } = failover;
@@ -63,10 +57,6 @@ export const answers = (o: AnswersOptions): AdminPorts => {
     deciding: o.chosen(),
     withdrawals: failover.withdrawing.held,
   });
-  const ageMs = (member: string): number | undefined => {
-    const at = o.view().members.get(member)?.freshAtMs;
-    return at === undefined ? undefined : clock.monotonicMs() - at;
-  };
   const journalHealth = () => {
     const { failure, spooled } = journaling.journal.state;
     const writtenMs = failover.journalledAtMs;
@@ -92,33 +82,39 @@ export const answers = (o: AnswersOptions): AdminPorts => {
       }),
     trace: o.trace,
     explain: (service, from, decisions) => {
+      const now = common();
       const input = {
-        ...common(),
+        ...now,
         readBackMs: o.readBackMs(),
-        opinions: opinionsOf(o.view()),
-        ageMs,
+        opinions: opinionsOf(now.view),
+        ageMs: (member: string) => {
+          const at = now.view.members.get(member)?.freshAtMs;
+          return at === undefined ? undefined : clock.monotonicMs() - at;
+        },
         hasGraySignal: (key: string) => o.graySignal(key) !== undefined,
         decisions,
       };
       return from === config.member ? explain(service, input) : explainFrom(service, from, input);
     },
     decisions: (query) => journalDecisions(journaling.reader, query),
-    observing: () => observers(book.policies),
-    dryRun: (command) =>
-      dryRun({
+    observing: () => observingPolicies(book.policies),
+    dryRun: (command) => {
+      const view = o.view();
+      return dryRun({
         step,
         state: deciding.state,
-        view: o.view(),
+        view,
         signals: { ...noSignals, ...failover.standing() },
         policies: book.policies,
         nowMs: deciding.scale.now(),
         wallMs: clock.wallMs(),
         rng: o.rng,
         command,
-        opinions: opinionsOf(o.view()),
+        opinions: opinionsOf(view),
         loads: o.loads(),
         pause: () => new Promise((resolve) => setImmediate(resolve)),
-      }),
+      });
+    },
     command: (command) => failover.command(command),
     notWriter: () => (o.chosen() ? undefined : 'another replica of this cluster does'),
     journalAccepts: (author) => journaling.journal.canAccept(author),

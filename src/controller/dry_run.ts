@@ -12,6 +12,7 @@ import type { Decision } from '../failover/decision.ts';
 import { targetText } from '../failover/drains.ts';
 import type { Plan, ServicePlan } from '../failover/plan.ts';
 import { type Policies, policyOf } from '../failover/policy.ts';
+import { readyOf } from '../failover/scene.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { ServiceView, View } from '../federation/view.ts';
 import type { Command, DrainTarget, Signals } from '../health/signals.ts';
@@ -142,10 +143,7 @@ const run = async <State>(input: DryRunInput<State>): Promise<Run> => {
 };
 
 const endpointsOf = (service: ServiceView, member: string, self: string): { ready: number; total: number } => {
-  if (member === self) {
-    const all = service.local?.endpoints ?? [];
-    return { ready: all.filter((e) => e.ready).length, total: all.length };
-  }
+  if (member === self) return readyOf(service.local);
   const record = service.remotes.get(member);
   return record === undefined ? { ready: 0, total: 0 } : { ready: capacityReady(record), total: capacityTotal(record) };
 };
@@ -294,7 +292,7 @@ export const dryRun = async <State>(input: DryRunInput<State>): Promise<DryRunRe
   const { command, view } = input;
   const done = await run(input);
   const own = ownMoves(done, input);
-  const elsewhere = movesElsewhere(input);
+  const elsewhere = await movesElsewhere(input);
   const moves = [...own, ...elsewhere];
   const held = grouped(moves);
   const moved = moves.some((move) => move.movedPercent >= 0.5);

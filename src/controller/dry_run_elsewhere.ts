@@ -7,7 +7,7 @@ import type { Policies } from '../failover/policy.ts';
 import type { ServiceView, View } from '../federation/view.ts';
 import type { DrainTarget } from '../health/signals.ts';
 import type { DrainCommand } from './dry_run.ts';
-import { type ElsewhereInput, estimatedRows, type Opinion } from './elsewhere.ts';
+import { type Client, clientOf, estimatedRows, type Opinion } from './elsewhere.ts';
 import { movedPercent, type Shares } from './shares.ts';
 
 export interface ElsewhereMoves {
@@ -15,6 +15,8 @@ export interface ElsewhereMoves {
   readonly policies: Policies;
   readonly opinions: ReadonlyMap<string, Opinion>;
   readonly command: DrainCommand;
+  /** Lets others run. */
+  pause(): Promise<void>;
 }
 
 /** Whether our records will tell the others that a service is drained here. */
@@ -29,15 +31,14 @@ const tellsOthers = (target: DrainTarget, service: ServiceView, view: View): boo
 const sharesIn = (rows: readonly StandingReport[]): Shares =>
   new Map(rows.filter((row) => row.sharePercent > 0).map((row) => [row.member, row.sharePercent]));
 
-const move = (service: ServiceView, client: string, input: ElsewhereMoves): MoveReport | undefined => {
-  const { view, policies, opinions, command } = input;
-  const elsewhere: ElsewhereInput = { view, policy: policies.default, opinions };
-  const open = estimatedRows(service, client, elsewhere);
-  const drained = estimatedRows(service, client, elsewhere, new Set([view.self]));
+const move = (service: ServiceView, client: Client, input: ElsewhereMoves): MoveReport | undefined => {
+  const { view, command } = input;
+  const open = estimatedRows(service, client, view);
+  const usesUs = open.some((row) => row.member === view.self && row.sharePercent > 0);
+  if (!usesUs) return undefined;
+  const drained = estimatedRows(service, client, view, new Set([view.self]));
   const [before, after] = command.kind === 'drain' ? [open, drained] : [drained, open];
   const moved = movedPercent(sharesIn(before), sharesIn(after));
-  const usesUs = (sharesIn(open).get(view.self) ?? 0) > 0;
-  if (!usesUs) return undefined;
   const held: HoldReport[] =
     moved > 0 || command.kind === 'undrain'
       ? []
@@ -45,7 +46,7 @@ const move = (service: ServiceView, client: string, input: ElsewhereMoves): Move
           {
             guard: 'LastCell',
             member: view.self,
-            detail: `${client} has nobody else with ready endpoints of ${service.key}: it stays with ${view.self}`,
+            detail: `${client.name} has nobody else with ready endpoints of ${service.key}: it stays with ${view.self}`,
           },
         ];
   if (moved === 0 && held.length === 0) return undefined;
@@ -53,7 +54,7 @@ const move = (service: ServiceView, client: string, input: ElsewhereMoves): Move
     rows.find((row) => row.member === member)?.sharePercent ?? 0;
   return {
     service: service.key,
-    client,
+    client: client.name,
     estimated: true,
     movedPercent: moved,
     perSecond: null,
@@ -72,13 +73,19 @@ const move = (service: ServiceView, client: string, input: ElsewhereMoves): Move
   };
 };
 
-export const movesElsewhere = (input: ElsewhereMoves): MoveReport[] => {
-  const { view, command } = input;
-  const clients = [...view.members.keys()].filter((member) => member !== view.self).sort();
+/** A large set has a hundred thousand pairs of a service and a client: others run between so many of them. */
+const pairsInOneGo = 500;
+
+export const movesElsewhere = async (input: ElsewhereMoves): Promise<MoveReport[]> => {
+  const { view, policies, opinions, command } = input;
+  const names = [...view.members.keys()].filter((member) => member !== view.self).sort();
+  const clients = names.map((name) => clientOf(name, { view, policy: policies.default, opinions }));
   const moves: MoveReport[] = [];
+  let asked = 0;
   for (const service of [...view.services.values()].sort((a, b) => (a.key < b.key ? -1 : 1))) {
     if (!tellsOthers(command.target, service, view)) continue;
     for (const client of clients) {
+      if (++asked % pairsInOneGo === 0) await input.pause();
       const found = move(service, client, input);
       if (found !== undefined) moves.push(found);
     }

@@ -8,8 +8,10 @@
  */
 import type { StandingReport } from '../core/failover_report.ts';
 import type { FailoverPolicy } from '../failover/policy.ts';
+import { readyOf } from '../failover/scene.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
 import type { ServiceView, View } from '../federation/view.ts';
+import { cellKey } from '../health/verdict.ts';
 import { ranksOf } from './standings.ts';
 
 /** What a member publishes of its verdicts: those that are not `fresh`; service `''` is the member as a whole. */
@@ -32,6 +34,28 @@ export interface ElsewhereInput {
   readonly opinions: ReadonlyMap<string, Opinion>;
 }
 
+/** Whose callers are asked about, with what it knows of each member. */
+export interface Client {
+  readonly name: string;
+  readonly ranks: ReadonlyMap<string, number>;
+  /** By `cellKey`, with service `''` for the member as a whole. */
+  readonly said: ReadonlyMap<string, Opinion['summary'][number]>;
+  /** Members that it does not reach. */
+  readonly unreached: ReadonlySet<string>;
+}
+
+/** Made once for all services: a set has many, and the order is the same for each. */
+export const clientOf = (name: string, { view, policy, opinions }: ElsewhereInput): Client => ({
+  name,
+  ranks: ranksOf(policy.order, name, view),
+  said: new Map((opinions.get(name)?.summary ?? []).map((said) => [cellKey(said.service, said.member), said])),
+  unreached: new Set(
+    (view.members.get(name)?.vantage?.peers ?? [])
+      .filter(({ member, reachable }) => !reachable && member !== name)
+      .map(({ member }) => member),
+  ),
+});
+
 interface Exporter {
   readonly member: string;
   readonly ready: number;
@@ -44,30 +68,16 @@ interface Exporter {
   readonly usable: boolean;
 }
 
-const exportersOf = (
-  service: ServiceView,
-  client: string,
-  input: ElsewhereInput,
-  avoided: ReadonlySet<string>,
-): Exporter[] => {
-  const { view, policy, opinions } = input;
+const exportersOf = (service: ServiceView, client: Client, view: View, avoided: ReadonlySet<string>): Exporter[] => {
   const found = [...service.remotes].map(([name, record]) => ({
     name,
     ready: capacityReady(record),
     total: capacityTotal(record),
   }));
-  const own = service.local?.exported === undefined ? undefined : service.local.endpoints;
-  if (own !== undefined) {
-    found.push({ name: view.self, ready: own.filter((e) => e.ready).length, total: own.length });
-  }
-  const said = opinions.get(client)?.summary ?? [];
-  const trips = view.members.get(client)?.vantage?.peers ?? [];
-  const ranks = ranksOf(policy.order, client, view);
+  if (service.local?.exported !== undefined) found.push({ name: view.self, ...readyOf(service.local) });
   return found.map(({ name, ready, total }) => {
-    const verdict =
-      said.find((s) => s.service === service.key && s.member === name) ??
-      said.find((s) => s.service === '' && s.member === name);
-    const reachable = name === client || trips.find((trip) => trip.member === name)?.reachable !== false;
+    const verdict = client.said.get(cellKey(service.key, name)) ?? client.said.get(cellKey('', name));
+    const reachable = !client.unreached.has(name);
     const state = verdict?.state ?? (reachable ? 'fresh' : 'quarantined');
     const out = state === 'quarantined' || state === 'evicted';
     const own = view.members.get(name)?.gateways?.draining === true || service.remotes.get(name)?.draining === true;
@@ -77,13 +87,13 @@ const exportersOf = (
       member: name,
       ready,
       total,
-      rank: ranks.get(name) ?? Number.POSITIVE_INFINITY,
+      rank: client.ranks.get(name) ?? Number.POSITIVE_INFINITY,
       state,
       reason: drained
         ? 'Draining'
         : (verdict?.reason ?? (reachable ? (ready === 0 ? 'NotReady' : 'Healthy') : 'ProbeFailed')),
       weightPercent: drained || out ? 0 : 100,
-      usable: ready > 0 && !out && !drained && (name === client || hasGateways),
+      usable: ready > 0 && !out && !drained && (name === client.name || hasGateways),
     };
   });
 };
@@ -102,20 +112,20 @@ const chosen = (exporters: readonly Exporter[]): readonly Exporter[] => {
  */
 export const estimatedRows = (
   service: ServiceView,
-  client: string,
-  input: ElsewhereInput,
+  client: Client,
+  view: View,
   avoided: ReadonlySet<string> = new Set(),
 ): StandingReport[] => {
-  const exporters = exportersOf(service, client, input, avoided).sort(
+  const exporters = exportersOf(service, client, view, avoided).sort(
     (a, b) => a.rank - b.rank || (a.member < b.member ? -1 : 1),
   );
   const serving = chosen(exporters);
   const sum = serving.reduce((total, e) => total + e.ready, 0);
-  const ranks = [...new Set(exporters.filter((e) => e.member !== client).map((e) => e.rank))];
+  const ranks = [...new Set(exporters.filter((e) => e.member !== client.name).map((e) => e.rank))];
   return exporters.map((e) => ({
     member: e.member,
-    local: e.member === client,
-    tier: e.member === client ? 0 : ranks.indexOf(e.rank) + 1,
+    local: e.member === client.name,
+    tier: e.member === client.name ? 0 : ranks.indexOf(e.rank) + 1,
     sharePercent: serving.includes(e) && sum > 0 ? (100 * e.ready) / sum : 0,
     weightPercent: e.weightPercent,
     state: e.state,

@@ -14,7 +14,7 @@ import type { GuardHold } from '../failover/plan.ts';
 import type { ServiceView } from '../federation/view.ts';
 import type { HeldShown } from '../federation/withdrawals.ts';
 import { changesOf } from './changes.ts';
-import { type ElsewhereInput, estimatedRows, type Opinion } from './elsewhere.ts';
+import { clientOf, estimatedRows, type Opinion } from './elsewhere.ts';
 import { headlineOf } from './headline.ts';
 import { policyLines } from './policy_lines.ts';
 import { type Standings, type StandingsInput, standingsOf } from './standings.ts';
@@ -161,9 +161,9 @@ export const explainFrom = (key: ServiceKey, from: string, input: ExplainInput):
   }
   const service = findService(key, input);
   const policy = input.policies.default;
-  const elsewhere: ElsewhereInput = { view: input.view, policy, opinions: input.opinions };
-  const rows = estimatedRows(service, from, elsewhere);
-  const opinion = input.opinions.get(from);
+  const { view, opinions } = input;
+  const rows = estimatedRows(service, clientOf(from, { view, policy, opinions }), view);
+  const opinion = opinions.get(from);
   const age = input.ageMs(from);
   const { partialSpill } = input.policies.capabilities;
   const source =
