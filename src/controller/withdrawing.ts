@@ -47,7 +47,6 @@ export class Withdrawing {
   readonly #answers = new Map<string, Answers>();
   readonly #confirmed = new Map<string, 'all' | Set<ServiceKey>>();
   #state: Withdrawals = noWithdrawals;
-  #wakeAt: number | undefined;
 
   constructor(options: WithdrawingOptions) {
     this.#o = options;
@@ -63,10 +62,6 @@ export class Withdrawing {
   /** Services to probe, by member. */
   get canaries(): ReadonlyMap<string, readonly ServiceKey[]> {
     return this.#canaries;
-  }
-  /** When to `update` again at the latest. */
-  get wakeAt(): number | undefined {
-    return this.#wakeAt;
   }
 
   /** For the saved state: no manifest covers what is held. */
@@ -112,7 +107,6 @@ export class Withdrawing {
   ): ReadonlySet<ServiceKey> {
     const changed = new Set<ServiceKey>();
     for (const name of this.#known.keys()) if (!raw.has(name)) this.#forget(name);
-    let wakeAt: number | undefined;
     for (const [name, view] of raw) {
       const known = this.#known.get(name);
       const holding = this.#state.has(name);
@@ -124,10 +118,8 @@ export class Withdrawing {
       // Of a member that is seen for the first time nothing has vanished but what was held before a restart.
       const before = known ?? this.#show(name, view, new Map(view.services));
       if (known === undefined && !holding) continue;
-      const at = this.#one(name, view, before, touched, nowMs, changed);
-      if (at !== undefined) wakeAt = Math.min(wakeAt ?? at, at);
+      this.#one(name, view, before, touched, nowMs, changed);
     }
-    this.#wakeAt = wakeAt;
     return changed;
   }
 
@@ -138,7 +130,7 @@ export class Withdrawing {
     touched: ReadonlySet<ServiceKey>,
     nowMs: number,
     changed: Set<ServiceKey>,
-  ): number | undefined {
+  ): void {
     const thresholds = this.#o.policies().default.thresholds;
     const held = this.#state.get(name);
     const result = holdWithdrawals(this.#state, name, known.shown.services, view.services, {
@@ -165,7 +157,6 @@ export class Withdrawing {
     else this.#canaries.delete(name);
     if (result.letGo.length > 0) this.#o.onLetGo(name, result.letGo);
     this.#show(name, view, result.effective);
-    return result.wakeAt;
   }
 
   /** The records' own map is live: what is shown is a copy, or a member that withdraws would be compared with itself. */
