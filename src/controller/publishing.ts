@@ -8,6 +8,7 @@ import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
 import type { Store } from '../core/store.ts';
+import type { Plan } from '../failover/plan.ts';
 import { Exports } from '../federation/exports.ts';
 import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
@@ -60,6 +61,8 @@ export class Publishing {
   #epoch = 0n;
   #announced = false;
   #gateways = '';
+  /** As they were announced last. */
+  #grants: Plan['grants'] = [];
 
   constructor(options: PublishingOptions) {
     this.#o = options;
@@ -183,7 +186,9 @@ export class Publishing {
   /** What was decided, told to the others. */
   announce({ plan, verdicts }: Announcement, local: LocalCluster): void {
     this.#must('draining', this.exports.setDraining(plan.draining, local));
-    this.#must('grants', this.exports.setGrants(plan.grants));
+    // Each reader's record is encoded and read back: not for grants that are the very ones of before.
+    if (plan.grants !== this.#grants) this.#must('grants', this.exports.setGrants(plan.grants));
+    this.#grants = plan.grants;
     this.#must('votes', this.exports.setVotes(plan.votes));
     this.#must('verdicts', this.exports.setVerdicts(verdicts));
     this.#announced = true;
