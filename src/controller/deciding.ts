@@ -84,6 +84,7 @@ export class Deciding {
   #timer: Timer | undefined;
   /** Of the shipped state that was taken over last. */
   #shipped: object | undefined;
+  #encoded: { readonly of: FailoverState; readonly bytes: Uint8Array } | undefined;
   /** Rises with every step that decided something: what is shipped and saved. */
   #version = 0;
   /** Of the newest decision of our own, or of the state that was restored. */
@@ -147,9 +148,10 @@ export class Deciding {
     return undefined;
   }
 
-  /** For the disk, and for the other replicas. */
+  /** For the disk, and for the other replicas: made once for both. */
   encoded(): Uint8Array {
-    return encodeState(this.#state);
+    if (this.#encoded?.of !== this.#state) this.#encoded = { of: this.#state, bytes: encodeState(this.#state) };
+    return this.#encoded.bytes;
   }
 
   /**

@@ -237,8 +237,11 @@ export class Engine {
     const removes = workloads.removed.map((name) => ({ typeUrl: types.address as TypeUrl, name }));
     const applied = this.tables.ztunnel.apply({ upserts, removes });
     const gatewayChanges = this.#gateways(batch, planned);
-    this.#o.onPlanned?.(planned);
     if (applied.upserted + applied.removed + gatewayChanges > 0) this.#o.onResources();
+    // Proxies first, who are sent theirs in a microtask too: what is told to stores and people takes its time.
+    queueMicrotask(() => {
+      if (!this.#closed) this.#o.onPlanned?.(planned);
+    });
     const end = this.#o.clock.monotonicMs();
     this.#o.onSeconds?.((end - batch.start) / 1000);
     if (batch.recordsSinceMs !== undefined) this.#o.onPropagated?.((end - batch.recordsSinceMs) / 1000);

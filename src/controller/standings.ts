@@ -18,6 +18,8 @@ export interface StandingsInput {
   readonly verdicts: Verdicts;
   readonly policies: Policies;
   readonly nowMs: number;
+  /** See `rankings`; for many services at once. */
+  readonly ranks?: Rankings;
 }
 
 /**
@@ -34,6 +36,18 @@ export const ranksOf = (order: readonly OrderStep[], from: string, view: View): 
     ranks.set(name, beforeLocal ? place - all.length - 1 : place);
   }
   return ranks;
+};
+
+export type Rankings = (order: readonly OrderStep[]) => ReadonlyMap<string, number>;
+
+/** `ranksOf` one view, made once for each order. */
+export const rankings = (from: string, view: View): Rankings => {
+  const made = new Map<readonly OrderStep[], ReadonlyMap<string, number>>();
+  return (order) => {
+    const ranks = made.get(order) ?? ranksOf(order, from, view);
+    made.set(order, ranks);
+    return ranks;
+  };
 };
 
 const verdictOf = (input: StandingsInput, service: string, member: string): Verdict | MemberVerdict | undefined =>
@@ -92,7 +106,7 @@ export const standingsOf = (service: ServiceView, input: StandingsInput): Standi
   const shares = servingShares(service, plan, view.self);
   const found: readonly Standing[] =
     plan === undefined || plan.standings.length === 0 ? undecided(service, plan, input) : plan.standings;
-  const ranks = ranksOf(policy.order, view.self, view);
+  const ranks = input.ranks?.(policy.order) ?? ranksOf(policy.order, view.self, view);
   const rows = found.map((standing): StandingReport & { rank: number } => {
     const local = standing.member === view.self;
     return {
