@@ -28,10 +28,7 @@ export const authorOf = async (options: ReachOptions): Promise<string> => {
     import('../ops/clock.ts'),
   ]);
   const { kubeconfig, context } = options;
-  const kubeConfig = loadKubeConfig({
-    ...(kubeconfig === undefined ? {} : { kubeconfig }),
-    ...(context === undefined ? {} : { context }),
-  });
+  const kubeConfig = loadKubeConfig({ kubeconfig, context });
   const api = openKubeApi(kubeConfig, realClock);
   try {
     const review = (await api.request({

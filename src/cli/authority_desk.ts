@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { z } from 'zod';
 import { IsthmusError } from '../core/errors.ts';
-import { realClock } from '../ops/clock.ts';
 import type { EtcdOptions } from '../store/session.ts';
+import { etcdAccess } from './etcd_access.ts';
 import { readNamed, writeNew } from './files.ts';
 
 export const authorityKeyFile = 'authority-key.pem';
@@ -58,12 +58,4 @@ export const readDesk = ({ authorityDir }: DeskOptions): DeskFile => {
 };
 
 /** etcd as its root user. */
-export const deskEtcd = ({ etcd }: DeskFile): EtcdOptions => ({
-  endpoints: etcd.endpoints,
-  ca: Buffer.from(readNamed('etcd.ca', etcd.ca)),
-  cert: Buffer.from(readNamed('etcd.cert', etcd.cert)),
-  key: Buffer.from(readNamed('etcd.key', etcd.key)),
-  clock: realClock,
-  allowUnsafeVersion: etcd.allowUnsafe,
-  log: () => {},
-});
+export const deskEtcd = ({ etcd }: DeskFile): EtcdOptions => etcdAccess(etcd, 'etcd.');

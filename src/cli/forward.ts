@@ -23,10 +23,7 @@ const adminPort = 15_000;
 
 export const forwardControllers = async (options: ReachOptions): Promise<Forwarded[]> => {
   const { kubeconfig, context, namespace } = options;
-  const kubeConfig = loadKubeConfig({
-    ...(kubeconfig === undefined ? {} : { kubeconfig }),
-    ...(context === undefined ? {} : { context }),
-  });
+  const kubeConfig = loadKubeConfig({ kubeconfig, context });
   const api = openKubeApi(kubeConfig, realClock);
   const list = (await api
     .request({

@@ -20,6 +20,7 @@ import { duplicateMembers, type Member, signMembership } from '../trust/membersh
 import { authorityKeyFile, writeDesk } from './authority_desk.ts';
 import { fingerprintOf, makeAuthority, type PassphraseOptions, readAuthority } from './authority_key.ts';
 import { Ledger } from './desk_ledger.ts';
+import { flaggedEtcd } from './etcd_access.ts';
 import { mustNotExist, readNamed, writeNew } from './files.ts';
 import { print, step, table } from './output.ts';
 
@@ -132,15 +133,7 @@ const makeMember = async (spec: MemberSpec, options: InitOptions, authority: Key
 };
 
 const publish = async (options: InitOptions, members: readonly Member[], authority: KeyObject): Promise<void> => {
-  const tls = {
-    endpoints: [...options.etcd],
-    ca: Buffer.from(readNamed('--etcd-ca', options.etcdCa)),
-    cert: Buffer.from(readNamed('--etcd-cert', options.etcdCert)),
-    key: Buffer.from(readNamed('--etcd-key', options.etcdKey)),
-    clock: realClock,
-    allowUnsafeVersion: options.allowUnsafeEtcd,
-    log: () => {},
-  };
+  const tls = flaggedEtcd(options);
   const admin = connectAdmin(tls);
   const store = connectStore(tls);
   try {

@@ -65,10 +65,7 @@ export const readCacertsDir = async (dir: string): Promise<Files> => {
 };
 
 export const openCluster = async ({ kubeconfig, context }: ClusterOptions): Promise<KubeApi> => {
-  const kubeConfig = loadKubeConfig({
-    ...(kubeconfig === undefined ? {} : { kubeconfig }),
-    ...(context === undefined ? {} : { context }),
-  });
+  const kubeConfig = loadKubeConfig({ kubeconfig, context });
   const api = openKubeApi(kubeConfig, realClock);
   try {
     await step('cluster answers', () => api.request({ method: 'GET', path: '/version' }));

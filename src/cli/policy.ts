@@ -19,6 +19,7 @@ import { signSetPolicy, verifySetPolicy } from '../records/set_policy.ts';
 import { decodeSigned, signatureHolds } from '../records/signed.ts';
 import { connectStore } from '../store/etcd.ts';
 import { type PassphraseOptions, readAuthority } from './authority_key.ts';
+import { type EtcdFlags, flaggedEtcd } from './etcd_access.ts';
 import { readNamed } from './files.ts';
 import { type Format, print, printData, step, table } from './output.ts';
 
@@ -82,14 +83,9 @@ export const policyCheck = (path: string, options: { readonly output: Format }):
   show(read, parse(read), options.output);
 };
 
-export interface PolicySetOptions extends PassphraseOptions {
+export interface PolicySetOptions extends PassphraseOptions, EtcdFlags {
   readonly clusterset: string;
   readonly authority: string;
-  readonly etcd: readonly string[];
-  readonly etcdCa: string;
-  readonly etcdCert: string;
-  readonly etcdKey: string;
-  readonly allowUnsafeEtcd: boolean;
   readonly output: Format;
 }
 
@@ -122,15 +118,7 @@ export const policySet = async (path: string, options: PolicySetOptions): Promis
   }
   const parsed = parse(read);
   const key = await readAuthority('--authority', options.authority, options);
-  const store = connectStore({
-    endpoints: [...options.etcd],
-    ca: Buffer.from(readNamed('--etcd-ca', options.etcdCa)),
-    cert: Buffer.from(readNamed('--etcd-cert', options.etcdCert)),
-    key: Buffer.from(readNamed('--etcd-key', options.etcdKey)),
-    clock: realClock,
-    allowUnsafeVersion: options.allowUnsafeEtcd,
-    log: () => {},
-  });
+  const store = connectStore(flaggedEtcd(options));
   try {
     await step('etcd answers, and its version is safe', () => store.check());
     await step('the key is the authority’s', () => mustBeTheAuthority(store, clusterset, createPublicKey(key)));

@@ -69,10 +69,7 @@ export const trustImport = async (options: ImportOptions): Promise<void> => {
   }
   const open = () => {
     const { kubeconfig, context } = options;
-    const config = loadKubeConfig({
-      ...(kubeconfig === undefined ? {} : { kubeconfig }),
-      ...(context === undefined ? {} : { context }),
-    });
+    const config = loadKubeConfig({ kubeconfig, context });
     return openKubeApi(config, realClock);
   };
   const needsCluster = options.fromSecret !== undefined || !options.dryRun;
