@@ -16,7 +16,7 @@ import { membersOf, place, placePorts } from './placement.ts';
 import type { CellStanding, GuardHold, GuardName, ServicePlan } from './plan.ts';
 import type { FailoverPolicy } from './policy.ts';
 import { readyOf } from './scene.ts';
-import { type CellFacts, healthy } from './standing.ts';
+import { type CellFacts, healthy, phaseReasons } from './standing.ts';
 import type { FailoverState, ServiceMemory } from './state.ts';
 
 /** Exporters by order and readiness alone. */
@@ -69,14 +69,6 @@ const heldOf = (keys: readonly string[]): GuardHold[] =>
     const member = key.slice(bar + 1);
     return { guard: key.slice(0, bar) as GuardName, member: member === '' ? undefined : member, detail: '' };
   });
-
-const phaseReasons = {
-  new: 'NotReady',
-  held: 'HoldDown',
-  latched: 'Latched',
-  ramp: 'Ramping',
-  drain: 'Draining',
-} as const;
 
 /** The worst that the journal was told of a cell, its member or its region. */
 const toldState = ({ told }: FailoverState, service: ServiceKey, member: string, region: string): CellState => {

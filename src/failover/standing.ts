@@ -77,7 +77,8 @@ export const shareOf = ({ memory }: Pick<CellFacts, 'memory'>): number => percen
 const calm = ({ calmAtMs, memory }: CellFacts): boolean =>
   calmAtMs === undefined || memory === undefined || memory.phase !== 'held';
 
-const waiting = {
+/** What is said of a cell that waits, by the phase it is in. */
+export const phaseReasons = {
   new: 'NotReady',
   held: 'HoldDown',
   latched: 'Latched',
@@ -101,7 +102,7 @@ export const standingOf = (
   let { reason, detail, sinceMs, deadlineMs } = verdict;
   if (bad === undefined && memory !== undefined && memory.phase !== 'out' && memory.phase !== 'doubt') {
     const { phase, cause } = memory;
-    reason = calm(facts) ? waiting[phase] : 'Flapping';
+    reason = calm(facts) ? phaseReasons[phase] : 'Flapping';
     detail = phase === 'drain' ? drainDetail(facts) : `it was out: ${cause}`;
     sinceMs = memory.sinceMs;
     deadlineMs = dueMs;

@@ -18,16 +18,14 @@ import {
   numberMax,
   readCritical,
   want,
-  wantAccount,
   wantCount,
-  wantDistinct,
   wantKnown,
   wantLabel,
   wantOptionalLabelValue,
 } from './fields.ts';
+import { checkLists, readListed } from './terms.ts';
 import { WireReader } from './wire.ts';
 
-const cidrLengthMax = 49;
 const pemBytesMax = 16 * 1024;
 const endpointsMax = 16;
 const refusalLengthMax = 512;
@@ -53,26 +51,13 @@ const readTerms = (reader: WireReader): JoinTerms => {
     if (field === 1) terms.region = reader.once('region').text('region', limits.nameLengthMax);
     else if (field === 2) terms.zone = reader.once('zone').text('zone', limits.nameLengthMax);
     else if (field === 3) terms.network = reader.once('network').text('network', limits.nameLengthMax);
-    else if (field === 4) {
-      terms.addressRanges.push(reader.text('address_ranges', cidrLengthMax));
-      wantCount('terms.address_ranges', terms.addressRanges.length, limits.addressRangesMax);
-    } else if (field === 5) {
-      terms.namespaces.push(reader.text('namespaces', limits.nameLengthMax));
-      wantCount('terms.namespaces', terms.namespaces.length, limits.namespacesMax);
-    } else if (field === 6) {
-      terms.serviceAccounts.push(reader.text('service_accounts', limits.hostnameLengthMax + 64));
-      wantCount('terms.service_accounts', terms.serviceAccounts.length, limits.serviceAccountsMax);
-    } else reader.skip();
+    else if (field === 4) readListed(reader, 'terms', 'addressRanges', terms);
+    else if (field === 5) readListed(reader, 'terms', 'namespaces', terms);
+    else if (field === 6) readListed(reader, 'terms', 'serviceAccounts', terms);
+    else reader.skip();
   }
   for (const name of ['region', 'zone', 'network'] as const) wantOptionalLabelValue(`terms.${name}`, terms[name]);
-  for (const namespace of terms.namespaces) {
-    if (namespace !== '*') wantLabel('terms.namespaces', namespace);
-    else want(terms.namespaces.length === 1, 'terms.namespaces', '*', 'alone');
-  }
-  for (const account of terms.serviceAccounts) wantAccount('terms.service_accounts', account);
-  for (const name of ['addressRanges', 'namespaces', 'serviceAccounts'] as const) {
-    wantDistinct(`terms.${name}`, terms[name]);
-  }
+  checkLists('terms', terms);
   return terms;
 };
 

@@ -10,17 +10,13 @@ import {
   numberMax,
   readCritical,
   want,
-  wantAccount,
-  wantCount,
-  wantDistinct,
   wantKnown,
   wantLabel,
   wantLabelValue,
   wantOptionalLabelValue,
 } from './fields.ts';
+import { checkLists, readListed } from './terms.ts';
 import { WireReader } from './wire.ts';
-
-const cidrLengthMax = 49;
 
 const parse = (bytes: Uint8Array): Membership => {
   const membership: Membership = {
@@ -54,21 +50,15 @@ const readField = (reader: WireReader, field: number, into: Membership): void =>
   else if (field === 4) into.region = reader.once('region').text('region', limits.nameLengthMax);
   else if (field === 5) into.zone = reader.once('zone').text('zone', limits.nameLengthMax);
   else if (field === 6) into.network = reader.once('network').text('network', limits.nameLengthMax);
-  else if (field === 7) {
-    into.addressRanges.push(reader.text('address_ranges', cidrLengthMax));
-    wantCount('membership.address_ranges', into.addressRanges.length, limits.addressRangesMax);
-  } else if (field === 8) {
-    into.namespaces.push(reader.text('namespaces', limits.nameLengthMax));
-    wantCount('membership.namespaces', into.namespaces.length, limits.namespacesMax);
-  } else if (field === 9) {
+  else if (field === 7) readListed(reader, 'membership', 'addressRanges', into);
+  else if (field === 8) readListed(reader, 'membership', 'namespaces', into);
+  else if (field === 9) {
     into.federationCa = reader.once('federation_ca').bytes('federation_ca', limits.certificateBytesMax);
   } else if (field === 10) into.recordKey = reader.once('record_key').bytes('record_key', 32);
   else if (field === 11) into.notBeforeMs = reader.once('not_before_ms').uint64('not_before_ms', numberMax);
   else if (field === 12) into.notAfterMs = reader.once('not_after_ms').uint64('not_after_ms', numberMax);
-  else if (field === 13) {
-    into.serviceAccounts.push(reader.text('service_accounts', limits.hostnameLengthMax + 64));
-    wantCount('membership.service_accounts', into.serviceAccounts.length, limits.serviceAccountsMax);
-  } else if (field === criticalField) readCritical(reader, into.critical);
+  else if (field === 13) readListed(reader, 'membership', 'serviceAccounts', into);
+  else if (field === criticalField) readCritical(reader, into.critical);
   else reader.skip();
 };
 
@@ -79,14 +69,7 @@ const check = (membership: Membership): void => {
   wantOptionalLabelValue('membership.zone', membership.zone);
   wantLabelValue('membership.network', membership.network);
   want(membership.recordKey.length === 32, 'membership.record_key', membership.recordKey.length, '32 bytes');
-  for (const namespace of membership.namespaces) {
-    if (namespace !== '*') wantLabel('membership.namespaces', namespace);
-    else want(membership.namespaces.length === 1, 'membership.namespaces', '*', 'alone');
-  }
-  for (const account of membership.serviceAccounts) wantAccount('membership.service_accounts', account);
-  wantDistinct('membership.namespaces', membership.namespaces);
-  wantDistinct('membership.service_accounts', membership.serviceAccounts);
-  wantDistinct('membership.address_ranges', membership.addressRanges);
+  checkLists('membership', membership);
 };
 
 export const decodeMembership = (bytes: Uint8Array): Result<Membership> =>
