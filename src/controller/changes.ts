@@ -8,6 +8,13 @@ import { span } from '../core/span.ts';
 import type { FailoverPolicy } from '../failover/policy.ts';
 import { listed } from './wording.ts';
 
+export interface Withdrawal {
+  readonly member: string;
+  readonly untilSeconds: number;
+  /** So much at once that a person's word is asked for; else a probe tells. */
+  readonly mass: boolean;
+}
+
 export interface ChangesInput {
   readonly service: string;
   readonly from: string;
@@ -15,6 +22,8 @@ export interface ChangesInput {
   readonly policy: FailoverPolicy;
   readonly partialSpill: boolean;
   readonly frozen: boolean;
+  /** What members withdrew of it and is kept. */
+  readonly withdrawals: readonly Withdrawal[];
 }
 
 const change = (inSeconds: number | null, what: string, command: string | null = null): ChangeReport => ({
@@ -75,16 +84,6 @@ const rowChanges = (row: StandingReport, input: ChangesInput): ChangeReport[] =>
     const ended = at === null ? [] : [change(at, `the next step of draining ${member}`)];
     return [...ended, change(null, `a person ends the drain of ${member}`, `isthmus undrain cluster ${member}`)];
   }
-  if (reason === 'WithdrawalHeld') {
-    return [
-      change(at, `what ${member} withdrew is believed`),
-      change(
-        null,
-        'or at once, when a person knows that it is meant',
-        `isthmus confirm-withdrawal --cluster ${member}`,
-      ),
-    ];
-  }
   const worse =
     at === null
       ? []
@@ -100,6 +99,13 @@ const rowChanges = (row: StandingReport, input: ChangesInput): ChangeReport[] =>
         ];
   return [...worse, change(null, evidence(row, policy))];
 };
+
+const withdrawalChanges = ({ member, untilSeconds, mass }: Withdrawal): ChangeReport[] => [
+  change(untilSeconds, `what ${member} withdrew is believed`),
+  mass
+    ? change(null, 'or at once, when a person knows that it is meant', `isthmus confirm-withdrawal --cluster ${member}`)
+    : change(null, `or at once, when a gateway of ${member} refuses a probe of it`),
+];
 
 /** What would take the traffic from whoever has it now. */
 const wouldFail = (input: ChangesInput): ChangeReport[] => {
@@ -118,7 +124,11 @@ const wouldFail = (input: ChangesInput): ChangeReport[] => {
 };
 
 export const changesOf = (input: ChangesInput): ChangeReport[] => {
-  const found = [...input.rows.flatMap((row) => rowChanges(row, input)), ...wouldFail(input)];
+  const found = [
+    ...input.rows.flatMap((row) => rowChanges(row, input)),
+    ...input.withdrawals.flatMap(withdrawalChanges),
+    ...wouldFail(input),
+  ];
   // Deadlines of states that are no longer acted upon would promise what does not come.
   const thaw = change(null, 'nothing is moved while decisions are frozen; they go on with', 'isthmus thaw');
   const timed = found.filter((one) => one.inSeconds !== null).sort((a, b) => a.inSeconds! - b.inSeconds!);

@@ -76,16 +76,18 @@ const portLines = ({ plan }: Standings): string[] =>
       : `Port ${port} is offered by ${listed(who)} only.`;
   });
 
-const withdrawn = (service: ServiceKey, { withdrawals, nowMs }: ExplainInput): string[] =>
-  [...withdrawals].flatMap(([member, all]) => {
-    const held = all.find((one) => one.service === service);
-    if (held === undefined) return [];
-    const until = span(held.deadlineMs - nowMs);
+/** What members withdrew of this service and is kept. */
+const heldOf = (service: ServiceKey, { withdrawals }: ExplainInput): (HeldShown & { readonly member: string })[] =>
+  [...withdrawals].flatMap(([member, all]) =>
+    all.filter((one) => one.service === service).map((held) => ({ ...held, member })),
+  );
+
+const withdrawn = (service: ServiceKey, input: ExplainInput): string[] =>
+  heldOf(service, input).map(({ member, sinceMs, deadlineMs, reason }) => {
+    const until = span(deadlineMs - input.nowMs);
     const sooner =
-      held.reason === 'Mass'
-        ? `or isthmus confirm-withdrawal --cluster ${member}`
-        : 'or its gateway refuses a probe of it';
-    return [`${member} withdrew it ${span(nowMs - held.sinceMs)} ago; it is kept for ${until} more, ${sooner}.`];
+      reason === 'Mass' ? `or isthmus confirm-withdrawal --cluster ${member}` : 'or its gateway refuses a probe of it';
+    return `${member} withdrew it ${span(input.nowMs - sinceMs)} ago; it is kept for ${until} more, ${sooner}.`;
   });
 
 const notesOf = (standings: Standings, input: ExplainInput): string[] => {
@@ -130,6 +132,11 @@ export const explain = (key: ServiceKey, input: ExplainInput): ExplainReport => 
   const { rows, policy, plan } = standings;
   const { partialSpill } = input.policies.capabilities;
   const from = input.view.self;
+  const withdrawals = heldOf(key, input).map(({ member, deadlineMs, reason }) => {
+    const untilSeconds = Math.max(0, deadlineMs - input.nowMs) / 1000;
+    return { member, untilSeconds, mass: reason === 'Mass' };
+  });
+  const mass = withdrawals.some((one) => one.mass) ? input.policies.default.thresholds : undefined;
   return {
     ...base(input, key),
     from,
@@ -140,10 +147,18 @@ export const explain = (key: ServiceKey, input: ExplainInput): ExplainReport => 
     policy: {
       name: policy.name,
       mode: policy.mode,
-      lines: policyLines(policy, rows, plan?.held ?? [], partialSpill),
+      lines: policyLines(policy, rows, plan?.held ?? [], partialSpill, mass),
     },
     held: (plan?.held ?? []).map(holdReport),
-    changes: changesOf({ service: key, from, rows, policy, partialSpill, frozen: input.frozen !== undefined }),
+    changes: changesOf({
+      service: key,
+      from,
+      rows,
+      policy,
+      partialSpill,
+      frozen: input.frozen !== undefined,
+      withdrawals,
+    }),
     decisions: input.decisions.slice(0, shownDecisions),
   };
 };
@@ -183,7 +198,11 @@ export const explainFrom = (key: ServiceKey, from: string, input: ExplainInput):
         : []),
     ],
     standings: rows,
-    policy: { name: policy.name, mode: policy.mode, lines: policyLines(policy, rows, [], partialSpill).slice(0, 1) },
+    policy: {
+      name: policy.name,
+      mode: policy.mode,
+      lines: policyLines(policy, rows, [], partialSpill).slice(0, 1),
+    },
     held: [],
     changes: [],
     decisions: [],

@@ -7,6 +7,7 @@ import type { PolicyLine, StandingReport } from '../core/failover_report.ts';
 import { span } from '../core/span.ts';
 import type { GuardHold } from '../failover/plan.ts';
 import type { FailoverPolicy } from '../failover/policy.ts';
+import type { Thresholds } from '../health/thresholds.ts';
 import { stepText } from './wording.ts';
 
 type Rows = readonly StandingReport[];
@@ -53,7 +54,7 @@ const failback = (
   return [{ field: 'failback', value, effect }, ...(tunnelAgeMs === undefined ? [] : [age])];
 };
 
-const thresholds = ({ thresholds: t }: FailoverPolicy, rows: Rows): PolicyLine[] => {
+const thresholds = ({ thresholds: t }: FailoverPolicy, rows: Rows, mass: Thresholds | undefined): PolicyLine[] => {
   const lines: PolicyLine[] = [];
   const line = (field: string, value: string, effect: string): number => lines.push({ field, value, effect });
   if (has(rows, 'ProbeFailed', 'SilentAndUnreachable')) {
@@ -89,11 +90,11 @@ const thresholds = ({ thresholds: t }: FailoverPolicy, rows: Rows): PolicyLine[]
       `each change adds ${t.flapPenalty}, half is gone after ${span(t.flapHalfLifeMs)}`,
     );
   }
-  if (has(rows, 'WithdrawalHeld')) {
+  if (mass !== undefined) {
     line(
       'thresholds.withdrawal',
-      `${t.withdrawalPercent} %`,
-      `more than that withdrawn at once is held for ${span(t.withdrawalHoldMs)}`,
+      `${mass.withdrawalPercent} %`,
+      `more than that withdrawn at once is held for ${span(mass.withdrawalHoldMs)}`,
     );
   }
   return lines;
@@ -104,6 +105,8 @@ export const policyLines = (
   rows: Rows,
   held: readonly Pick<GuardHold, 'guard'>[],
   partialSpill: boolean,
+  /** Of the set's default, when it was withdrawn among very much and is kept: services have no say in that. */
+  mass?: Thresholds,
 ): PolicyLine[] => {
   const guarded = (guard: string): boolean => held.some((hold) => hold.guard === guard);
   const bad =
@@ -133,7 +136,7 @@ export const policyLines = (
     order(policy),
     ...capacity(policy, rows, partialSpill),
     ...failback(policy, rows),
-    ...thresholds(policy, rows),
+    ...thresholds(policy, rows, mass),
     ...(bad || guarded('LastCell') ? [allBad] : []),
     ...(has(rows, 'Draining') ? [drain] : []),
     ...(guarded('Headroom') || guarded('Grant') ? [headroom] : []),

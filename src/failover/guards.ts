@@ -151,9 +151,8 @@ export const heldBack = (scene: GuardScene, shift: Shift): HeldShift | undefined
 
 /** What keeps a cell where it is by the phase that it is in. */
 export const phaseHold = (cell: CellFacts, policy: FailoverPolicy): GuardHold | undefined => {
-  const { memory, bad, verdict, drain } = cell;
+  const { memory, bad, drain } = cell;
   const member = cell.member.name;
-  if (verdict.reason === 'WithdrawalHeld') return { guard: 'WithdrawalHeld', member, detail: verdict.detail };
   if (memory === undefined || bad !== undefined || drain !== undefined) return undefined;
   if (memory.phase === 'held' && cell.calmAtMs !== undefined) {
     const detail = 'good again; it changed its state so often that it stays out until it has been calm for a while';

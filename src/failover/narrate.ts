@@ -144,8 +144,7 @@ export const narrate = (story: Story): readonly Decision[] => {
 };
 
 const holdRule = (scene: ServiceScene, { guard, member }: GuardHold): Decision['rule'] => {
-  if (guard === 'HoldDown' || guard === 'Latched' || guard === 'Flapping' || guard === 'WithdrawalHeld')
-    return guard === 'WithdrawalHeld' ? 'WithdrawalHeld' : guard;
+  if (guard === 'HoldDown' || guard === 'Latched' || guard === 'Flapping') return guard;
   if (member === scene.self) return scene.local?.verdict.reason ?? 'Capacity';
   return scene.cells.find((cell) => cell.member.name === member)?.verdict.reason ?? 'Capacity';
 };

@@ -62,7 +62,6 @@ export const guardNames = [
   'Flapping',
   'DoubleReaction',
   'MoveRate',
-  'WithdrawalHeld',
 ] as const;
 export type GuardName = (typeof guardNames)[number];
 

@@ -144,6 +144,26 @@ describe('explain', () => {
       expect.arrayContaining(['order', 'failback', 'thresholds.gray']),
     );
   });
+  it('tells of what was withdrawn and is kept, the policy that keeps it, and what lets it go', () => {
+    const view = viewOf([serviceView([3, 3], remotes)]);
+    const withheld = (reason: 'Mass' | 'Canary') => {
+      const held = { service: key, sinceMs: nowMs - 60_000, deadlineMs: nowMs + 240_000, reason };
+      const other = { ...held, service: 'shop/other', deadlineMs: nowMs + 1_000 };
+      const withdrawals = new Map([['us-west', [other, held]]]);
+      return explain(key, explainInput(view, [planOf([standing('us-east')], tiers)], { withdrawals }));
+    };
+    const mass = withheld('Mass');
+    expect(mass.changes[0]).toEqual({ inSeconds: 240, what: 'what us-west withdrew is believed', command: null });
+    expect(mass.changes.map(({ command }) => command)).toContain('isthmus confirm-withdrawal --cluster us-west');
+    expect(mass.policy.lines.map(({ field }) => field)).toContain('thresholds.withdrawal');
+    const one = withheld('Canary');
+    expect(one.changes.map(({ what }) => what)).toContain(
+      'or at once, when a gateway of us-west refuses a probe of it',
+    );
+    expect(one.changes.map(({ command }) => command).join()).not.toContain('confirm-withdrawal');
+    expect(one.policy.lines.map(({ field }) => field)).not.toContain('thresholds.withdrawal');
+    expect(mass.changes.filter(({ inSeconds }) => inSeconds === 1)).toEqual([]);
+  });
   it('shows a freeze, a policy that only observes, and a dark store', () => {
     const view = viewOf([serviceView([3, 3], remotes)]);
     const policies = { ...defaultPolicies, default: { ...defaultPolicy, mode: 'observe' as const } };
