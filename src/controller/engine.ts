@@ -35,7 +35,7 @@ export interface EngineOptions {
   readonly members: () => ReadonlyMap<string, MemberView>;
   /** After a run that changed a table. */
   readonly onResources: () => void;
-  /** After each run: which services were planned anew. */
+  /** After each run, when what it changed can have been flushed: which services were planned anew. */
   readonly onPlanned?: (services: ReadonlySet<ServiceKey>) => void;
   readonly onSeconds?: (seconds: number) => void;
   /** From the first mark that came from other members to the end of the run that served it. */
