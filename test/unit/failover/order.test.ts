@@ -8,25 +8,9 @@ import { mergeService } from '../../../src/federation/merge.ts';
 import type { MemberView } from '../../../src/federation/view.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import { noSignals } from '../../../src/health/signals.ts';
-import type { Member } from '../../../src/trust/membership.ts';
 import { localService } from '../federation/local.ts';
 import { someService } from '../records/arbitrary.ts';
-
-const member = (name: string, region = name): Member => ({
-  clusterset: 'demo',
-  name,
-  sequence: 1n,
-  region,
-  zone: '',
-  network: name,
-  addressRanges: [],
-  namespaces: ['*'],
-  serviceAccounts: [],
-  federationCa: new Uint8Array(),
-  recordKey: new Uint8Array(),
-  notBeforeMs: 0,
-  notAfterMs: 1,
-});
+import { memberOf, memberView } from './set.ts';
 
 interface Peer {
   readonly region?: string;
@@ -40,36 +24,14 @@ interface Peer {
 const setup = (peers: Record<string, Peer>) => {
   const members = new Map<string, MemberView>();
   const remotes = new Map<string, ServiceRecord>();
-  for (const [name, { region, ready = 1, total = ready, gateways = [false], record }] of Object.entries(peers)) {
-    members.set(name, {
-      member: member(name, region),
-      head: undefined,
-      freshAtMs: undefined,
-      shuttingDown: false,
-      gateways: {
-        $typeName: 'isthmus.v1.GatewaysRecord',
-        gateways: gateways.map((draining, i) => ({
-          $typeName: 'isthmus.v1.Gateway',
-          id: `g${i}`,
-          address: `10.0.0.${i}`,
-          federationPort: 15028,
-          hbonePort: 15008,
-          draining,
-        })),
-        account: 'isthmus-system/isthmus-gateway',
-        critical: [],
-      },
-      trust: undefined,
-      vantage: undefined,
-      services: new Map(),
-      problems: [],
-    });
+  for (const [name, { region = name, ready = 1, total = ready, gateways = [false], record }] of Object.entries(peers)) {
+    members.set(name, memberView(name, region, gateways));
     remotes.set(name, someService({ capacity: [{ $typeName: 'isthmus.v1.Capacity', ready, total }], ...record }));
   }
   return { members, remotes };
 };
 
-const self = member('us-east-1', 'us-east');
+const self = memberOf('us-east-1', 'us-east');
 const key = 'shop/checkout';
 
 /** Of a set of which nothing but its records is known. */
