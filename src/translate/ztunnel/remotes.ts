@@ -13,6 +13,7 @@ import { limits } from '../../core/limits.ts';
 import { serviceHostname } from '../../core/names.ts';
 import { carriesTcp } from '../../core/transport.ts';
 import type { ServicePlan } from '../../failover/plan.ts';
+import { capacityReady } from '../../federation/capacity.ts';
 import type { MemberView, ServiceView, View } from '../../federation/view.ts';
 import type { ServiceRecord } from '../../gen/isthmus/v1/records_pb.ts';
 import {
@@ -50,8 +51,6 @@ export const servingMembers = (service: ServiceView, plan: ServicePlan | undefin
   const chosen = known.filter((member) => planned.has(member));
   return chosen.length > 0 ? chosen : known;
 };
-
-const readyCapacity = (record: ServiceRecord): number => record.capacity.reduce((sum, c) => sum + c.ready, 0);
 
 /** At least 1: a weight of 0 in the best rank leaves ztunnel without any upstream. */
 const weight = (ready: number): number => Math.min(Math.max(ready, 1), limits.capacityMax);
@@ -115,7 +114,7 @@ const throughLocalGateway = (
   const egress = serviceHostname(config.namespace, config.gatewayService, config.clusterDomain);
   const target = `${service.namespace}/${serviceHostname(service.namespace, service.name, config.clusterDomain)}`;
   const members = servingMembers(service, plan);
-  const ready = members.reduce((sum, name) => sum + readyCapacity(service.remotes.get(name)!), 0);
+  const ready = members.reduce((sum, name) => sum + capacityReady(service.remotes.get(name)!), 0);
   const capacity = sharing.kind === 'weighted' ? sharing.remoteCapacity : weight(ready);
   const use = { capacity, healthy: plan?.failFast !== true };
   const workload = create(WorkloadSchema, {
@@ -165,7 +164,7 @@ const usesOf = (
   const tier = plan?.tiers
     .map((cells) => cells.filter(({ member }) => reachable.includes(member)))
     .find((c) => c.length);
-  const chosen = tier ?? reachable.map((member) => ({ member, weight: readyCapacity(service.remotes.get(member)!) }));
+  const chosen = tier ?? reachable.map((member) => ({ member, weight: capacityReady(service.remotes.get(member)!) }));
   const weights = chosen.map((cell) => cell.weight);
   const total = sharing.kind === 'weighted' ? sharing.remoteCapacity : limits.capacityMax;
   const capacities = tier === undefined && sharing.kind !== 'weighted' ? weights.map(weight) : divided(total, weights);
