@@ -2,8 +2,6 @@
  * How often a service's traffic may move. What reacts to our own failed data path always may, and is counted; what is left to
  * discretion waits while the minute is full.
  */
-import type { Decision } from './decision.ts';
-
 export const moveWindowMs = 60_000;
 
 export const recentMoves = (moves: readonly number[], now: number): readonly number[] =>
@@ -16,13 +14,3 @@ export const addMove = (moves: readonly number[], now: number, max: number): rea
 /** When there is room for another; undefined: now. */
 export const roomAtMs = (moves: readonly number[], max: number): number | undefined =>
   moves.length < max ? undefined : moves[moves.length - Math.max(1, max)]! + moveWindowMs;
-
-/**
- * Whether a decision moved traffic at its own discretion: of these there are never more than the policy's number in a minute for one
- * service. All other moves follow what our own data path, or a record, showed.
- */
-export const isDiscretionary = ({ kind, observed, service, urgent }: Decision): boolean =>
-  service !== undefined &&
-  !observed &&
-  !urgent &&
-  (kind === 'shift' || kind === 'failback' || kind === 'ramp' || kind === 'drain' || kind === 'undrain');
