@@ -9,13 +9,6 @@ import { IsthmusError } from '../core/errors.ts';
 export const formats = ['table', 'wide', 'json', 'yaml'] as const;
 export type Format = (typeof formats)[number];
 
-export const parseFormat = (value: string): Format => {
-  if ((formats as readonly string[]).includes(value)) return value as Format;
-  throw new IsthmusError('usage/invalid', `output format "${value}" is not known`, {
-    hint: `use one of ${formats.join(', ')}`,
-  });
-};
-
 /** Colours take no room. */
 const visible = (text: string): number => stripVTControlCharacters(text).length;
 
