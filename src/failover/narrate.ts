@@ -47,6 +47,9 @@ const kinds = {
   ramp: 'ramp',
 } as const;
 
+/** Guards of our own share that bring traffic back here. */
+const overruling: ReadonlySet<GuardHold['guard']> = new Set(['SpillOnSpill', 'Headroom', 'LastCell']);
+
 const joined = (parts: readonly string[]): string => parts.join('; ');
 
 const named = (members: readonly string[]): string => members.join(', ');
@@ -84,6 +87,11 @@ const quietCause = (story: Story): Cause => {
     const { ready = 0, total = 0 } = scene.local ?? {};
     const detail = `${ready} of ${total} endpoints of ours are ready: ${placement.localPercent} % stays here`;
     return { ...common, rule: 'Capacity', detail, urgent: false, member: scene.self };
+  }
+  // Numbers that a guard overrules move it for the guard's sake: not at discretion, and that is what is told.
+  const guard = story.holds.find(({ guard, member }) => member === scene.self && overruling.has(guard));
+  if (guard !== undefined && previous!.localPercent < placement.localPercent) {
+    return { ...common, rule: holdRule(scene, guard), detail: guard.detail, urgent: true, member: scene.self };
   }
   if (story.byGrants) {
     const detail = 'what the others grant, or what there is to place, changed';

@@ -112,10 +112,10 @@ const play = (
   events: readonly Event[],
   policy: Partial<FailoverPolicy>,
   partialSpill: boolean,
-  restarting = false,
+  how: Partial<Pick<ClusterSet, 'restarting' | 'thorough'>> = {},
 ): ClusterSet => {
   const set = new ClusterSet({ members: { a: 'x', b: 'x', c: 'y', d: 'z' }, policy, partialSpill, local: [4, 4] });
-  set.restarting = restarting;
+  Object.assign(set, how);
   const ready = new Map<string, number>([...names.map((name) => [name, 2] as const), [home, 4]]);
   set.step();
   for (const e of events) {
@@ -148,7 +148,10 @@ describe('any story', () => {
   it('is the same with a restart between any two steps', () => {
     fc.assert(
       fc.property(stories, ([events, policy, partial]) => {
-        const [through, again] = [play(events, policy, partial), play(events, policy, partial, true)];
+        // Who starts again looks at everything, and so may find today what the other finds at its next look: both look at all.
+        const [through, again] = [false, true].map((restarting) =>
+          play(events, policy, partial, { restarting, thorough: true }),
+        ) as [ClusterSet, ClusterSet];
         expect(again.journal).toEqual(through.journal);
         expect(recent(again.state, again.now)).toEqual(recent(through.state, through.now));
       }),
