@@ -38,18 +38,25 @@ const lastResort = (cells: readonly CellFacts[], lastGood: readonly string[]): r
   return cells;
 };
 
+/** The best kind that any of these is; those that the order names apart from those that it does not. */
+const bestKind = (cells: readonly CellFacts[], named: boolean): Kind => {
+  let best: Kind = 'last';
+  for (const cell of cells) {
+    if (cell.member.named !== named) continue;
+    const kind = kindOf(cell);
+    if (kind === 'in-use') return kind;
+    if (kinds.indexOf(kind) < kinds.indexOf(best)) best = kind;
+  }
+  return best;
+};
+
 export const choose = (cells: readonly CellFacts[], lastGood: () => readonly string[]): Choice => {
   // As it is nearly always.
   if (cells.length > 0 && cells.every((cell) => cell.member.named && kindOf(cell) === 'in-use')) {
     return { kind: 'in-use', cells };
   }
   for (const named of [true, false]) {
-    let best: Kind = 'last';
-    for (const cell of cells) {
-      if (cell.member.named !== named) continue;
-      const kind = kindOf(cell);
-      if (kinds.indexOf(kind) < kinds.indexOf(best)) best = kind;
-    }
+    const best = bestKind(cells, named);
     if (best !== 'last') {
       return { kind: best, cells: cells.filter((cell) => cell.member.named === named && kindOf(cell) === best) };
     }
@@ -106,21 +113,44 @@ export class SeatWalk {
   }
 }
 
-/** What `spread` would make of cells that are all in full use. @param before - whose cells are taken where they are the same */
-const wholeTiers = (cells: readonly CellFacts[], before: Seats): Seats => {
-  const tiers: PlacedCell[][] = [];
-  const walk = new SeatWalk(before);
-  let last = -1;
-  for (const facts of cells) {
-    const { member } = facts;
-    const weight = weightOf(facts);
-    if (member.tier !== last) tiers.push([]);
-    last = member.tier;
-    const seat = walk.find(member.name);
-    const same = seat !== undefined && seat.weight === weight && seat.percent === 100;
-    tiers[tiers.length - 1]!.push(same ? seat : { member: member.name, weight, percent: 100 });
+/** Cells of one tier, all in full use, as they sat before: nothing is made for what did not change. */
+const sitAsBefore = (cells: readonly CellFacts[], from: number, to: number, before: Seats[number]): boolean => {
+  if (before.length !== to - from) return false;
+  for (let i = from; i < to; i++) {
+    const seat = before[i - from]!;
+    const facts = cells[i]!;
+    if (seat.member !== facts.member.name || seat.percent !== 100 || seat.weight !== weightOf(facts)) return false;
   }
-  return tiers;
+  return true;
+};
+
+/** What `spread` would make of cells that are all in full use. @param before - whose tiers and cells are taken where they are the same */
+const wholeTiers = (cells: readonly CellFacts[], before: Seats): Seats => {
+  const tiers: Seats[number][] = [];
+  const walk = new SeatWalk(before);
+  let same = true;
+  for (let from = 0, to = 0; from < cells.length; from = to) {
+    const { tier, name } = cells[from]!.member;
+    while (to < cells.length && cells[to]!.member.tier === tier) to++;
+    const at = tiers.length;
+    const known = before[at]?.[0]?.member === name ? before[at] : before.find((seats) => seats[0]?.member === name);
+    same &&= known !== undefined && known === before[at];
+    if (known !== undefined && sitAsBefore(cells, from, to, known)) {
+      tiers.push(known);
+      continue;
+    }
+    same = false;
+    const seats: PlacedCell[] = [];
+    for (let i = from; i < to; i++) {
+      const { member } = cells[i]!;
+      const weight = weightOf(cells[i]!);
+      const seat = walk.find(member.name);
+      const kept = seat !== undefined && seat.weight === weight && seat.percent === 100;
+      seats.push(kept ? seat : { member: member.name, weight, percent: 100 });
+    }
+    tiers.push(seats);
+  }
+  return same && tiers.length === before.length ? before : tiers;
 };
 
 export interface Placed {
@@ -194,17 +224,19 @@ export const samePlaces = (a: Placement, b: Placement): boolean =>
   a === b || (a.localPercent === b.localPercent && sameSeats(a.tiers, b.tiers));
 
 export const sameTiers = (a: Placement['tiers'], b: Placement['tiers']): boolean =>
-  a.length === b.length &&
-  a.every((cells, t) => {
-    const others = b[t]!;
-    return (
-      cells.length === others.length &&
-      cells.every(
-        ({ member, weight, percent }, i) =>
-          others[i]!.member === member && others[i]!.weight === weight && others[i]!.percent === percent,
-      )
-    );
-  });
+  a === b ||
+  (a.length === b.length &&
+    a.every((cells, t) => {
+      const others = b[t]!;
+      return (
+        cells === others ||
+        (cells.length === others.length &&
+          cells.every(
+            ({ member, weight, percent }, i) =>
+              others[i]!.member === member && others[i]!.weight === weight && others[i]!.percent === percent,
+          ))
+      );
+    }));
 
 export const membersOf = (tiers: Placement['tiers']): string[] =>
   tiers.flatMap((cells) => cells.map(({ member }) => member));

@@ -34,7 +34,7 @@ export const rememberCells = (draft: Draft): ReadonlyMap<string, CellMemory> => 
       return !gone(member);
     };
     for (const [member, memory] of before.cells) {
-      if (!gone(member) || memory.sinceMs <= now - goneMs) continue;
+      if (memory.sinceMs <= now - goneMs || !gone(member)) continue;
       put(member, { ...memory, phase: 'out', percent: 0 });
       draft.dues.push(memory.sinceMs + goneMs);
     }
