@@ -159,11 +159,14 @@ export class Meeting {
   readonly members: readonly MemberNow[];
   /** Where each stands in it. */
   readonly places: ReadonlyMap<string, number>;
+  /** A number for each place, 0 but while somebody sorts by them. */
+  readonly bench: Int32Array;
 
   constructor(ranked: readonly RankedMember[], verdicts: Verdicts, inputs: Inputs) {
     this.ranked = ranked;
     this.members = ranked.map((member) => new MemberNow(member, verdicts, inputs));
     this.places = placesOf(ranked);
+    this.bench = new Int32Array(ranked.length);
   }
 }
 

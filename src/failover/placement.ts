@@ -5,10 +5,9 @@
  * use; else those that are good and wait; else those that leave; else those that grant us nothing; else the ones that served
  * last. Each kind is a worse bargain than the one before, and all are better than refusing.
  */
-import { carriesTcp } from '../core/transport.ts';
+import { exportersOf, offersPort } from '../federation/exporters.ts';
 import type { ServiceView } from '../federation/view.ts';
 import type { Placement } from './decision.ts';
-import { offers } from './order.ts';
 import { type SpreadCell, spread } from './spread.ts';
 import { type CellFacts, shareOf } from './standing.ts';
 
@@ -83,10 +82,14 @@ type PlacedCell = Seats[number][number];
 /** A walk over the cells of a placement in their order. */
 export class SeatWalk {
   readonly #tiers: Seats;
+  /** Whoever is not the next has no seat. */
+  readonly #strict: boolean;
   #tier = 0;
   #at = 0;
-  constructor(tiers: Seats) {
+  /** @param asked - all who will be asked for, in their order: most placements are in it, and then nobody has to be looked for */
+  constructor(tiers: Seats, asked: readonly CellFacts[] = []) {
     this.#tiers = tiers;
+    this.#strict = asked.length > 0 && inOrder(tiers, asked);
   }
   /** The number of the tier of the cell that was found last. */
   tier = 0;
@@ -95,6 +98,7 @@ export class SeatWalk {
   find(member: string): PlacedCell | undefined {
     const next = this.#tiers[this.#tier]?.[this.#at];
     if (next?.member === member) return this.#found(this.#tier, this.#at, next);
+    if (this.#strict) return undefined;
     for (let tier = 0; tier < this.#tiers.length; tier++) {
       const cells = this.#tiers[tier]!;
       for (let at = 0; at < cells.length; at++) {
@@ -112,6 +116,20 @@ export class SeatWalk {
     return cell;
   }
 }
+
+/** Whether everybody who sits is met in the order in which they sit. */
+const inOrder = (tiers: Seats, cells: readonly CellFacts[]): boolean => {
+  let i = 0;
+  for (const seats of tiers) {
+    if (seats.length === 0) return false;
+    for (const { member } of seats) {
+      while (i < cells.length && cells[i]!.member.name !== member) i++;
+      if (i === cells.length) return false;
+      i++;
+    }
+  }
+  return true;
+};
 
 /** Cells of one tier, all in full use, as they sat before: nothing is made for what did not change. */
 const sitAsBefore = (cells: readonly CellFacts[], from: number, to: number, before: Seats[number]): boolean => {
@@ -180,29 +198,15 @@ export const place = (cells: readonly CellFacts[], options: PlaceOptions): Place
   return { kind, tiers, unmet };
 };
 
-/** Ports of a service that not all of its exporters have; a view is never changed in place. */
-const unshared = new WeakMap<ServiceView, readonly number[]>();
-
-const unsharedPorts = (view: ServiceView): readonly number[] => {
-  const known = unshared.get(view);
-  if (known !== undefined) return known;
-  const records = [...view.remotes.values()];
-  const found = (view.local?.ports ?? view.ports)
-    .filter(({ port, protocol }) => carriesTcp(protocol) && !records.every((record) => offers(record, port)))
-    .map(({ port }) => port);
-  unshared.set(view, found);
-  return found;
-};
-
 /** Tiers of the ports that some exporter lacks; undefined when there are none. */
 export const placePorts = (
   view: ServiceView,
   cells: readonly CellFacts[],
   options: PlaceOptions,
 ): ReadonlyMap<number, Placement['tiers']> | undefined => {
-  const lacking = unsharedPorts(view);
+  const lacking = exportersOf(view).unshared;
   if (lacking.length === 0) return undefined;
-  const has = (port: number) => cells.filter(({ member }) => offers(view.remotes.get(member.name)!, port));
+  const has = (port: number) => cells.filter(({ member }) => offersPort(view.remotes.get(member.name)!, port));
   return new Map(lacking.map((port) => [port, place(has(port), options).tiers]));
 };
 

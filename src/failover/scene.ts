@@ -1,5 +1,6 @@
 /** What one service's step is told: its exporters in their order, each with the verdicts, drains, grants and memory that concern it. */
 import type { ServiceKey } from '../core/names.ts';
+import { exportersOf } from '../federation/exporters.ts';
 import type { LocalService } from '../federation/local.ts';
 import type { ServiceView } from '../federation/view.ts';
 import { type CellKey, cellOf, type Verdict } from '../health/verdict.ts';
@@ -59,43 +60,42 @@ export interface SceneInput extends Omit<ServiceScene, 'cells' | 'local' | 'rece
   readonly inputs: Inputs;
 }
 
-/** The exporters of a service by their place in the order, with their numbers side by side. */
-interface Numbers {
+/** The exporters of a service in the order. */
+interface Sorted {
   readonly ranked: readonly RankedMember[];
+  /** Rising. */
   readonly places: readonly number[];
-  readonly ready: readonly number[];
-  readonly total: readonly number[];
+  /** Of each, where its numbers are. */
+  readonly at: readonly number[];
 }
 
-/**
- * A large set has a hundred thousand records, far apart in memory: to gather their numbers takes longer than to decide on them. A view is
- * never changed in place, so they are gathered once for each.
- */
-const gathered = new WeakMap<ServiceView, Numbers>();
+/** A view is never changed in place, and the order seldom. */
+const sorted = new WeakMap<ServiceView, Sorted>();
 
-const numbersOf = (view: ServiceView, ranked: readonly RankedMember[]): Numbers => {
-  const known = gathered.get(view);
+const sortedOf = (view: ServiceView, members: readonly string[], { ranked, places, bench }: Meeting): Sorted => {
+  const known = sorted.get(view);
   if (known?.ranked === ranked) return known;
-  const numbers = { ranked, places: [] as number[], ready: [] as number[], total: [] as number[] };
-  for (let place = 0; place < ranked.length; place++) {
-    const record = view.remotes.get(ranked[place]!.name);
-    if (record === undefined || record.headless || record.sessionAffinity) continue;
-    let ready = 0;
-    let total = 0;
-    for (const capacity of record.capacity) {
-      ready += capacity.ready;
-      total += capacity.total;
-    }
-    numbers.places.push(place);
-    numbers.ready.push(ready);
-    numbers.total.push(total);
+  let count = 0;
+  for (let i = 0; i < members.length; i++) {
+    const place = places.get(members[i]!);
+    if (place === undefined) continue;
+    bench[place] = i + 1;
+    count++;
   }
-  gathered.set(view, numbers);
-  return numbers;
+  const made = { ranked, places: new Array<number>(count), at: new Array<number>(count) };
+  for (let place = 0, n = 0; n < count; place++) {
+    const i = bench[place]!;
+    if (i === 0) continue;
+    bench[place] = 0;
+    made.places[n] = place;
+    made.at[n++] = i - 1;
+  }
+  sorted.set(view, made);
+  return made;
 };
 
-/** The index of a member among the numbers. */
-const indexOf = ({ places }: Numbers, place: number | undefined): number | undefined => {
+/** Which of them stands at this place. */
+const indexOf = ({ places }: Sorted, place: number | undefined): number | undefined => {
   if (place === undefined) return undefined;
   let low = 0;
   let high = places.length - 1;
@@ -112,21 +112,24 @@ const remoteCells = (input: SceneInput): CellFacts[] => {
   const { key, view, meeting, cells, inputs, before, policy, now } = input;
   if (view.unsupported !== undefined) return [];
   const { members, places } = meeting;
-  const numbers = numbersOf(view, meeting.ranked);
+  const { members: names, ready, total } = exportersOf(view);
+  const order = sortedOf(view, names, meeting);
   const own = (i: number): CellFacts => {
-    const at = members[numbers.places[i]!]!;
+    const at = members[order.places[i]!]!;
     const { name } = at.member;
     const has = { verdict: cells?.get(name), memory: before?.cells.get(name) };
-    return at.own(numbers.ready[i]!, numbers.total[i]!, key, has, policy, now);
+    const n = order.at[i]!;
+    return at.own(ready[n]!, total[n]!, key, has, policy, now);
   };
-  const count = numbers.places.length;
+  const count = order.places.length;
   const facts = new Array<CellFacts>(count);
   for (let i = 0; i < count; i++) {
-    const at = members[numbers.places[i]!]!;
-    facts[i] = at.singles(key, policy) ? own(i) : at.plain(numbers.ready[i]!, numbers.total[i]!);
+    const at = members[order.places[i]!]!;
+    const n = order.at[i]!;
+    facts[i] = at.singles(key, policy) ? own(i) : at.plain(ready[n]!, total[n]!);
   }
   const single = (member: string): void => {
-    const i = indexOf(numbers, places.get(member));
+    const i = indexOf(order, places.get(member));
     if (i !== undefined) facts[i] = own(i);
   };
   for (const member of before?.cells.keys() ?? []) single(member);

@@ -28,7 +28,7 @@ export const localCell = (local: LocalFacts, { self, selfRegion }: ServiceScene)
 export const standingsOf = (draft: Draft, placement: Placement): readonly CellStanding[] => {
   const { scene, local } = draft;
   const { policy, planned } = scene;
-  const walk = new SeatWalk(placement.tiers);
+  const walk = new SeatWalk(placement.tiers, draft.cells);
   const first = local === undefined ? 0 : 1;
   const standings = new Array<CellStanding>(first + draft.cells.length);
   if (local !== undefined) {
