@@ -25,7 +25,10 @@ import type { Decided } from './deciding.ts';
 export interface EngineOptions {
   readonly self: string;
   readonly keeper: ViewKeeper;
-  /** What to do about a view. A promise: it takes effect when that resolves, and what happens meanwhile waits. */
+  /**
+   * What to do about a view. A promise: it takes effect when that resolves, and what happens meanwhile waits. When it rejects it is
+   * asked again a moment later.
+   */
   readonly decide: (view: View) => Decided | Promise<Decided>;
   readonly ztunnel: ZtunnelConfig;
   readonly gateway: Omit<GatewaySettings, 'self'>;
@@ -56,6 +59,8 @@ interface Batch {
   readonly recordsSinceMs: number | undefined;
 }
 
+const retryMs = 1_000;
+
 export class Engine {
   readonly tables = {
     ztunnel: new ResourceTable([types.address, types.authorization]),
@@ -84,9 +89,12 @@ export class Engine {
   /** A decision waits for the journal. */
   #waiting = false;
   #closed = false;
-  #plan: Plan = noPlan;
+  /** Undefined before the first decision. */
+  #plan: Plan | undefined;
   /** Since when something of other members waits for a run. */
   #recordsSinceMs: number | undefined;
+  /** After a decision that was not made. */
+  #retry: Timer | undefined;
   /** When routes that wait for new classes may move. */
   #moves: Timer | undefined;
   #localKnown = false;
@@ -111,7 +119,7 @@ export class Engine {
   }
   /** What is being served. */
   get plan(): Plan {
-    return this.#plan;
+    return this.#plan ?? noPlan;
   }
   get secrets(): GatewaySecrets | undefined {
     return this.#secrets;
@@ -211,13 +219,33 @@ export class Engine {
       return;
     }
     this.#waiting = true;
-    void decided.then((late) => {
-      this.#waiting = false;
-      if (this.#closed) return;
-      this.#translate(batch, late);
-      // What came meanwhile was marked and woke nobody.
-      this.wake();
-    });
+    decided.then(
+      (late) => {
+        this.#waiting = false;
+        if (this.#closed) return;
+        this.#translate(batch, late);
+        // What came meanwhile was marked and woke nobody.
+        this.wake();
+      },
+      () => this.#undecided(batch),
+    );
+  }
+
+  /** It is asked again in a moment; meanwhile what is served follows the records by the plan that there is. */
+  #undecided(batch: Batch): void {
+    this.#waiting = false;
+    if (this.#closed) return;
+    this.#retry?.cancel();
+    this.#retry = this.#o.clock.after(retryMs, () => this.wake());
+    if (this.#plan !== undefined) {
+      this.#translate(batch, { plan: this.#plan, changed: new Set() });
+      return;
+    }
+    this.#services = this.#services.union(batch.viewed);
+    this.#pods = this.#pods.union(batch.pods);
+    this.#members = this.#members.union(batch.dirtyMembers);
+    this.#topologyChanged ||= batch.topologyChanged;
+    this.#recordsSinceMs = batch.recordsSinceMs ?? this.#recordsSinceMs;
   }
 
   #translate(batch: Batch, { plan, changed }: Decided): void {
@@ -249,6 +277,7 @@ export class Engine {
 
   close(): void {
     this.#closed = true;
+    this.#retry?.cancel();
     this.#moves?.cancel();
   }
 
@@ -261,7 +290,7 @@ export class Engine {
       return 0;
     }
     const { view } = this.#o.keeper;
-    const plan = this.#plan;
+    const { plan } = this;
     const input: GatewayInput = {
       settings: { ...this.#o.gateway, self },
       secrets: this.#secrets,

@@ -230,8 +230,12 @@ export class Draft {
     }
   }
 
-  /** Cells that are good and wait are used in full while there is nobody else: then they are back. */
+  /**
+   * Cells that are good and wait are used in full while there is nobody else: then they are back. A replica that is cut off uses them as
+   * well, for there is nothing else to place, but whether they are back is not its word.
+   */
   #lastChance(): void {
+    if (this.scene.role === 'cut-off') return;
     const back = (memory: CellMemory): boolean => memory.phase !== 'drain' && memory.phase !== 'out';
     if (!this.cells.some((cell) => kindOf(cell) === 'in-use')) {
       for (const [i, cell] of this.cells.entries()) {
