@@ -122,6 +122,7 @@ export class Withdrawing {
     }
     this.#state = state;
     this.#version++;
+    for (const name of this.#held.keys()) if (!state.has(name)) this.#released(name);
     return changed.union(this.update(raw, changed, nowMs));
   }
 
@@ -209,10 +210,7 @@ export class Withdrawing {
       const fresh = result.held.filter(({ service }) => held?.has(service) !== true);
       this.#held.set(name, result.held);
       if (fresh.length > 0) this.#o.onHeld(name, fresh);
-    } else {
-      this.#held.delete(name);
-      this.#answers.delete(name);
-    }
+    } else this.#released(name);
     if (result.canaries.length > 0) this.#canaries.set(name, result.canaries);
     else this.#canaries.delete(name);
     if (result.letGo.length > 0) this.#o.onLetGo(name, result.letGo);
@@ -225,6 +223,11 @@ export class Withdrawing {
     this.#known.set(name, known);
     this.#members.set(name, known.shown);
     return known;
+  }
+
+  /** Nothing of it is held any more. */
+  #released(name: string): void {
+    for (const map of [this.#held, this.#canaries, this.#answers]) map.delete(name);
   }
 
   #forget(name: string): void {
