@@ -21,6 +21,7 @@ import { makeResource } from '../xds/encode.ts';
 import { type TypeUrl, types } from '../xds/resource.ts';
 import { ResourceTable } from '../xds/table.ts';
 import type { Decided } from './deciding.ts';
+import type { Programmed } from './programming.ts';
 
 export interface EngineOptions {
   readonly self: string;
@@ -38,6 +39,8 @@ export interface EngineOptions {
   readonly members: () => ReadonlyMap<string, MemberView>;
   /** After a run that changed a table. */
   readonly onResources: () => void;
+  /** Before that, when it was a decision that changed it: which types of resources, and when it took effect. */
+  readonly onProgrammed?: (types: Programmed, atMs: number) => void;
   /** After each run, when what it changed can have been flushed: which services were planned anew. */
   readonly onPlanned?: (services: ReadonlySet<ServiceKey>) => void;
   readonly onSeconds?: (seconds: number) => void;
@@ -223,7 +226,7 @@ export class Engine {
       (late) => {
         this.#waiting = false;
         if (this.#closed) return;
-        this.#translate(batch, late);
+        this.#translate(batch, late, true);
         // What came meanwhile was marked and woke nobody.
         this.wake();
       },
@@ -248,8 +251,10 @@ export class Engine {
     this.#recordsSinceMs = batch.recordsSinceMs ?? this.#recordsSinceMs;
   }
 
-  #translate(batch: Batch, { plan, changed }: Decided): void {
+  /** @param decisive - something was decided, and is in the journal */
+  #translate(batch: Batch, { plan, changed }: Decided, decisive = false): void {
     const { local } = batch;
+    const effectiveMs = this.#o.clock.monotonicMs();
     this.#plan = plan;
     const planned = changed.size === 0 ? batch.viewed : batch.viewed.union(changed);
     const dirty = { pods: batch.pods, services: planned, members: batch.dirtyMembers };
@@ -264,8 +269,15 @@ export class Engine {
     const upserts = workloads.changed.map((r) => makeResource(r.typeUrl, r.name, r.bytes));
     const removes = workloads.removed.map((name) => ({ typeUrl: types.address as TypeUrl, name }));
     const applied = this.tables.ztunnel.apply({ upserts, removes });
-    const gatewayChanges = this.#gateways(batch, planned);
-    if (applied.upserted + applied.removed + gatewayChanges > 0) this.#o.onResources();
+    const gatewayTypes = this.#gateways(batch, planned);
+    const ztunnelTypes = new Set<string>(
+      applied.upserted + applied.removed === 0 ? [] : [...upserts, ...removes].map(({ typeUrl }) => typeUrl),
+    );
+    if (gatewayTypes.size + ztunnelTypes.size > 0) {
+      if (decisive && changed.size > 0)
+        this.#o.onProgrammed?.({ gateway: gatewayTypes, ztunnel: ztunnelTypes }, effectiveMs);
+      this.#o.onResources();
+    }
     // Proxies first, who are sent theirs in a microtask too: what is told to stores and people takes its time.
     queueMicrotask(() => {
       if (!this.#closed) this.#o.onPlanned?.(planned);
@@ -281,13 +293,16 @@ export class Engine {
     this.#moves?.cancel();
   }
 
-  /** Gateways need our own membership and certificates; until both are there they get nothing rather than half. */
-  #gateways(batch: Batch, services: ReadonlySet<ServiceKey>): number {
+  /**
+   * Gateways need our own membership and certificates; until both are there they get nothing rather than half.
+   * @returns the types of what changed
+   */
+  #gateways(batch: Batch, services: ReadonlySet<ServiceKey>): ReadonlySet<string> {
     const { members, local } = batch;
     const self: Member | undefined = members.get(this.#o.self)?.member;
     if (self === undefined || this.#secrets === undefined) {
       this.#deferred = (this.#deferred ?? new Set<ServiceKey>()).union(services);
-      return 0;
+      return new Set();
     }
     const { view } = this.#o.keeper;
     const { plan } = this;
@@ -320,6 +335,7 @@ export class Engine {
       upserts: delta.changed.map((r) => makeResource(r.typeUrl, r.name, r.bytes)),
       removes: delta.removed,
     });
-    return applied.upserted + applied.removed;
+    if (applied.upserted + applied.removed === 0) return new Set();
+    return new Set([...delta.changed, ...delta.removed].map(({ typeUrl }) => typeUrl));
   }
 }

@@ -24,6 +24,7 @@ import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
 import { version } from '../version.ts';
 import { type Decided, Deciding, type Standing } from './deciding.ts';
+import { Detecting } from './detecting.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
 import { PolicyBook } from './policies.ts';
 import { Saver } from './saver.ts';
@@ -64,7 +65,6 @@ export interface FailoverOptions {
   readonly onServices: (services: ReadonlySet<ServiceKey>) => void;
   readonly save: (state: Uint8Array) => Promise<void>;
   readonly announce: (announcement: Announcement) => void;
-  readonly onDecisions: (decisions: readonly Decision[]) => void;
 }
 
 const some = (services: readonly ServiceKey[]): string =>
@@ -85,8 +85,7 @@ export class Failover {
   readonly withdrawing: Withdrawing;
   readonly #o: FailoverOptions;
   readonly #standing = new StandingSignals();
-  /** First failing evidence of a peer since it was last well, monotonic ms: from when detection counts. */
-  readonly #failingSince = new Map<string, number>();
+  readonly #detecting = new Detecting();
   #shipped: { readonly version: number; readonly plan: Plan; readonly atMs: number } | undefined;
   /** Of what we told last, as the record of it says. */
   #announcedAtMs = Number.NEGATIVE_INFINITY;
@@ -202,14 +201,18 @@ export class Failover {
   }
 
   probe(result: ProbeResult): void {
-    this.#note(result.member, result.ok);
+    this.#detecting.probe(result);
     this.withdrawing.probed({ ...result, atMs: this.deciding.scale.of(result.atMs) });
     this.deciding.probe(result);
   }
   traffic(windows: readonly TrafficWindow[]): void {
-    for (const window of windows) this.deciding.traffic(window);
+    for (const window of windows) {
+      this.#detecting.traffic(window);
+      this.deciding.traffic(window);
+    }
   }
   gray(signal: GraySignal): void {
+    this.#detecting.gray(signal);
     this.deciding.gray(signal);
   }
 
@@ -326,22 +329,15 @@ export class Failover {
     return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), this.deciding.encoded()]);
   }
 
-  #note(member: string, ok: boolean): void {
-    if (ok) this.#failingSince.delete(member);
-    else if (!this.#failingSince.has(member)) this.#failingSince.set(member, this.#o.clock.monotonicMs());
-  }
-
   #decided(decisions: readonly Decision[], seconds: number): void {
     const { metrics, clock } = this.#o;
-    this.#journalledAtMs = clock.monotonicMs();
+    const nowMs = clock.monotonicMs();
+    this.#journalledAtMs = nowMs;
     metrics.observe('isthmus_failover_decide_seconds', seconds);
-    for (const { kind, member } of decisions) {
-      metrics.add('isthmus_decisions_total', { kind });
-      const since = member === undefined ? undefined : this.#failingSince.get(member);
-      if (kind !== 'state' || since === undefined) continue;
-      metrics.observe('isthmus_failover_detect_seconds', (clock.monotonicMs() - since) / 1000 - seconds);
+    for (const { kind } of decisions) metrics.add('isthmus_decisions_total', { kind });
+    for (const detected of this.#detecting.detected(decisions, nowMs - seconds * 1000)) {
+      metrics.observe('isthmus_failover_detect_seconds', detected);
     }
-    this.#o.onDecisions(decisions);
   }
 
   /** What became of a withdrawal: no step decides it, so there is nothing to replay. */
