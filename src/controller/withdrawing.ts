@@ -120,7 +120,7 @@ export class Withdrawing {
       services.delete(service);
       this.#show(member, known.raw, services);
     }
-    this.#state = state;
+    this.#state = this.#o.chosen() ? this.#renewed(state, nowMs) : state;
     this.#version++;
     for (const name of this.#held.keys()) if (!state.has(name)) this.#released(name);
     return changed.union(this.update(raw, changed, nowMs));
@@ -157,9 +157,7 @@ export class Withdrawing {
     const changed = new Set<ServiceKey>();
     const before = this.#state;
     const chosen = this.#o.chosen();
-    if (chosen && !this.#deciding) {
-      this.#state = renewCanaries(this.#state, nowMs, this.#o.policies().default.thresholds.withdrawalHoldMs);
-    }
+    if (chosen && !this.#deciding) this.#state = this.#renewed(this.#state, nowMs);
     this.#deciding = chosen;
     for (const name of this.#known.keys()) if (!raw.has(name)) this.#forget(name);
     for (const [name, view] of raw) {
@@ -223,6 +221,10 @@ export class Withdrawing {
     this.#known.set(name, known);
     this.#members.set(name, known.shown);
     return known;
+  }
+
+  #renewed(state: Withdrawals, nowMs: number): Withdrawals {
+    return renewCanaries(state, nowMs, this.#o.policies().default.thresholds.withdrawalHoldMs);
   }
 
   /** Nothing of it is held any more. */
