@@ -16,7 +16,7 @@ import { openMetrics } from '../../../src/ops/metrics.ts';
 import { decodeStatePart } from '../../../src/records/verdicts.ts';
 import { SimClock } from '../../sim/clock.ts';
 import { someService } from '../records/arbitrary.ts';
-import { memberView, serviceView, viewOf } from './shop.ts';
+import { serviceView, memberView as shopMember, viewOf } from './shop.ts';
 
 const self = 'us-east';
 const peer = 'us-west';
@@ -25,6 +25,8 @@ afterEach(() => {
   for (const dir of dirs.splice(0)) rmSync(dir, { recursive: true, force: true });
 });
 
+const memberView = (name: string, over: Partial<MemberView> = {}): MemberView =>
+  shopMember(name, { grants: undefined, votes: undefined, ...over });
 const recordOf = (name: string): ServiceRecord =>
   someService({ namespace: 'shop', name, hostname: `${name}.shop.svc.cluster.local` });
 const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `s${i}`);
