@@ -124,6 +124,17 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Which clusters take over; everything else is in FailoverPolicy objects.'),
+  metricQueries: z
+    .strictObject({
+      url: z
+        .url({ protocol: /^https?$/, error: 'must be http(s)://<host>[:<port>][/<prefix>]' })
+        .optional()
+        .describe('Prometheus HTTP API that the metric queries of services are asked at; none is asked when absent.'),
+      tokenFile: z.string().optional().describe('File with a bearer token for it.'),
+      timeoutMs: ms(100, 30_000).default(3_000).describe('An answer that takes longer says nothing, ms.'),
+    })
+    .prefault({})
+    .describe('Gray signals from metrics.'),
   gateway: z
     .strictObject({
       service: label('gateway.service').default('isthmus-egress').describe('Service in front of the local gateways.'),

@@ -5,6 +5,7 @@
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
+import { IsthmusError } from '../core/errors.ts';
 import type { ExportProblem, LocalChange, LocalCluster, Locality } from '../federation/local.ts';
 import type { MemberView, View } from '../federation/view.ts';
 import { GatewayLiveness } from '../gateway/liveness.ts';
@@ -20,6 +21,7 @@ import { type ServiceTraffic, serviceConditions, serviceKind } from '../kube/ser
 import { openTokenReviewer, type TokenReviewer } from '../kube/tokens.ts';
 import type { Log } from '../ops/log.ts';
 import { isGatewayPod, type ZtunnelConfig } from '../translate/ztunnel/inputs.ts';
+import { isLastController } from './farewell.ts';
 
 export interface ClusterOptions {
   readonly config: Config;
@@ -158,6 +160,20 @@ export class Cluster {
   staleMs(): Readonly<Record<string, number>> {
     return this.#discovery.staleMs();
   }
+  /** Kinds that we may not read, and go without. */
+  denied(): ReadonlyMap<string, IsthmusError> {
+    return this.#discovery.denied();
+  }
+  /** Standing problems, for `status`. */
+  problems(): readonly IsthmusError[] {
+    return [...this.denied()].map(
+      ([kind, cause]) =>
+        new IsthmusError('kube/denied', `${kind} may not be read, so the defaults are used instead: ${cause.message}`, {
+          cause,
+          hint: 'apply the roles of this version (deploy/rbac.yaml); what is there is picked up within seconds',
+        }),
+    );
+  }
 
   /** Serves what an earlier run saw, until the API server says otherwise. */
   restore(local: LocalCluster): void {
@@ -217,6 +233,12 @@ export class Cluster {
     this.#discovery.close();
     this.tokens.close();
     this.api.close();
+  }
+
+  /** Whether the controllers of this cluster end with this one. */
+  lastController(): boolean {
+    const { namespace, replica } = this.#o.config;
+    return isLastController({ namespace, replica, pods: this.local.pods, staleMs: this.staleMs()['pods'] ?? Infinity });
   }
 
   /** Whether a pod is one of this cluster's gateways. */

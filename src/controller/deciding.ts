@@ -6,7 +6,7 @@
  * was passed over: readiness changes a hundred times a second, and every replica hears of it by itself.
  */
 import type { Clock, Rng, Timer } from '../core/clock.ts';
-import { IsthmusError } from '../core/errors.ts';
+import { IsthmusError, ok, type Result } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import { seededRng } from '../core/rng.ts';
 import type { Decision } from '../failover/decision.ts';
@@ -14,6 +14,7 @@ import type { Role } from '../failover/guards.ts';
 import { noPlan, type Plan } from '../failover/plan.ts';
 import type { Policies } from '../failover/policy.ts';
 import { decodeState, encodeState } from '../failover/saved.ts';
+import { shiftState } from '../failover/shift.ts';
 import { type FailoverState, initialState, type Step, step } from '../failover/step.ts';
 import type { View } from '../federation/view.ts';
 import type { Command, GraySignal, ProbeResult, Signals, TrafficWindow } from '../health/signals.ts';
@@ -69,6 +70,12 @@ const bounded = <T>(items: T[], item: T): void => {
   if (items.length > eventsMax) items.shift();
 };
 
+/** Clocks that differ by less need no shift: it is within what a step takes to come about. */
+const shiftMinMs = 100;
+
+const onScale = (state: FailoverState, aheadMs: number): FailoverState =>
+  aheadMs < shiftMinMs ? state : shiftState(state, aheadMs);
+
 export class Deciding {
   readonly scale: Timescale;
   readonly #o: DecidingOptions;
@@ -87,8 +94,10 @@ export class Deciding {
   #encoded: { readonly of: FailoverState; readonly bytes: Uint8Array } | undefined;
   /** Rises with every step that decided something: what is shipped and saved. */
   #version = 0;
-  /** Of the newest decision of our own, or of the state that was restored. */
+  /** Of the newest decision of our own that was begun, or of the state that was restored. */
   #decidedAtMs = 0;
+  /** How often a shipped state was taken over: a decision that was begun before is made again. */
+  #follows = 0;
   #stepped = false;
   #closed = false;
 
@@ -138,14 +147,17 @@ export class Deciding {
     });
   }
 
-  /** The state of an earlier run. Errors are returned: decisions then begin anew. */
-  restore(bytes: Uint8Array, mark: Mark): IsthmusError | undefined {
+  /**
+   * The state of an earlier run. On an error decisions begin anew.
+   * @returns by how much times that were saved with it are to be moved on to be of our scale, ms
+   */
+  restore(bytes: Uint8Array, mark: Mark): Result<number> {
     const decoded = decodeState(bytes);
-    if (!decoded.ok) return decoded.error;
-    this.scale.resume(mark);
-    this.#state = decoded.value;
-    this.#decidedAtMs = mark.atMs;
-    return undefined;
+    if (!decoded.ok) return decoded;
+    const aheadMs = this.scale.resume(mark);
+    this.#state = onScale(decoded.value, aheadMs);
+    this.#decidedAtMs = mark.atMs + aheadMs;
+    return ok(aheadMs);
   }
 
   /** For the disk, and for the other replicas: made once for both. */
@@ -157,19 +169,22 @@ export class Deciding {
   /**
    * What the deciding replica shipped, as our own watch of the store brought it.
    * @param of - the record that it came with: taken over once
+   * @returns by how much times that came with it are to be moved on to be of our scale, ms; undefined: it was not taken over
    */
-  follow(of: object, bytes: Uint8Array, mark: Mark): void {
+  follow(of: object, bytes: Uint8Array, mark: Mark): number | undefined {
     // One that was chosen goes on from what was shipped too, unless it has decided since.
-    if (this.#shipped === of || (this.#o.chosen() && mark.atMs <= this.#decidedAtMs)) return;
+    if (this.#shipped === of || (this.#o.chosen() && mark.atMs <= this.#decidedAtMs)) return undefined;
     this.#shipped = of;
     const decoded = decodeState(bytes);
     if (!decoded.ok) {
       this.#o.log('error', 'the state shipped by the writer cannot be read', { error: decoded.error });
-      return;
+      return undefined;
     }
-    this.scale.resume(mark);
-    this.#state = decoded.value;
+    const aheadMs = this.scale.resume(mark);
+    this.#state = onScale(decoded.value, aheadMs);
+    this.#follows++;
     this.#o.wake();
+    return aheadMs;
   }
 
   /** One step. A promise when something was decided: it takes effect once the journal has it. */
@@ -213,27 +228,42 @@ export class Deciding {
       return decided;
     }
     const inputs = { state: before, view, signals, policies: policies(), nowMs, seed, role };
-    return this.#journalled(result, inputs).then(
+    const decidedAtMs = this.#decidedAtMs;
+    this.#decidedAtMs = Math.max(decidedAtMs, nowMs);
+    const follows = this.#follows;
+    const followed = (): boolean => this.#follows !== follows;
+    return this.#journalled(result, inputs, followed).then(
       () => {
+        // What was decided on a state that is no longer ours: the same events and wishes, with the one that is.
+        if (followed()) return this.#decide(view, events, asked);
         const decided = this.#commit(result, view);
         this.#version++;
-        this.#decidedAtMs = nowMs;
         this.#o.onDecided(result.journal, (this.#o.clock.monotonicMs() - began) / 1000);
         for (const { command, resolve } of asked) resolve(result.journal.filter((d) => d.author === command.author));
         return decided;
       },
       (error: unknown) => {
+        if (this.#decidedAtMs === nowMs) this.#decidedAtMs = decidedAtMs;
         // Only what people asked for can be refused: the same without them.
         for (const { reject } of asked) reject(error);
-        if (asked.length === 0) throw error;
-        return this.#decide(view, events, []);
+        if (asked.length > 0) return this.#decide(view, events, []);
+        this.#putBack(events);
+        throw error;
       },
     );
   }
 
+  /** What was told is not lost with a decision that was not made. */
+  #putBack({ probes, traffic, gray }: Pick<Signals, 'probes' | 'traffic' | 'gray'>): void {
+    this.#probes = [...probes, ...this.#probes].slice(-eventsMax);
+    this.#traffic = [...traffic, ...this.#traffic].slice(-eventsMax);
+    this.#gray = [...gray, ...this.#gray].slice(-eventsMax);
+  }
+
   /** On the disk, and the state that it leads to as well: a crash between the two would forget a latch. */
-  async #journalled(result: Step, inputs: StepInputs): Promise<void> {
+  async #journalled(result: Step, inputs: StepInputs, followed: () => boolean): Promise<void> {
     await this.#o.append(result.journal, inputs);
+    if (followed()) return;
     this.#state = result.state;
     await this.#o.save();
   }

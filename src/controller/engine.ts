@@ -21,11 +21,15 @@ import { makeResource } from '../xds/encode.ts';
 import { type TypeUrl, types } from '../xds/resource.ts';
 import { ResourceTable } from '../xds/table.ts';
 import type { Decided } from './deciding.ts';
+import type { Programmed } from './programming.ts';
 
 export interface EngineOptions {
   readonly self: string;
   readonly keeper: ViewKeeper;
-  /** What to do about a view. A promise: it takes effect when that resolves, and what happens meanwhile waits. */
+  /**
+   * What to do about a view. A promise: it takes effect when that resolves, and what happens meanwhile waits. When it rejects it is
+   * asked again a moment later.
+   */
   readonly decide: (view: View) => Decided | Promise<Decided>;
   readonly ztunnel: ZtunnelConfig;
   readonly gateway: Omit<GatewaySettings, 'self'>;
@@ -35,6 +39,8 @@ export interface EngineOptions {
   readonly members: () => ReadonlyMap<string, MemberView>;
   /** After a run that changed a table. */
   readonly onResources: () => void;
+  /** Before that, when it was a decision that changed it: which types of resources, and when it took effect. */
+  readonly onProgrammed?: (types: Programmed, atMs: number) => void;
   /** After each run, when what it changed can have been flushed: which services were planned anew. */
   readonly onPlanned?: (services: ReadonlySet<ServiceKey>) => void;
   readonly onSeconds?: (seconds: number) => void;
@@ -55,6 +61,8 @@ interface Batch {
   readonly topologyChanged: boolean;
   readonly recordsSinceMs: number | undefined;
 }
+
+const retryMs = 1_000;
 
 export class Engine {
   readonly tables = {
@@ -84,9 +92,12 @@ export class Engine {
   /** A decision waits for the journal. */
   #waiting = false;
   #closed = false;
-  #plan: Plan = noPlan;
+  /** Undefined before the first decision. */
+  #plan: Plan | undefined;
   /** Since when something of other members waits for a run. */
   #recordsSinceMs: number | undefined;
+  /** After a decision that was not made. */
+  #retry: Timer | undefined;
   /** When routes that wait for new classes may move. */
   #moves: Timer | undefined;
   #localKnown = false;
@@ -111,7 +122,7 @@ export class Engine {
   }
   /** What is being served. */
   get plan(): Plan {
-    return this.#plan;
+    return this.#plan ?? noPlan;
   }
   get secrets(): GatewaySecrets | undefined {
     return this.#secrets;
@@ -211,17 +222,39 @@ export class Engine {
       return;
     }
     this.#waiting = true;
-    void decided.then((late) => {
-      this.#waiting = false;
-      if (this.#closed) return;
-      this.#translate(batch, late);
-      // What came meanwhile was marked and woke nobody.
-      this.wake();
-    });
+    decided.then(
+      (late) => {
+        this.#waiting = false;
+        if (this.#closed) return;
+        this.#translate(batch, late, true);
+        // What came meanwhile was marked and woke nobody.
+        this.wake();
+      },
+      () => this.#undecided(batch),
+    );
   }
 
-  #translate(batch: Batch, { plan, changed }: Decided): void {
+  /** It is asked again in a moment; meanwhile what is served follows the records by the plan that there is. */
+  #undecided(batch: Batch): void {
+    this.#waiting = false;
+    if (this.#closed) return;
+    this.#retry?.cancel();
+    this.#retry = this.#o.clock.after(retryMs, () => this.wake());
+    if (this.#plan !== undefined) {
+      this.#translate(batch, { plan: this.#plan, changed: new Set() });
+      return;
+    }
+    this.#services = this.#services.union(batch.viewed);
+    this.#pods = this.#pods.union(batch.pods);
+    this.#members = this.#members.union(batch.dirtyMembers);
+    this.#topologyChanged ||= batch.topologyChanged;
+    this.#recordsSinceMs = batch.recordsSinceMs ?? this.#recordsSinceMs;
+  }
+
+  /** @param decisive - something was decided, and is in the journal */
+  #translate(batch: Batch, { plan, changed }: Decided, decisive = false): void {
     const { local } = batch;
+    const effectiveMs = this.#o.clock.monotonicMs();
     this.#plan = plan;
     const planned = changed.size === 0 ? batch.viewed : batch.viewed.union(changed);
     const dirty = { pods: batch.pods, services: planned, members: batch.dirtyMembers };
@@ -236,8 +269,15 @@ export class Engine {
     const upserts = workloads.changed.map((r) => makeResource(r.typeUrl, r.name, r.bytes));
     const removes = workloads.removed.map((name) => ({ typeUrl: types.address as TypeUrl, name }));
     const applied = this.tables.ztunnel.apply({ upserts, removes });
-    const gatewayChanges = this.#gateways(batch, planned);
-    if (applied.upserted + applied.removed + gatewayChanges > 0) this.#o.onResources();
+    const gatewayTypes = this.#gateways(batch, planned);
+    const ztunnelTypes = new Set<string>(
+      applied.upserted + applied.removed === 0 ? [] : [...upserts, ...removes].map(({ typeUrl }) => typeUrl),
+    );
+    if (gatewayTypes.size + ztunnelTypes.size > 0) {
+      if (decisive && changed.size > 0)
+        this.#o.onProgrammed?.({ gateway: gatewayTypes, ztunnel: ztunnelTypes }, effectiveMs);
+      this.#o.onResources();
+    }
     // Proxies first, who are sent theirs in a microtask too: what is told to stores and people takes its time.
     queueMicrotask(() => {
       if (!this.#closed) this.#o.onPlanned?.(planned);
@@ -249,19 +289,23 @@ export class Engine {
 
   close(): void {
     this.#closed = true;
+    this.#retry?.cancel();
     this.#moves?.cancel();
   }
 
-  /** Gateways need our own membership and certificates; until both are there they get nothing rather than half. */
-  #gateways(batch: Batch, services: ReadonlySet<ServiceKey>): number {
+  /**
+   * Gateways need our own membership and certificates; until both are there they get nothing rather than half.
+   * @returns the types of what changed
+   */
+  #gateways(batch: Batch, services: ReadonlySet<ServiceKey>): ReadonlySet<string> {
     const { members, local } = batch;
     const self: Member | undefined = members.get(this.#o.self)?.member;
     if (self === undefined || this.#secrets === undefined) {
       this.#deferred = (this.#deferred ?? new Set<ServiceKey>()).union(services);
-      return 0;
+      return new Set();
     }
     const { view } = this.#o.keeper;
-    const plan = this.#plan;
+    const { plan } = this;
     const input: GatewayInput = {
       settings: { ...this.#o.gateway, self },
       secrets: this.#secrets,
@@ -291,6 +335,7 @@ export class Engine {
       upserts: delta.changed.map((r) => makeResource(r.typeUrl, r.name, r.bytes)),
       removes: delta.removed,
     });
-    return applied.upserted + applied.removed;
+    if (applied.upserted + applied.removed === 0) return new Set();
+    return new Set([...delta.changed, ...delta.removed].map(({ typeUrl }) => typeUrl));
   }
 }

@@ -112,7 +112,7 @@ const notesOf = (standings: Standings, input: ExplainInput): string[] => {
     ...(input.hasGraySignal(service.key)
       ? []
       : [
-          'No gray signal: a cell that accepts calls and answers them badly is not noticed (annotation isthmus.dev/probe-path).',
+          'No gray signal: a cell that accepts calls and answers them badly is not noticed (annotation isthmus.dev/probe-path, or isthmus.dev/metric-query).',
         ]),
   ];
 };

@@ -4,11 +4,9 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
-import { gunzipSync, gzipSync } from 'node:zlib';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
-import { fail, IsthmusError, ok, type Result } from '../core/errors.ts';
-import { limits } from '../core/limits.ts';
+import { IsthmusError } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { Decision } from '../failover/decision.ts';
 import type { Plan } from '../failover/plan.ts';
@@ -18,6 +16,7 @@ import type { FederationChange } from '../federation/federation.ts';
 import type { LocalCluster } from '../federation/local.ts';
 import { type MemberView, shippedState, type View } from '../federation/view.ts';
 import type { HeldShown, LetGoBy } from '../federation/withdrawals.ts';
+import { readShipped } from '../federation/withdrawals_shipped.ts';
 import type { Command, GraySignal, ProbeResult, TrafficWindow } from '../health/signals.ts';
 import { cellOf } from '../health/verdict.ts';
 import type { Log } from '../ops/log.ts';
@@ -25,8 +24,11 @@ import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
 import { version } from '../version.ts';
 import { type Decided, Deciding, type Standing } from './deciding.ts';
+import { Detecting } from './detecting.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
 import { PolicyBook } from './policies.ts';
+import { Saver } from './saver.ts';
+import { packShipped, unpackShipped } from './shipping.ts';
 import { StandingSignals } from './standing.ts';
 import type { Mark } from './timescale.ts';
 import { Withdrawing } from './withdrawing.ts';
@@ -63,17 +65,7 @@ export interface FailoverOptions {
   readonly onServices: (services: ReadonlySet<ServiceKey>) => void;
   readonly save: (state: Uint8Array) => Promise<void>;
   readonly announce: (announcement: Announcement) => void;
-  readonly onDecisions: (decisions: readonly Decision[]) => void;
 }
-
-/** What is shipped is compressed: a thousand services times a hundred members are two megabytes of much the same. */
-const unzipped = (bytes: Uint8Array): Result<Uint8Array> => {
-  try {
-    return ok(gunzipSync(bytes, { maxOutputLength: limits.failoverStateBytesMax }));
-  } catch (cause) {
-    return fail('state/corrupt', `shipped state: ${(cause as Error).message}`, { cause });
-  }
-};
 
 const some = (services: readonly ServiceKey[]): string =>
   `${services.slice(0, 5).join(', ')}${services.length > 5 ? ` and ${services.length - 5} more` : ''}`;
@@ -83,7 +75,6 @@ interface SavedHead {
   readonly withdrawals: unknown;
 }
 
-const saveWaitMs = 1_000;
 /** What is shipped is brought up to date this often, also when nothing was decided: the ages in it grow. */
 const shipEveryMs = 30_000;
 
@@ -94,20 +85,20 @@ export class Failover {
   readonly withdrawing: Withdrawing;
   readonly #o: FailoverOptions;
   readonly #standing = new StandingSignals();
-  /** First failing evidence of a peer since it was last well, monotonic ms: from when detection counts. */
-  readonly #failingSince = new Map<string, number>();
+  readonly #detecting = new Detecting();
   #shipped: { readonly version: number; readonly plan: Plan; readonly atMs: number } | undefined;
+  /** Of what we told last, as the record of it says. */
+  #announcedAtMs = Number.NEGATIVE_INFINITY;
   #decidedBy: Policies | undefined;
   #journalledAtMs: number | undefined;
-  #saving: Promise<void> | undefined;
-  #unsaved = false;
-  #hung = false;
+  readonly #saver: Saver;
   /** The record and the parts that were looked at last. */
   #followed: readonly unknown[] = [];
 
   constructor(options: FailoverOptions) {
     this.#o = options;
     const { config, clock, rng, log, metrics } = options;
+    this.#saver = new Saver({ clock, log, make: () => this.#saved(), save: options.save });
     this.book = new PolicyBook({ order: config.failover.order, capabilities: { partialSpill: true } });
     this.journaling = new Journaling({
       member: config.member,
@@ -132,13 +123,14 @@ export class Failover {
       chosen: options.chosen,
       hearsWriter: () => (options.readBackMs() ?? Number.POSITIVE_INFINITY) < config.publish.silenceMs,
       append: (decisions, inputs) => this.journaling.append(decisions, inputs),
-      save: () => this.#save(),
+      save: () => this.#saver.save(),
       wake: options.wake,
       onDecided: (decisions, seconds) => this.#decided(decisions, seconds),
     });
     this.withdrawing = new Withdrawing({
       self: config.member,
       policies: () => this.book.policies,
+      chosen: options.chosen,
       evicted: (member) => this.deciding.verdicts.members.get(member)?.state === 'evicted',
       onHeld: (member, held) => this.#held(member, held),
       onLetGo: (member, letGo) => this.#letGo(member, letGo),
@@ -187,8 +179,8 @@ export class Failover {
   records(change: Pick<FederationChange, 'services' | 'members' | 'policy'>): ReadonlySet<ServiceKey> {
     if (change.policy) this.policies();
     const more = this.withdrawing.update(this.#o.rawMembers(), change.services, this.deciding.scale.now());
-    this.#follow();
-    return more.size === 0 ? change.services : change.services.union(more);
+    const adopted = this.#follow();
+    return more.size + adopted.size === 0 ? change.services : change.services.union(more).union(adopted);
   }
 
   /** Objects or the cluster set's default changed. */
@@ -199,18 +191,28 @@ export class Failover {
 
   decide(view: View): Decided | Promise<Decided> {
     this.#decidedBy = this.book.policies;
-    return this.deciding.decide(view);
+    const decided = this.deciding.decide(view);
+    if (decided instanceof Promise) {
+      decided.catch((error: unknown) => {
+        this.#o.log('error', 'a decision was not made; it is tried again', { error: error as Error });
+      });
+    }
+    return decided;
   }
 
   probe(result: ProbeResult): void {
-    this.#note(result.member, result.ok);
+    this.#detecting.probe(result);
     this.withdrawing.probed({ ...result, atMs: this.deciding.scale.of(result.atMs) });
     this.deciding.probe(result);
   }
   traffic(windows: readonly TrafficWindow[]): void {
-    for (const window of windows) this.deciding.traffic(window);
+    for (const window of windows) {
+      this.#detecting.traffic(window);
+      this.deciding.traffic(window);
+    }
   }
   gray(signal: GraySignal): void {
+    this.#detecting.gray(signal);
     this.deciding.gray(signal);
   }
 
@@ -237,10 +239,11 @@ export class Failover {
       this.#shipped = undefined;
       return;
     }
-    const { deciding } = this;
+    const { deciding, withdrawing } = this;
     // Before the first step there is nothing to tell, and what an earlier writer told stands.
     if (!deciding.stepped || !this.#o.recordsKnown()) return;
-    const { plan, version: decided } = deciding;
+    const { plan } = deciding;
+    const decided = deciding.version + withdrawing.version;
     const { atMs, wallMs } = deciding.scale.mark();
     const before = this.#shipped;
     const due = before === undefined || before.version !== decided || atMs - before.atMs >= shipEveryMs;
@@ -252,6 +255,7 @@ export class Failover {
     )
       return;
     this.#shipped = { version: decided, plan, atMs };
+    this.#announcedAtMs = Math.floor(atMs);
     const { members, cells } = deciding.verdicts;
     const summary: Published['summary'][number][] = [];
     for (const [member, { state, reason }] of members)
@@ -261,7 +265,7 @@ export class Failover {
     const verdicts = {
       summary,
       frozen: deciding.state.frozen !== undefined,
-      state: gzipSync(deciding.encoded(), { level: 1 }),
+      state: packShipped(deciding.encoded(), withdrawing.ship(atMs)),
       atMs,
       wallMs,
     };
@@ -270,28 +274,42 @@ export class Failover {
 
   async close(): Promise<void> {
     this.deciding.close();
-    await this.#save();
+    await this.#saver.save();
     await this.journaling.close();
   }
 
-  /** Takes over what the replica that decides has shipped. */
-  #follow(): void {
-    const own = this.#o.rawMembers().get(this.#o.config.member);
+  /** Takes over what the replica that decides has shipped. @returns services that are other than before */
+  #follow(): ReadonlySet<ServiceKey> {
+    const none: ReadonlySet<ServiceKey> = new Set();
+    const { config, rawMembers, chosen, log } = this.#o;
+    const own = rawMembers().get(config.member);
     if (own?.verdicts === undefined || (this.#followed[0] === own.verdicts && this.#followed[1] === own.stateParts))
-      return;
+      return none;
     this.#followed = [own.verdicts, own.stateParts];
+    const mark = { atMs: Number(own.verdicts.atMs), wallMs: Number(own.verdicts.wallMs) };
+    // Our own words, as our watch brings them back.
+    if (chosen() && mark.atMs <= this.#announcedAtMs) return none;
     const shipped = shippedState(own);
     if (!shipped.ok) {
-      this.#o.log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
-    } else if (shipped.value !== undefined) {
-      const { atMs, wallMs } = own.verdicts;
-      const bytes = unzipped(shipped.value);
-      if (!bytes.ok) {
-        this.#o.log('error', 'the state shipped by the writer cannot be unpacked', { error: bytes.error });
-        return;
-      }
-      this.deciding.follow(own.verdicts, bytes.value, { atMs: Number(atMs), wallMs: Number(wallMs) });
+      log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
+      return none;
     }
+    if (shipped.value === undefined) return none;
+    const unpacked = unpackShipped(shipped.value);
+    if (!unpacked.ok) {
+      log('error', 'the state shipped by the writer cannot be unpacked', { error: unpacked.error });
+      return none;
+    }
+    const { state, holds } = unpacked.value;
+    const aheadMs = this.deciding.follow(own.verdicts, state, mark);
+    if (aheadMs === undefined) return none;
+    void this.#saver.save();
+    // A writer of an earlier version ships none: then each holds for itself.
+    if (holds === undefined) return none;
+    const read = readShipped(holds, mark.atMs, aheadMs);
+    if (read.ok) return this.withdrawing.adopt(read.value, rawMembers(), this.deciding.scale.now());
+    log('error', 'what the writer holds of withdrawals cannot be read', { error: read.error });
+    return none;
   }
 
   /** A line of JSON (when, and what is held), then the state of decisions. */
@@ -299,7 +317,8 @@ export class Failover {
     const end = bytes.indexOf(0x0a);
     try {
       const head = JSON.parse(Buffer.from(bytes.subarray(0, Math.max(0, end))).toString('utf8')) as SavedHead;
-      return this.deciding.restore(bytes.subarray(end + 1), head.mark) ?? this.withdrawing.restore(head.withdrawals);
+      const restored = this.deciding.restore(bytes.subarray(end + 1), head.mark);
+      return restored.ok ? this.withdrawing.restore(head.withdrawals, restored.value) : restored.error;
     } catch (cause) {
       return new IsthmusError('state/corrupt', `saved decisions: ${(cause as Error).message}`, { cause });
     }
@@ -310,50 +329,15 @@ export class Failover {
     return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), this.deciding.encoded()]);
   }
 
-  /**
-   * A disk that hangs must not hold a failover back: it is waited for once, and not again until it answers. One save at a time; what
-   * changes meanwhile shares the next.
-   */
-  async #save(): Promise<void> {
-    this.#saving ??= this.#saveAll().finally(() => {
-      this.#saving = undefined;
-      this.#hung = false;
-    });
-    this.#unsaved = true;
-    if (this.#hung) return;
-    const { promise, resolve } = Promise.withResolvers<'late'>();
-    const timer = this.#o.clock.after(saveWaitMs, () => resolve('late'));
-    if ((await Promise.race([this.#saving, promise])) === 'late') this.#hung = true;
-    timer.cancel();
-  }
-
-  async #saveAll(): Promise<void> {
-    // Everything that is asked for in this turn is in it.
-    await Promise.resolve();
-    while (this.#unsaved) {
-      this.#unsaved = false;
-      await this.#o.save(this.#saved()).catch((error: unknown) => {
-        this.#o.log('error', 'the state of decisions could not be saved', { error: error as Error });
-      });
-    }
-  }
-
-  #note(member: string, ok: boolean): void {
-    if (ok) this.#failingSince.delete(member);
-    else if (!this.#failingSince.has(member)) this.#failingSince.set(member, this.#o.clock.monotonicMs());
-  }
-
   #decided(decisions: readonly Decision[], seconds: number): void {
     const { metrics, clock } = this.#o;
-    this.#journalledAtMs = clock.monotonicMs();
+    const nowMs = clock.monotonicMs();
+    this.#journalledAtMs = nowMs;
     metrics.observe('isthmus_failover_decide_seconds', seconds);
-    for (const { kind, member } of decisions) {
-      metrics.add('isthmus_decisions_total', { kind });
-      const since = member === undefined ? undefined : this.#failingSince.get(member);
-      if (kind !== 'state' || since === undefined) continue;
-      metrics.observe('isthmus_failover_detect_seconds', (clock.monotonicMs() - since) / 1000 - seconds);
+    for (const { kind } of decisions) metrics.add('isthmus_decisions_total', { kind });
+    for (const detected of this.#detecting.detected(decisions, nowMs - seconds * 1000)) {
+      metrics.observe('isthmus_failover_detect_seconds', detected);
     }
-    this.#o.onDecisions(decisions);
   }
 
   /** What became of a withdrawal: no step decides it, so there is nothing to replay. */
@@ -374,7 +358,7 @@ export class Failover {
     const { log, metrics } = this.#o;
     metrics.add('isthmus_withdrawals_held_total', { peer: member }, held.length);
     const mass = held.filter(({ reason }) => reason === 'Mass').length;
-    void this.#save();
+    void this.#saver.save();
     log(mass > 0 ? 'warn' : 'info', 'withdrawal held', { peer: member, services: held.length, mass });
     // One record among many waits some moments for its canary: worth a line in the log, not in the journal.
     const kept = held.filter(({ reason }) => reason !== 'Canary').map(({ service }) => service);
@@ -385,6 +369,7 @@ export class Failover {
 
   #letGo(member: string, letGo: readonly { readonly service: ServiceKey; readonly by: LetGoBy }[]): void {
     const by = Object.entries(Object.groupBy(letGo, (each) => each.by)).map(([why, list]) => `${why} ${list?.length}`);
+    void this.#saver.save();
     this.#o.log('info', 'withdrawal let go', { peer: member, services: letGo.length, by: by.join(', ') });
     const services = letGo.map(({ service }) => service);
     this.#journal(member, 'Withdrawn', `no longer exported (${by.join(', ')}): ${some(services)}`);

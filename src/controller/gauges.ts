@@ -24,6 +24,8 @@ export interface GaugeInput {
   readonly savedAgeSeconds: number | null;
   /** Per kind, ms. */
   readonly staleMs: Readonly<Record<string, number>>;
+  /** Kinds that we may not read. */
+  readonly denied: Iterable<string>;
   readonly tables: Readonly<Record<string, ResourceTable>>;
 }
 
@@ -49,6 +51,8 @@ export const gauge = (metrics: Metrics, input: GaugeInput): void => {
   if (input.savedAgeSeconds !== null) metrics.set('isthmus_state_age_seconds', input.savedAgeSeconds);
   for (const [kind, ms] of Object.entries(input.staleMs))
     metrics.set('isthmus_kube_watch_staleness_seconds', ms / 1000, { kind });
+  metrics.reset('isthmus_kube_kind_denied');
+  for (const kind of input.denied) metrics.set('isthmus_kube_kind_denied', 1, { kind });
   for (const table of Object.values(input.tables)) {
     for (const { typeUrl, resources } of table.counts()) {
       metrics.set('isthmus_xds_resources', resources, { type: typeUrl.slice(typeUrl.lastIndexOf('.') + 1) });

@@ -46,6 +46,8 @@ const federationPort = 15_028;
 const hbonePort = 15_008;
 const refreshHintS = 300;
 
+const farewellMs = 2_000;
+
 export class Publishing {
   readonly exports: Exports;
   readonly #o: PublishingOptions;
@@ -204,6 +206,16 @@ export class Publishing {
   follow(): void {
     this.#wantsToLead = false;
     this.#publisher.resign();
+  }
+  /** Ends writing, at the end of this process. @param last - nobody takes over: a last manifest says so, if it can be written at once */
+  async leave(last: boolean): Promise<void> {
+    if (last) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = this.#o.clock.after(farewellMs, resolve);
+      await Promise.race([this.#publisher.shutdown(), promise]);
+      timer.cancel();
+    }
+    this.follow();
   }
   close(): void {
     this.#rtt.close();

@@ -20,8 +20,10 @@ import type { Metrics } from '../ops/metrics.ts';
 import { DataPathProber } from '../probe/data_path.ts';
 import { GrayProber } from '../probe/gray.ts';
 import { parseGraySpec } from '../probe/gray_spec.ts';
+import { MetricProber } from '../probe/metric.ts';
+import { metricText, parseMetricSpec } from '../probe/metric_spec.ts';
 import type { ServiceTarget } from '../probe/rotation.ts';
-import { grayTarget, memberTargets, serviceTarget, serviceTargets } from '../probe/targets.ts';
+import { grayTarget, memberTargets, metricTarget, serviceTarget, serviceTargets } from '../probe/targets.ts';
 import { Telemetry } from '../telemetry/collector.ts';
 import { EjectionWatch } from '../telemetry/ejections.ts';
 import { HostIndex } from '../telemetry/host_index.ts';
@@ -59,6 +61,8 @@ const spillPerSecond = 1;
 interface Probers {
   readonly path: DataPathProber;
   readonly gray: GrayProber;
+  /** Undefined: nothing is configured to ask. */
+  readonly metric: MetricProber | undefined;
 }
 
 export class Sensing {
@@ -98,11 +102,15 @@ export class Sensing {
     return this.telemetry.border.receiving(spillPerSecond);
   }
 
-  /** `GET /healthz` of a service that asks to be probed. */
+  /** The gray signal of a service, of whichever kind: `GET /healthz`, or `metric … above 0.05`. */
   graySignal(service: ServiceKey): string | undefined {
     const annotations = this.#o.view().services.get(service)?.local?.annotations;
-    const spec = annotations === undefined ? undefined : parseGraySpec(annotations);
-    return spec?.ok === true && spec.value !== undefined ? `GET ${spec.value.path}` : undefined;
+    if (annotations === undefined) return undefined;
+    const spec = parseGraySpec(annotations);
+    if (spec.ok && spec.value !== undefined) return `GET ${spec.value.path}`;
+    const metric = parseMetricSpec(annotations);
+    if (!metric.ok || metric.value === undefined || this.#o.config.metricQueries.url === undefined) return undefined;
+    return metricText(metric.value);
   }
 
   /** Once a second: begins and ends with being chosen, follows what is suspected. */
@@ -164,6 +172,7 @@ export class Sensing {
           if (problem !== undefined) log('warn', 'a service cannot be probed', { service, member, problem });
         },
       }),
+      metric: this.#metricProber(),
     };
     this.#probers = probers;
     const now = view();
@@ -171,11 +180,29 @@ export class Sensing {
     for (const key of now.services.keys()) this.#service(probers, key, now);
     probers.path.start();
     probers.gray.start();
+    probers.metric?.start();
+  }
+
+  #metricProber(): MetricProber | undefined {
+    const { config, clock, rng, failover, log } = this.#o;
+    const { url, tokenFile, timeoutMs } = config.metricQueries;
+    if (url === undefined) return undefined;
+    return new MetricProber({
+      self: config.member,
+      source: { url, tokenFile, timeoutMs },
+      clock,
+      rng,
+      onSignal: (signal) => failover.gray(signal),
+      onProblem: (service, problem) => {
+        if (problem !== undefined) log('warn', 'the metric of a service says nothing', { service, problem });
+      },
+    });
   }
 
   #stop(): void {
     this.#probers?.path.stop();
     this.#probers?.gray.stop();
+    this.#probers?.metric?.stop();
     this.#probers = undefined;
     this.#renewal?.cancel();
     this.#renewal = undefined;
@@ -183,13 +210,21 @@ export class Sensing {
     this.#rootsOf = undefined;
   }
 
-  #service({ path, gray }: Probers, key: ServiceKey, view: View): void {
+  #service({ path, gray, metric }: Probers, key: ServiceKey, view: View): void {
     const { config, local, log } = this.#o;
     const service = view.services.get(key);
     path.setService(key, service === undefined ? [] : serviceTargets(service, view, config.trustDomain));
     const asked = service === undefined ? undefined : grayTarget(service, view, local(), config.trustDomain);
     if (asked?.ok === false) log('warn', 'a service’s probe cannot be read', { service: key, error: asked.error });
     gray.setService(key, asked?.ok === true ? asked.value : undefined);
+    const measured = service === undefined ? undefined : metricTarget(service, view);
+    if (measured?.ok === false)
+      log('warn', 'a service’s metric query cannot be read', { service: key, error: measured.error });
+    const target = measured?.ok === true ? measured.value : undefined;
+    if (target !== undefined && metric === undefined) {
+      log('warn', 'a service asks for a metric, and metricQueries.url is not configured', { service: key });
+    }
+    metric?.setService(key, target);
   }
 
   /** What waits for an answer: services that vanished, and cells that are suspected or out. */

@@ -16,6 +16,7 @@ import type { DiscoveryServer, ProxyStatus, ReportSink, ServerTls, TokenPeer } f
 import { startServer } from '../server/grpc.ts';
 import { workloadId } from '../trust/spiffe.ts';
 import type { Engine } from './engine.ts';
+import { Programming } from './programming.ts';
 
 export interface ServingOptions {
   readonly config: Config;
@@ -47,14 +48,16 @@ const listenOf = (address: string): { host: string; port: number } => {
 };
 
 export class Serving {
+  /** Times what is sent of decisions. */
+  readonly programming: Programming;
   readonly #o: ServingOptions;
   #server: DiscoveryServer | undefined;
   #renewal: Timer | undefined;
-  #decided: { readonly atMs: number; pushedMs: number | undefined } | undefined;
   #counting: { readonly dueMs: number; readonly timer: Timer } | undefined;
 
   constructor(options: ServingOptions) {
     this.#o = options;
+    this.programming = new Programming(options.clock, options.metrics);
   }
 
   get listening(): boolean {
@@ -85,10 +88,10 @@ export class Serving {
         closed: (role) => this.#count(role === 'gateway' ? 0 : countSoonMs),
         pushed: (role, type) => {
           metrics.add('isthmus_xds_pushes_total', { type: short(type) });
-          if (role === 'gateway') this.#pushed();
+          this.programming.pushed(role, type);
         },
         acked: (role) => {
-          if (role === 'gateway') this.#acked();
+          if (role === 'gateway') this.programming.acked(() => this.#server?.proxies() ?? []);
           this.#count(countSoonMs);
         },
         rejected: (_role, type, node, resources) => {
@@ -108,11 +111,6 @@ export class Serving {
   /** Ends the streams on which gateways report. */
   endReports(): void {
     this.#server?.endReports();
-  }
-
-  /** A decision took effect: the time to the first response with it, and to the last gateway's acknowledgement, is measured. */
-  decided(): void {
-    this.#decided = { atMs: this.#o.clock.monotonicMs(), pushedMs: undefined };
   }
 
   proxies(): ProxyReport[] {
@@ -175,21 +173,6 @@ export class Serving {
         log('warn', 'certificate refused', { error });
       },
     });
-  }
-
-  #pushed(): void {
-    const since = this.#decided;
-    if (since === undefined || since.pushedMs !== undefined) return;
-    since.pushedMs = this.#o.clock.monotonicMs();
-    this.#o.metrics.observe('isthmus_failover_push_seconds', (since.pushedMs - since.atMs) / 1000);
-  }
-
-  #acked(): void {
-    const since = this.#decided;
-    if (since?.pushedMs === undefined) return;
-    if (this.#server?.proxies().some(({ role, synced }) => role === 'gateway' && !synced) === true) return;
-    this.#decided = undefined;
-    this.#o.metrics.observe('isthmus_failover_ack_seconds', (this.#o.clock.monotonicMs() - since.pushedMs) / 1000);
   }
 
   #refused(port: string, error: IsthmusError): void {

@@ -88,6 +88,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     local: () => cluster.local,
     members: () => failover.members,
     onResources: () => opening.serving?.changed(),
+    onProgrammed: (types, atMs) => opening.serving?.programming.programmed(types, atMs),
     onPlanned: (services) => {
       traded.update(services, viewed.view);
       cluster.report(services, viewed.view, problemOf, records.members.get(config.member));
@@ -202,7 +203,6 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onServices: (services) => engine.markRecords({ services, members: new Set(), topology: new Set() }),
     save: (bytes) => disk.save('failover', bytes),
     announce: (announcement) => publishing.announce(announcement, cluster.local),
-    onDecisions: () => opening.serving?.decided(),
   });
   const sensing: Sensing = new Sensing({
     config,
@@ -320,7 +320,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
       savedAge,
-      problems: () => [...disk.problems(), ...failover.problems()],
+      problems: () => [...disk.problems(), ...failover.problems(), ...cluster.problems()],
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -384,7 +384,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       engine.close();
       sensing.close();
       await failover.close();
-      publishing.follow();
+      await publishing.leave(cluster.lastController());
       await opening.serving?.close(closeGraceMs);
       await cluster.close();
       publishing.close();

@@ -44,6 +44,7 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
       gatewayHealth: engine.gatewayHealth,
       savedAgeSeconds: o.savedAge(),
       staleMs: cluster.staleMs(),
+      denied: cluster.denied().keys(),
       tables: engine.tables,
     });
     failover.tick();

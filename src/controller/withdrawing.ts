@@ -12,17 +12,27 @@ import {
   holdWithdrawals,
   type LetGoBy,
   noWithdrawals,
-  restoreWithdrawals,
-  saveWithdrawals,
   type Withdrawals,
 } from '../federation/withdrawals.ts';
+import { restoreWithdrawals, type SavedHold, saveWithdrawals } from '../federation/withdrawals_saved.ts';
+import {
+  adoptWithdrawals,
+  type LetGo,
+  letGoMax,
+  letGoToldMs,
+  renewCanaries,
+  type Shipped,
+} from '../federation/withdrawals_shipped.ts';
 import { canaryAnswer } from '../health/reading.ts';
 import type { ProbeResult } from '../health/signals.ts';
+import type { ShippedHolds } from './shipping.ts';
 
 export interface WithdrawingOptions {
   readonly self: string;
   readonly policies: () => Policies;
   readonly evicted: (member: string) => boolean;
+  /** Whether this replica decides: another one lets nothing go by itself. */
+  readonly chosen: () => boolean;
   /** Services of a member were let go; for the journal. */
   readonly onLetGo: (member: string, letGo: readonly { readonly service: ServiceKey; readonly by: LetGoBy }[]) => void;
   /** Something began to be held. */
@@ -47,6 +57,10 @@ export class Withdrawing {
   readonly #answers = new Map<string, Answers>();
   readonly #confirmed = new Map<string, 'all' | Set<ServiceKey>>();
   #state: Withdrawals = noWithdrawals;
+  /** What was let go lately, oldest first: for the other replicas. */
+  #letGo: LetGo[] = [];
+  #deciding = false;
+  #version = 0;
 
   constructor(options: WithdrawingOptions) {
     this.#o = options;
@@ -64,17 +78,52 @@ export class Withdrawing {
     return this.#canaries;
   }
 
-  /** For the saved state: no manifest covers what is held. */
-  save(): unknown {
-    return saveWithdrawals(this.#state);
+  /** Rises when something is held or let go: what is saved and shipped. */
+  get version(): number {
+    return this.#version;
   }
 
-  /** Before the first `update`. Returns why nothing could be restored. */
-  restore(saved: unknown): IsthmusError | undefined {
-    const restored = restoreWithdrawals(saved);
+  /** For the saved state: no manifest covers what is held. */
+  save(): readonly SavedHold[] {
+    return saveWithdrawals(this.#state);
+  }
+  /** For the other replicas. */
+  ship(nowMs: number): ShippedHolds {
+    this.#letGo = this.#letGo.filter(({ atMs }) => atMs > nowMs - letGoToldMs);
+    return { held: this.save(), letGo: this.#letGo };
+  }
+
+  /** Before the first `update`. Returns why nothing could be restored. @param aheadMs - see `Timescale.resume` */
+  restore(saved: unknown, aheadMs: number): IsthmusError | undefined {
+    const restored = restoreWithdrawals(saved, aheadMs);
     if (!restored.ok) return restored.error;
     this.#state = restored.value;
     return undefined;
+  }
+
+  /**
+   * What the replica that decides holds and let go.
+   * @returns services that are other than before
+   */
+  adopt(shipped: Shipped, raw: ReadonlyMap<string, MemberView>, nowMs: number): ReadonlySet<ServiceKey> {
+    const recordOf = (member: string, service: ServiceKey) => this.#members.get(member)?.services.get(service);
+    const { state, letGo } = adoptWithdrawals(this.#state, shipped, recordOf);
+    const changed = new Set<ServiceKey>();
+    for (const [member, held] of state) {
+      for (const service of held.keys()) if (recordOf(member, service) === undefined) changed.add(service);
+    }
+    for (const { member, service } of letGo) {
+      const known = this.#known.get(member);
+      changed.add(service);
+      if (known === undefined) continue;
+      const services = new Map(known.shown.services);
+      services.delete(service);
+      this.#show(member, known.raw, services);
+    }
+    this.#state = this.#o.chosen() ? this.#renewed(state, nowMs) : state;
+    this.#version++;
+    for (const name of this.#held.keys()) if (!state.has(name)) this.#released(name);
+    return changed.union(this.update(raw, changed, nowMs));
   }
 
   /** A probe, perhaps of a service whose record is gone. */
@@ -106,6 +155,10 @@ export class Withdrawing {
     nowMs: number,
   ): ReadonlySet<ServiceKey> {
     const changed = new Set<ServiceKey>();
+    const before = this.#state;
+    const chosen = this.#o.chosen();
+    if (chosen && !this.#deciding) this.#state = this.#renewed(this.#state, nowMs);
+    this.#deciding = chosen;
     for (const name of this.#known.keys()) if (!raw.has(name)) this.#forget(name);
     for (const [name, view] of raw) {
       const known = this.#known.get(name);
@@ -116,10 +169,11 @@ export class Withdrawing {
         continue;
       }
       // Of a member that is seen for the first time nothing has vanished but what was held before a restart.
-      const before = known ?? this.#show(name, view, new Map(view.services));
+      const shown = known ?? this.#show(name, view, new Map(view.services));
       if (known === undefined && !holding) continue;
-      this.#one(name, view, before, touched, nowMs, changed);
+      this.#one(name, view, shown, touched, nowMs, changed);
     }
+    if (this.#state !== before) this.#version++;
     return changed;
   }
 
@@ -137,6 +191,7 @@ export class Withdrawing {
       nowMs,
       membership: view.member,
       thresholds,
+      decides: this.#deciding,
       evicted: this.#o.evicted(name),
       confirmed: this.#confirmed.get(name) ?? new Set(),
       answers: this.#answers.get(name) ?? new Map(),
@@ -144,15 +199,16 @@ export class Withdrawing {
     });
     this.#state = result.state;
     this.#confirmed.delete(name);
-    for (const { service } of result.letGo) changed.add(service);
+    for (const { service } of result.letGo) {
+      changed.add(service);
+      this.#letGo.push({ member: name, service, atMs: nowMs });
+    }
+    if (this.#letGo.length > letGoMax) this.#letGo.splice(0, this.#letGo.length - letGoMax);
     if (result.held.length > 0) {
       const fresh = result.held.filter(({ service }) => held?.has(service) !== true);
       this.#held.set(name, result.held);
       if (fresh.length > 0) this.#o.onHeld(name, fresh);
-    } else {
-      this.#held.delete(name);
-      this.#answers.delete(name);
-    }
+    } else this.#released(name);
     if (result.canaries.length > 0) this.#canaries.set(name, result.canaries);
     else this.#canaries.delete(name);
     if (result.letGo.length > 0) this.#o.onLetGo(name, result.letGo);
@@ -165,6 +221,15 @@ export class Withdrawing {
     this.#known.set(name, known);
     this.#members.set(name, known.shown);
     return known;
+  }
+
+  #renewed(state: Withdrawals, nowMs: number): Withdrawals {
+    return renewCanaries(state, nowMs, this.#o.policies().default.thresholds.withdrawalHoldMs);
+  }
+
+  /** Nothing of it is held any more. */
+  #released(name: string): void {
+    for (const map of [this.#held, this.#canaries, this.#answers]) map.delete(name);
   }
 
   #forget(name: string): void {

@@ -78,6 +78,7 @@ export const errorCodes = {
   'service/conflict': spec('Conflict', 65),
   'service/capacity': spec('InvalidCapacity', 65),
   'service/probe': spec('InvalidProbe', 65),
+  'probe/metric': spec('MetricUnavailable', 75, true),
   'policy/untranslatable': spec('PolicyNotTranslatable', 65),
   'policy/invalid': spec('InvalidPolicy', 65),
   'policy/signature': spec('PolicySignatureInvalid', 65),

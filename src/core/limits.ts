@@ -104,6 +104,10 @@ export const limits = {
   gatewayProbesPerSecondMax: 100,
   serviceProbesPerSecondMax: 10,
   grayProbesPerSecondMax: 50,
+  metricQueryLengthMax: 1_024,
+  metricQueriesPerSecondMax: 10,
+  metricQueriesInFlightMax: 4,
+  metricAnswerBytesMax: 512 * 1024,
   // the federation border, of each member at each Envoy
   memberConnectionsMax: 2_000,
   memberConnectsPerSecondMax: 2_000,

@@ -6,16 +6,15 @@
  */
 import type { ServiceKey } from '../core/names.ts';
 import type { ServiceView, View } from '../federation/view.ts';
-import type { GatewaysRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Assessment } from '../health/assess.ts';
 import type { GrantOffer, Signals, TrafficWindow } from '../health/signals.ts';
 import { cellOf } from '../health/verdict.ts';
-import type { Member } from '../trust/membership.ts';
 import { addRates, type RateChange } from './capacity.ts';
 import type { Commanded, Release } from './commands.ts';
 import { type Offers, offersChanged, offersOf } from './grants.ts';
 import type { Role } from './guards.ts';
 import { type Policies, policyOf } from './policy.ts';
+import { type Place, placesOf, samePlaces } from './rankings.ts';
 import type { Drain, FailoverState, Freeze } from './state.ts';
 
 /** What a step is told, as the decisions read it. */
@@ -27,11 +26,6 @@ export interface Inputs {
   readonly offers: Offers;
   readonly receiving: ReadonlySet<ServiceKey>;
   readonly ejected: ReadonlyMap<string, number>;
-}
-
-interface Place {
-  readonly member: Member;
-  readonly gateways: GatewaysRecord | undefined;
 }
 
 /** What the last step knew. */
@@ -226,16 +220,14 @@ export const askedServices = (
       else for (const key of view.services.keys()) services.add(key);
     }
   }
-  const placesSame = known !== undefined && samePlacesOf(known, view);
+  const placesSame = known !== undefined && samePlaces(known.places, view);
   return {
     services,
     demand,
     released: (key) => (commanded.releases.length === 0 ? nobody : releaseFor(commanded.releases, key)),
     known: {
       views: viewsDiffer ? new Map(view.services) : known!.views,
-      places: placesSame
-        ? known.places
-        : new Map([...view.members].map(([name, { member, gateways }]) => [name, { member, gateways }])),
+      places: placesSame ? known.places : placesOf(view),
       readers: placesSame ? known.readers : [...view.members.keys()].filter((name) => name !== view.self).sort(),
       policies,
       inputs,
@@ -243,14 +235,4 @@ export const askedServices = (
       role: scene.role,
     },
   };
-};
-
-/** Whether the order of members is what it was: who is in the set, and through which gateways. */
-export const samePlacesOf = (known: Known, { members }: View): boolean => {
-  if (known.places.size !== members.size) return false;
-  for (const [name, { member, gateways }] of members) {
-    const place = known.places.get(name);
-    if (place?.member !== member || place.gateways !== gateways) return false;
-  }
-  return true;
 };

@@ -11,19 +11,21 @@ import type { ServiceView, View } from '../federation/view.ts';
 import type { Assessment, HealthState } from '../health/assess.ts';
 import { ownVotes } from '../health/region.ts';
 import type { Signals } from '../health/signals.ts';
-import { type Asked, askedServices, asksAll, type Inputs, type Known, readInputs, samePlacesOf } from './asked.ts';
+import { type Asked, askedServices, asksAll, type Inputs, type Known, readInputs } from './asked.ts';
 import { obey } from './commands.ts';
 import type { Decision } from './decision.ts';
 import { drainingOf } from './drains.ts';
 import { frozenService } from './freeze.ts';
 import { grantList, grantText, offer } from './grants.ts';
 import type { Role } from './guards.ts';
+import { Meeting } from './meeting.ts';
 import { observed } from './observe.ts';
-import { type RankedMember, rankMembers } from './order.ts';
+import type { RankedMember } from './order.ts';
 import { noPlan, type Plan, type ServicePlan } from './plan.ts';
 import { type FailoverPolicy, type Policies, policyOf } from './policy.ts';
+import { rankings } from './rankings.ts';
 import { samePlan } from './same_plan.ts';
-import { type CellIndex, cellIndex, type MemberNow, membersNow, readyOf, sceneOf } from './scene.ts';
+import { type CellIndex, cellIndex, readyOf, sceneOf } from './scene.ts';
 import { decideService, type ServiceResult } from './service.ts';
 import type { FailoverState, GrantMemory, Rate, ServiceMemory } from './state.ts';
 import { tell } from './told.ts';
@@ -43,7 +45,6 @@ interface Cache {
   readonly known: Known;
   readonly plan: Plan;
   readonly wakes: ReadonlyMap<ServiceKey, number>;
-  readonly ranked: (order: FailoverPolicy['order']) => readonly RankedMember[];
 }
 
 const caches = new WeakMap<FailoverState, Cache>();
@@ -97,7 +98,7 @@ interface Run {
   readonly state: FailoverState;
   readonly readers: readonly string[];
   readonly ranked: (policy: FailoverPolicy) => readonly RankedMember[];
-  readonly members: (policy: FailoverPolicy) => readonly MemberNow[];
+  readonly meeting: (policy: FailoverPolicy) => Meeting;
   readonly services: Patch<ServiceKey, ServiceMemory>;
   readonly plans: Patch<ServiceKey, ServicePlan>;
   readonly wakes: Patch<ServiceKey, number>;
@@ -222,8 +223,7 @@ const decideOne = (run: Run, key: ServiceKey, asked: Asked): void => {
     key,
     view,
     policy,
-    ranked,
-    members: run.members(policy),
+    meeting: run.meeting(policy),
     planned: run.plans.get(key),
     before: policy.mode === 'act' && before?.wished !== undefined ? { ...before, wished: undefined } : before,
     now: run.now,
@@ -307,12 +307,8 @@ export const decide = (
   const cells = cache === undefined || state.frozen !== undefined ? undefined : verdict.changed.cells;
   const told = commanded.frozen === undefined ? tell(state.told, verdict.verdicts, cells, now, journal) : state.told;
   const inputs = readInputs(state, signals, commanded, cache?.known);
-  const places = new Map(view.members);
-  const ranked =
-    cache !== undefined && samePlacesOf(cache.known, view)
-      ? cache.ranked
-      : once((order: FailoverPolicy['order']) => rankMembers(self!, places, order));
-  const members = once((order: FailoverPolicy['order']) => membersNow(ranked(order), verdict.verdicts, inputs.leaving));
+  const ranked = self === undefined ? undefined : rankings(view, self);
+  const meeting = once((order: FailoverPolicy['order']) => new Meeting(ranked!(order), verdict.verdicts, inputs));
   const scene = { view, policies, now, verdict, signals, inputs, commanded, state, role };
   const all = asksAll(cache?.known, scene);
   const asked = askedServices(all ? undefined : cache?.known, scene, cache?.wakes);
@@ -328,8 +324,8 @@ export const decide = (
     verdict,
     state,
     readers: asked.known.readers,
-    ranked: ({ order }) => ranked(order),
-    members: ({ order }) => members(order),
+    ranked: ({ order }) => ranked!(order),
+    meeting: ({ order }) => meeting(order),
     services: new Patch(state.services),
     plans: new Patch((cache?.plan ?? noPlan).services),
     wakes: new Patch(cache?.wakes ?? new Map<ServiceKey, number>()),
@@ -364,7 +360,7 @@ export const decide = (
   const plan = wholePlan(cache?.plan, run);
   const kept = sameState(state, next) ? state : next;
   // The old state keeps what belongs to it: the same step from it gives the same again.
-  if (kept !== state) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map, ranked });
-  else if (cache === undefined) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map, ranked });
+  if (kept !== state) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map });
+  else if (cache === undefined) caches.set(kept, { known: asked.known, plan, wakes: run.wakes.map });
   return { state: kept, plan, journal, wakeAt: earliest(run.wakes.map.values(), verdict.wakeAt), changed: run.changed };
 };

@@ -52,7 +52,7 @@ interface Pending {
 /** The step of one service while it is being made. */
 export class Draft {
   readonly scene: ServiceScene;
-  readonly cells: CellFacts[];
+  #changed: CellFacts[] | undefined;
   local: LocalFacts | undefined;
   readonly moves: readonly number[];
   readonly holds: GuardHold[] = [];
@@ -62,9 +62,17 @@ export class Draft {
 
   constructor(scene: ServiceScene) {
     this.scene = scene;
-    this.cells = [...scene.cells];
     this.local = scene.local;
     this.moves = recentMoves(scene.before?.moves ?? [], scene.now);
+  }
+
+  /** The scene's own list while nothing is wished of any. */
+  get cells(): readonly CellFacts[] {
+    return this.#changed ?? this.scene.cells;
+  }
+  #setCell(index: number, cell: CellFacts): void {
+    this.#changed ??= [...this.scene.cells];
+    this.#changed[index] = cell;
   }
 
   get remoteServes(): boolean {
@@ -179,12 +187,13 @@ export class Draft {
       const due = wishDueMs(wish.to, situation, policy);
       if (due !== undefined) this.dues.push(due);
     };
-    for (let i = 0; i < this.cells.length; i++) {
-      const cell = this.cells[i]!;
+    const { cells } = this.scene;
+    for (let i = 0; i < cells.length; i++) {
+      const cell = cells[i]!;
       const { memory, bad, doubt, drain } = cell;
       if (memory === undefined && bad === undefined && doubt === undefined && drain === undefined) continue;
       consider(cell.member.name, cell.memory, this.#situation(i), (change) => {
-        this.cells[i] = { ...this.cells[i]!, ...change };
+        this.#setCell(i, { ...this.cells[i]!, ...change });
       });
     }
     const { local } = this;
@@ -221,13 +230,17 @@ export class Draft {
     }
   }
 
-  /** Cells that are good and wait are used in full while there is nobody else: then they are back. */
+  /**
+   * Cells that are good and wait are used in full while there is nobody else: then they are back. A replica that is cut off uses them as
+   * well, for there is nothing else to place, but whether they are back is not its word.
+   */
   #lastChance(): void {
+    if (this.scene.role === 'cut-off') return;
     const back = (memory: CellMemory): boolean => memory.phase !== 'drain' && memory.phase !== 'out';
     if (!this.cells.some((cell) => kindOf(cell) === 'in-use')) {
       for (const [i, cell] of this.cells.entries()) {
         if (kindOf(cell) !== 'waiting' || cell.memory === undefined || !back(cell.memory)) continue;
-        this.cells[i] = { ...cell, memory: undefined };
+        this.#setCell(i, { ...cell, memory: undefined });
         this.#broughtBack(cell.member.name);
       }
     }

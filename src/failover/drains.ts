@@ -20,10 +20,14 @@ export const targetText = (target: DrainTarget): string => {
   return `service ${target.service} of ${target.member}`;
 };
 
-/** The drain that a cell is under. The narrowest wins, for its author knows most. @param word - the peer says that it drains */
+/**
+ * The drain that a cell is under. The narrowest wins, for its author knows most.
+ * @param service - undefined: as far as it is not of a single service
+ * @param word - the peer says that it drains
+ */
 export const drainOf = (
   drains: readonly Drain[],
-  service: ServiceKey,
+  service: ServiceKey | undefined,
   member: string,
   region: string,
   word: Drain | undefined,

@@ -5,9 +5,7 @@
  * predict without a tool. Ordering by measured round trip was passed over as the default: it moves traffic when the network
  * breathes, and two replicas may measure differently. Who of them takes part, and how much of it, is said in `placement.ts`.
  */
-import { carriesTcp } from '../core/transport.ts';
 import type { MemberView } from '../federation/view.ts';
-import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { Member } from '../trust/membership.ts';
 import type { OrderStep } from './policy.ts';
 
@@ -81,7 +79,3 @@ export const rankMembers = (
     };
   });
 };
-
-/** Over TCP, for a tunnel carries nothing else. */
-export const offers = ({ ports }: ServiceRecord, port: number): boolean =>
-  ports.some((offered) => offered.port === port && carriesTcp(offered.protocol));

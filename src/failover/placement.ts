@@ -5,10 +5,9 @@
  * use; else those that are good and wait; else those that leave; else those that grant us nothing; else the ones that served
  * last. Each kind is a worse bargain than the one before, and all are better than refusing.
  */
-import { carriesTcp } from '../core/transport.ts';
+import { exportersOf, offersPort } from '../federation/exporters.ts';
 import type { ServiceView } from '../federation/view.ts';
 import type { Placement } from './decision.ts';
-import { offers } from './order.ts';
 import { type SpreadCell, spread } from './spread.ts';
 import { type CellFacts, shareOf } from './standing.ts';
 
@@ -38,18 +37,25 @@ const lastResort = (cells: readonly CellFacts[], lastGood: readonly string[]): r
   return cells;
 };
 
+/** The best kind that any of these is; those that the order names apart from those that it does not. */
+const bestKind = (cells: readonly CellFacts[], named: boolean): Kind => {
+  let best: Kind = 'last';
+  for (const cell of cells) {
+    if (cell.member.named !== named) continue;
+    const kind = kindOf(cell);
+    if (kind === 'in-use') return kind;
+    if (kinds.indexOf(kind) < kinds.indexOf(best)) best = kind;
+  }
+  return best;
+};
+
 export const choose = (cells: readonly CellFacts[], lastGood: () => readonly string[]): Choice => {
   // As it is nearly always.
   if (cells.length > 0 && cells.every((cell) => cell.member.named && kindOf(cell) === 'in-use')) {
     return { kind: 'in-use', cells };
   }
   for (const named of [true, false]) {
-    let best: Kind = 'last';
-    for (const cell of cells) {
-      if (cell.member.named !== named) continue;
-      const kind = kindOf(cell);
-      if (kinds.indexOf(kind) < kinds.indexOf(best)) best = kind;
-    }
+    const best = bestKind(cells, named);
     if (best !== 'last') {
       return { kind: best, cells: cells.filter((cell) => cell.member.named === named && kindOf(cell) === best) };
     }
@@ -76,10 +82,14 @@ type PlacedCell = Seats[number][number];
 /** A walk over the cells of a placement in their order. */
 export class SeatWalk {
   readonly #tiers: Seats;
+  /** Whoever is not the next has no seat. */
+  readonly #strict: boolean;
   #tier = 0;
   #at = 0;
-  constructor(tiers: Seats) {
+  /** @param asked - all who will be asked for, in their order: most placements are in it, and then nobody has to be looked for */
+  constructor(tiers: Seats, asked: readonly CellFacts[] = []) {
     this.#tiers = tiers;
+    this.#strict = asked.length > 0 && inOrder(tiers, asked);
   }
   /** The number of the tier of the cell that was found last. */
   tier = 0;
@@ -88,6 +98,7 @@ export class SeatWalk {
   find(member: string): PlacedCell | undefined {
     const next = this.#tiers[this.#tier]?.[this.#at];
     if (next?.member === member) return this.#found(this.#tier, this.#at, next);
+    if (this.#strict) return undefined;
     for (let tier = 0; tier < this.#tiers.length; tier++) {
       const cells = this.#tiers[tier]!;
       for (let at = 0; at < cells.length; at++) {
@@ -106,21 +117,58 @@ export class SeatWalk {
   }
 }
 
-/** What `spread` would make of cells that are all in full use. @param before - whose cells are taken where they are the same */
-const wholeTiers = (cells: readonly CellFacts[], before: Seats): Seats => {
-  const tiers: PlacedCell[][] = [];
-  const walk = new SeatWalk(before);
-  let last = -1;
-  for (const facts of cells) {
-    const { member } = facts;
-    const weight = weightOf(facts);
-    if (member.tier !== last) tiers.push([]);
-    last = member.tier;
-    const seat = walk.find(member.name);
-    const same = seat !== undefined && seat.weight === weight && seat.percent === 100;
-    tiers[tiers.length - 1]!.push(same ? seat : { member: member.name, weight, percent: 100 });
+/** Whether everybody who sits is met in the order in which they sit. */
+const inOrder = (tiers: Seats, cells: readonly CellFacts[]): boolean => {
+  let i = 0;
+  for (const seats of tiers) {
+    if (seats.length === 0) return false;
+    for (const { member } of seats) {
+      while (i < cells.length && cells[i]!.member.name !== member) i++;
+      if (i === cells.length) return false;
+      i++;
+    }
   }
-  return tiers;
+  return true;
+};
+
+/** Cells of one tier, all in full use, as they sat before: nothing is made for what did not change. */
+const sitAsBefore = (cells: readonly CellFacts[], from: number, to: number, before: Seats[number]): boolean => {
+  if (before.length !== to - from) return false;
+  for (let i = from; i < to; i++) {
+    const seat = before[i - from]!;
+    const facts = cells[i]!;
+    if (seat.member !== facts.member.name || seat.percent !== 100 || seat.weight !== weightOf(facts)) return false;
+  }
+  return true;
+};
+
+/** What `spread` would make of cells that are all in full use. @param before - whose tiers and cells are taken where they are the same */
+const wholeTiers = (cells: readonly CellFacts[], before: Seats): Seats => {
+  const tiers: Seats[number][] = [];
+  const walk = new SeatWalk(before);
+  let same = true;
+  for (let from = 0, to = 0; from < cells.length; from = to) {
+    const { tier, name } = cells[from]!.member;
+    while (to < cells.length && cells[to]!.member.tier === tier) to++;
+    const at = tiers.length;
+    const known = before[at]?.[0]?.member === name ? before[at] : before.find((seats) => seats[0]?.member === name);
+    same &&= known !== undefined && known === before[at];
+    if (known !== undefined && sitAsBefore(cells, from, to, known)) {
+      tiers.push(known);
+      continue;
+    }
+    same = false;
+    const seats: PlacedCell[] = [];
+    for (let i = from; i < to; i++) {
+      const { member } = cells[i]!;
+      const weight = weightOf(cells[i]!);
+      const seat = walk.find(member.name);
+      const kept = seat !== undefined && seat.weight === weight && seat.percent === 100;
+      seats.push(kept ? seat : { member: member.name, weight, percent: 100 });
+    }
+    tiers.push(seats);
+  }
+  return same && tiers.length === before.length ? before : tiers;
 };
 
 export interface Placed {
@@ -150,29 +198,15 @@ export const place = (cells: readonly CellFacts[], options: PlaceOptions): Place
   return { kind, tiers, unmet };
 };
 
-/** Ports of a service that not all of its exporters have; a view is never changed in place. */
-const unshared = new WeakMap<ServiceView, readonly number[]>();
-
-const unsharedPorts = (view: ServiceView): readonly number[] => {
-  const known = unshared.get(view);
-  if (known !== undefined) return known;
-  const records = [...view.remotes.values()];
-  const found = (view.local?.ports ?? view.ports)
-    .filter(({ port, protocol }) => carriesTcp(protocol) && !records.every((record) => offers(record, port)))
-    .map(({ port }) => port);
-  unshared.set(view, found);
-  return found;
-};
-
 /** Tiers of the ports that some exporter lacks; undefined when there are none. */
 export const placePorts = (
   view: ServiceView,
   cells: readonly CellFacts[],
   options: PlaceOptions,
 ): ReadonlyMap<number, Placement['tiers']> | undefined => {
-  const lacking = unsharedPorts(view);
+  const lacking = exportersOf(view).unshared;
   if (lacking.length === 0) return undefined;
-  const has = (port: number) => cells.filter(({ member }) => offers(view.remotes.get(member.name)!, port));
+  const has = (port: number) => cells.filter(({ member }) => offersPort(view.remotes.get(member.name)!, port));
   return new Map(lacking.map((port) => [port, place(has(port), options).tiers]));
 };
 
@@ -194,17 +228,19 @@ export const samePlaces = (a: Placement, b: Placement): boolean =>
   a === b || (a.localPercent === b.localPercent && sameSeats(a.tiers, b.tiers));
 
 export const sameTiers = (a: Placement['tiers'], b: Placement['tiers']): boolean =>
-  a.length === b.length &&
-  a.every((cells, t) => {
-    const others = b[t]!;
-    return (
-      cells.length === others.length &&
-      cells.every(
-        ({ member, weight, percent }, i) =>
-          others[i]!.member === member && others[i]!.weight === weight && others[i]!.percent === percent,
-      )
-    );
-  });
+  a === b ||
+  (a.length === b.length &&
+    a.every((cells, t) => {
+      const others = b[t]!;
+      return (
+        cells === others ||
+        (cells.length === others.length &&
+          cells.every(
+            ({ member, weight, percent }, i) =>
+              others[i]!.member === member && others[i]!.weight === weight && others[i]!.percent === percent,
+          ))
+      );
+    }));
 
 export const membersOf = (tiers: Placement['tiers']): string[] =>
   tiers.flatMap((cells) => cells.map(({ member }) => member));

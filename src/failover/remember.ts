@@ -34,7 +34,8 @@ export const rememberCells = (draft: Draft): ReadonlyMap<string, CellMemory> => 
       return !gone(member);
     };
     for (const [member, memory] of before.cells) {
-      if (!gone(member) || memory.sinceMs <= now - goneMs) continue;
+      // What is remembered of a cell that is there has been put already.
+      if (memory.sinceMs <= now - goneMs || cells?.has(member) === true || !gone(member)) continue;
       put(member, { ...memory, phase: 'out', percent: 0 });
       draft.dues.push(memory.sinceMs + goneMs);
     }

@@ -7,8 +7,9 @@ const sameTiers = (a: Tiers, b: Tiers): boolean =>
     a.every((cells, t) => {
       const others = b[t]!;
       return (
-        cells.length === others.length &&
-        cells.every(({ member, weight }, i) => others[i]!.member === member && others[i]!.weight === weight)
+        cells === others ||
+        (cells.length === others.length &&
+          cells.every(({ member, weight }, i) => others[i]!.member === member && others[i]!.weight === weight))
       );
     }));
 

@@ -8,10 +8,11 @@
 
 import type { ServiceKey } from '../core/names.ts';
 import { capacityReady, capacityTotal } from '../federation/capacity.ts';
+import { offersPort } from '../federation/exporters.ts';
 import type { ServiceView } from '../federation/view.ts';
 import { type CellState, cellKey, cellStates } from '../health/verdict.ts';
 import type { Placement } from './decision.ts';
-import { offers, type RankedMember } from './order.ts';
+import type { RankedMember } from './order.ts';
 import { membersOf, place, placePorts } from './placement.ts';
 import type { CellStanding, GuardHold, GuardName, ServicePlan } from './plan.ts';
 import type { FailoverPolicy } from './policy.ts';
@@ -168,7 +169,7 @@ const portsOf = (view: ServiceView, cells: readonly CellFacts[], tiers: Placemen
   if (plain === undefined) return undefined;
   const ports = new Map<number, Placement['tiers']>();
   for (const [port, otherwise] of plain) {
-    const kept = keptTiers(tiers, (member) => offers(view.remotes.get(member)!, port));
+    const kept = keptTiers(tiers, (member) => offersPort(view.remotes.get(member)!, port));
     ports.set(port, kept.length === 0 ? otherwise : kept);
   }
   return ports;

@@ -1,19 +1,16 @@
 /** What one service's step is told: its exporters in their order, each with the verdicts, drains, grants and memory that concern it. */
 import type { ServiceKey } from '../core/names.ts';
+import { exportersOf } from '../federation/exporters.ts';
 import type { LocalService } from '../federation/local.ts';
 import type { ServiceView } from '../federation/view.ts';
-import { penaltyBelowAt } from '../health/penalty.ts';
-import { type CellKey, cellOf, type MemberVerdict, type Verdict, type Verdicts } from '../health/verdict.ts';
+import { type CellKey, cellOf, type Verdict } from '../health/verdict.ts';
 import type { Inputs } from './asked.ts';
 import type { ServiceScene } from './draft.ts';
-import { drainOf, ownWord } from './drains.ts';
-import { granted } from './grants.ts';
+import { drainOf } from './drains.ts';
 import type { LocalFacts } from './local_share.ts';
+import { calmAt, type Meeting } from './meeting.ts';
 import type { RankedMember } from './order.ts';
-import type { FailoverPolicy } from './policy.ts';
-import type { Badness } from './ramp.ts';
-import { badnessOf, type CellFacts, doubtOf, healthy, worse } from './standing.ts';
-import type { Drain } from './state.ts';
+import { badnessOf, type CellFacts, doubtOf, healthy } from './standing.ts';
 
 /** A service's own verdicts by member. */
 export interface CellIndex {
@@ -56,120 +53,89 @@ export const readyOf = (local: LocalService | undefined): { readonly ready: numb
 };
 
 export interface SceneInput extends Omit<ServiceScene, 'cells' | 'local' | 'receivingSpill' | 'ejectedMs'> {
-  /** In the order of its policy. The same object as long as the order is the same. */
-  readonly ranked: readonly RankedMember[];
-  /** The same members. */
-  readonly members: readonly MemberNow[];
+  /** Everybody, in the order of its policy. */
+  readonly meeting: Meeting;
   /** Of this service. */
   readonly cells: ReadonlyMap<string, Verdict> | undefined;
   readonly inputs: Inputs;
 }
 
-const calmAt = (
-  policy: FailoverPolicy,
-  now: number,
-  general: Verdict | undefined,
-  own: Verdict | undefined,
-): number | undefined => {
-  const penalty = Math.max(general?.penalty ?? 0, own?.penalty ?? 0);
-  const { flapLimit, flapHalfLifeMs } = policy.thresholds;
-  return penalty > flapLimit ? penaltyBelowAt(penalty, flapLimit, now, flapHalfLifeMs) : undefined;
-};
-
-/** A member at this moment, as every service meets it. */
-export interface MemberNow {
-  readonly member: RankedMember;
-  readonly ofMember: MemberVerdict | undefined;
-  readonly ofRegion: Verdict | undefined;
-  /** The worse of the two, and what it means. */
-  readonly verdict: Verdict;
-  readonly bad: Badness | undefined;
-  readonly doubt: Badness | undefined;
-  readonly word: Drain | undefined;
-}
-
-/** @param ranked - in their order */
-export const membersNow = (
-  ranked: readonly RankedMember[],
-  verdicts: Verdicts,
-  leaving: ReadonlySet<string>,
-): readonly MemberNow[] =>
-  ranked.map((member) => {
-    const ofMember = verdicts.members.get(member.name);
-    const ofRegion = verdicts.regions.get(member.region);
-    const verdict = worse(ofMember ?? healthy, ofRegion);
-    const word = leaving.has(member.name) ? ownWord(member.name) : undefined;
-    return { member, ofMember, ofRegion, verdict, bad: badnessOf(verdict, true), doubt: doubtOf(verdict), word };
-  });
-
-const unready: Badness = { reason: 'NotReady', detail: 'no endpoint is ready', urgent: true };
-const unreachable: Badness = { reason: 'NotReady', detail: 'it has no gateway', urgent: true };
-
-/** The exporters of a service by their place in the order, with their numbers side by side. */
-interface Numbers {
+/** The exporters of a service in the order. */
+interface Sorted {
   readonly ranked: readonly RankedMember[];
+  /** Rising. */
   readonly places: readonly number[];
-  readonly ready: readonly number[];
-  readonly total: readonly number[];
+  /** Of each, where its numbers are. */
+  readonly at: readonly number[];
 }
 
-/**
- * A large set has a hundred thousand records, far apart in memory: to gather their numbers takes longer than to decide on them. A view is
- * never changed in place, so they are gathered once for each.
- */
-const gathered = new WeakMap<ServiceView, Numbers>();
+/** A view is never changed in place, and the order seldom. */
+const sorted = new WeakMap<ServiceView, Sorted>();
 
-const numbersOf = (view: ServiceView, ranked: readonly RankedMember[]): Numbers => {
-  const known = gathered.get(view);
+const sortedOf = (view: ServiceView, members: readonly string[], { ranked, places, bench }: Meeting): Sorted => {
+  const known = sorted.get(view);
   if (known?.ranked === ranked) return known;
-  const numbers = { ranked, places: [] as number[], ready: [] as number[], total: [] as number[] };
-  for (let place = 0; place < ranked.length; place++) {
-    const record = view.remotes.get(ranked[place]!.name);
-    if (record === undefined || record.headless || record.sessionAffinity) continue;
-    let ready = 0;
-    let total = 0;
-    for (const capacity of record.capacity) {
-      ready += capacity.ready;
-      total += capacity.total;
-    }
-    numbers.places.push(place);
-    numbers.ready.push(ready);
-    numbers.total.push(total);
+  let count = 0;
+  for (let i = 0; i < members.length; i++) {
+    const place = places.get(members[i]!);
+    if (place === undefined) continue;
+    bench[place] = i + 1;
+    count++;
   }
-  gathered.set(view, numbers);
-  return numbers;
+  const made = { ranked, places: new Array<number>(count), at: new Array<number>(count) };
+  for (let place = 0, n = 0; n < count; place++) {
+    const i = bench[place]!;
+    if (i === 0) continue;
+    bench[place] = 0;
+    made.places[n] = place;
+    made.at[n++] = i - 1;
+  }
+  sorted.set(view, made);
+  return made;
 };
 
-/** Made for every exporter of every service: what concerns the member alone is found once, above. */
+/** Which of them stands at this place. */
+const indexOf = ({ places }: Sorted, place: number | undefined): number | undefined => {
+  if (place === undefined) return undefined;
+  let low = 0;
+  let high = places.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (places[middle]! < place) low = middle + 1;
+    else high = middle;
+  }
+  return places[low] === place ? low : undefined;
+};
+
+/** All exporters as their members are, then those that have something to themselves. */
 const remoteCells = (input: SceneInput): CellFacts[] => {
-  const { key, view, members, cells, inputs, before, policy, now } = input;
-  const facts: CellFacts[] = [];
-  if (view.unsupported !== undefined) return facts;
-  const { drains, offers } = inputs;
-  const memories = before === undefined || before.cells.size === 0 ? undefined : before.cells;
-  const numbers = numbersOf(view, input.ranked);
-  for (let i = 0; i < numbers.places.length; i++) {
-    const at = members[numbers.places[i]!]!;
-    const ready = numbers.ready[i]!;
-    const { member } = at;
-    const ofCell = cells?.get(member.name);
-    const verdict = ofCell === undefined ? at.verdict : worse(at.verdict, ofCell);
-    let bad = verdict === at.verdict ? at.bad : badnessOf(verdict, false);
-    // What may be held back must not hide what may not: without an endpoint nothing is left to be judged.
-    if (ready === 0 && bad?.urgent !== true) bad = unready;
-    else if (bad === undefined && member.gateways === 'none') bad = unreachable;
-    facts.push({
-      member,
-      ready,
-      total: numbers.total[i]!,
-      verdict,
-      bad,
-      doubt: verdict === at.verdict ? at.doubt : doubtOf(verdict),
-      drain: drains.length === 0 ? at.word : drainOf(drains, key, member.name, member.region, at.word),
-      grant: offers.size === 0 ? undefined : granted(offers, member.name, key),
-      memory: memories?.get(member.name),
-      calmAtMs: calmAt(policy, now, at.ofMember, ofCell),
-    });
+  const { key, view, meeting, cells, inputs, before, policy, now } = input;
+  if (view.unsupported !== undefined) return [];
+  const { members, places } = meeting;
+  const { members: names, ready, total } = exportersOf(view);
+  const order = sortedOf(view, names, meeting);
+  const own = (i: number): CellFacts => {
+    const at = members[order.places[i]!]!;
+    const { name } = at.member;
+    const has = { verdict: cells?.get(name), memory: before?.cells.get(name) };
+    const n = order.at[i]!;
+    return at.own(ready[n]!, total[n]!, key, has, policy, now);
+  };
+  const count = order.places.length;
+  const facts = new Array<CellFacts>(count);
+  for (let i = 0; i < count; i++) {
+    const at = members[order.places[i]!]!;
+    const n = order.at[i]!;
+    facts[i] = at.singles(key, policy) ? own(i) : at.plain(ready[n]!, total[n]!);
+  }
+  const single = (member: string): void => {
+    const i = indexOf(order, places.get(member));
+    if (i !== undefined) facts[i] = own(i);
+  };
+  for (const member of before?.cells.keys() ?? []) single(member);
+  for (const member of cells?.keys() ?? []) single(member);
+  for (const { target } of inputs.drains) {
+    if (target.scope === 'service' && target.service === key) single(target.member);
   }
   return facts;
 };
@@ -191,17 +157,28 @@ const localFacts = (input: SceneInput): LocalFacts | undefined => {
     doubt: doubtOf(verdict),
     drain: inputs.drains.length === 0 ? undefined : drainOf(inputs.drains, key, self, selfRegion, undefined),
     memory: before?.cells.get(self),
-    calmAtMs: calmAt(policy, now, undefined, cells?.get(self)),
+    calmAtMs: calmAt(cells?.get(self)?.penalty ?? 0, policy, now),
   };
 };
 
 export const sceneOf = (input: SceneInput): ServiceScene => {
-  const { ranked: _ranked, members: _members, cells: _cells, inputs, ...scene } = input;
+  const { inputs, key } = input;
   return {
-    ...scene,
+    key,
+    view: input.view,
+    now: input.now,
+    role: input.role,
+    self: input.self,
+    selfRegion: input.selfRegion,
+    policy: input.policy,
+    partial: input.partial,
     cells: remoteCells(input),
     local: localFacts(input),
-    receivingSpill: inputs.receiving.has(input.key),
+    before: input.before,
+    planned: input.planned,
+    demand: input.demand,
+    receivingSpill: inputs.receiving.has(key),
     ejectedMs: (member) => inputs.ejected.get(member),
+    released: input.released,
   };
 };

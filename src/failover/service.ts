@@ -191,7 +191,8 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
     cells: rememberCells(draft),
     lastGood: kind === 'last' ? options.lastGood() : undefined,
     failFast,
-    moves: before !== undefined && moves.length === before.moves.length && !moved ? before.moves : moves,
+    // Old ones are left out with the next move, so that it does not matter whether a step looked here meanwhile.
+    moves: before !== undefined && !moved ? before.moves : moves,
     held: before !== undefined && sameList(heldBefore, held) ? heldBefore : held,
     demand: scene.demand,
     policy: policy.name,

@@ -2,6 +2,7 @@
 import type { Placement } from './decision.ts';
 import type { Draft, ServiceScene } from './draft.ts';
 import type { LocalFacts } from './local_share.ts';
+import { PlainCell } from './meeting.ts';
 import { SeatWalk } from './placement.ts';
 import type { CellStanding } from './plan.ts';
 import type { FailoverPolicy } from './policy.ts';
@@ -27,17 +28,23 @@ export const localCell = (local: LocalFacts, { self, selfRegion }: ServiceScene)
 export const standingsOf = (draft: Draft, placement: Placement): readonly CellStanding[] => {
   const { scene, local } = draft;
   const { policy, planned } = scene;
-  const walk = new SeatWalk(placement.tiers);
-  const standings: CellStanding[] = [];
+  const walk = new SeatWalk(placement.tiers, draft.cells);
+  const first = local === undefined ? 0 : 1;
+  const standings = new Array<CellStanding>(first + draft.cells.length);
   if (local !== undefined) {
     const { localPercent } = placement;
-    standings.push(standingOf(localCell(local, scene), undefined, localPercent, dueOf(local, policy), undefined));
+    standings[0] = standingOf(localCell(local, scene), undefined, localPercent, dueOf(local, policy), undefined);
   }
-  for (const cell of draft.cells) {
+  for (let i = 0; i < draft.cells.length; i++) {
+    const cell = draft.cells[i]!;
     const seat = walk.find(cell.member.name);
     const tier = seat === undefined ? undefined : walk.tier;
-    const before = planned?.standings[standings.length];
-    standings.push(standingOf(cell, tier, seat?.percent ?? 0, dueOf(cell, policy), before));
+    const before = planned?.standings[first + i];
+    const percent = seat?.percent ?? 0;
+    standings[first + i] =
+      cell instanceof PlainCell
+        ? cell.standing(tier, percent, before)
+        : standingOf(cell, tier, percent, dueOf(cell, policy), before);
   }
   return standings;
 };

@@ -44,7 +44,7 @@ export interface ServiceMemory {
   readonly lastGood: readonly string[] | undefined;
   /** It was refused at once, for every cell was bad. */
   readonly failFast: boolean;
-  /** When it moved, newest last; only of the last minute. */
+  /** When it moved, newest last; none is older than a minute before the newest. */
   readonly moves: readonly number[];
   /** `guard|member` of what is held back: told once. */
   readonly held: readonly string[];

@@ -15,6 +15,7 @@
 import { IsthmusError } from '../core/errors.ts';
 import { parseServiceKey, type ServiceKey, serviceHostname } from '../core/names.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
+import { exportersOf } from './exporters.ts';
 import type { LocalService } from './local.ts';
 import type { Conflict, MergedPort, ServiceView } from './view.ts';
 
@@ -35,7 +36,7 @@ interface Exporter {
 
 const none: ReadonlyMap<string, ServiceRecord> = new Map();
 
-const exportersOf = (
+const sorted = (
   self: string,
   local: LocalService | undefined,
   remotes: ReadonlyMap<string, ServiceRecord>,
@@ -143,7 +144,7 @@ export const mergeService = (
   const name = parseServiceKey(key);
   if (!name.ok) throw name.error;
   const joined = local !== undefined && local.exported === undefined ? none : remotes;
-  const exporters = exportersOf(self, local, joined);
+  const exporters = sorted(self, local, joined);
   const { ports, conflict: portConflict } = mergePorts(exporters);
   const able = ableOf(joined);
   // Without a Service of ours it has no path only when nobody's has.
@@ -151,7 +152,7 @@ export const mergeService = (
     local === undefined ? (able.size > 0 ? undefined : exporters[0]) : exporters.find((e) => e.member === self);
   const unsupported = unsupportedOf(key, deciding?.headless ?? false, deciding?.sessionAffinity ?? false);
   const flags = (['headless', 'sessionAffinity'] as const).map((field) => flagConflict(field, exporters, self));
-  return {
+  const view: ServiceView = {
     key,
     namespace: name.value.namespace,
     name: name.value.name,
@@ -163,4 +164,6 @@ export const mergeService = (
     unsupported,
     conflicts: [portConflict, ...flags].filter((conflict) => conflict !== undefined),
   };
+  exportersOf(view);
+  return view;
 };

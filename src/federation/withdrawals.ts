@@ -12,10 +12,8 @@
  * restarts, new epochs, lists and resyncs alike. Holding back the whole manifest was passed over: endpoints of other services would
  * age with it.
  */
-import { fail, ok, type Result } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
-import { codec } from '../records/codec.ts';
 import { grantsOf } from '../trust/grants.ts';
 import type { Member } from '../trust/membership.ts';
 
@@ -64,6 +62,8 @@ export interface WithdrawalContext {
   readonly evicted: boolean;
   /** What a person let go, of what is held or goes now. */
   readonly confirmed: 'all' | ReadonlySet<ServiceKey>;
+  /** False: another replica decides, and only what the authority takes away goes here. Left out: true. */
+  readonly decides?: boolean | undefined;
   /** What canaries said, and when; older than the withdrawal they do not count. */
   readonly answers: ReadonlyMap<ServiceKey, { readonly answer: 'gone' | 'answers'; readonly atMs: number }>;
   /** Where `before` and `after` may differ; left out: everywhere. */
@@ -102,6 +102,7 @@ const granted = ({ membership }: WithdrawalContext, service: ServiceKey): boolea
 const letGoBy = (service: ServiceKey, held: HeldRecord, context: WithdrawalContext): LetGoBy | undefined => {
   const { nowMs, evicted, confirmed, answers } = context;
   if (!granted(context, service)) return 'NotGranted';
+  if (context.decides === false) return undefined;
   if (evicted) return 'Evicted';
   if (confirmed === 'all' || confirmed.has(service)) return 'Confirmed';
   const answer = answers.get(service);
@@ -209,7 +210,7 @@ export const holdWithdrawals = (
     .sort((a, b) => a.sinceMs - b.sinceMs)
     .slice(0, canariesMax)
     .map(({ service }) => service);
-  const deadlines = list.map(({ deadlineMs }) => deadlineMs);
+  const deadlines = context.decides === false ? [] : list.map(({ deadlineMs }) => deadlineMs);
   return {
     state: withMember(state, member, held, known),
     effective: effective ?? before,
@@ -240,51 +241,4 @@ export const forgetMember = (state: Withdrawals, member: string): Withdrawals =>
   const next = new Map(state);
   next.delete(member);
   return next;
-};
-
-interface SavedHold {
-  readonly member: string;
-  readonly service: ServiceKey;
-  readonly sinceMs: number;
-  readonly deadlineMs: number;
-  readonly reason: HoldReason;
-  /** The record, base64. */
-  readonly record: string;
-}
-
-/** As plain JSON-able data, for the saved state: no manifest covers these records any more. */
-export const saveWithdrawals = (state: Withdrawals): readonly SavedHold[] => {
-  const saved: SavedHold[] = [];
-  for (const [member, held] of state) {
-    for (const [service, { record, ...rest }] of held) {
-      const bytes = codec.service.encode(record);
-      // It came through the same codec; what it cannot write any more is not worth holding.
-      if (bytes.ok) saved.push({ member, service, ...rest, record: Buffer.from(bytes.value).toString('base64') });
-    }
-  }
-  return saved;
-};
-
-const reasons: readonly unknown[] = ['Mass', 'Canary', 'Answers'];
-
-/** Errors: `state/corrupt`, naming the entry. */
-export const restoreWithdrawals = (saved: unknown): Result<Withdrawals> => {
-  const corrupt = (what: string) => fail('state/corrupt', `saved withdrawals: ${what}`);
-  if (!Array.isArray(saved)) return corrupt('not a list');
-  const state = new Map<string, Map<ServiceKey, HeldRecord>>();
-  for (const [i, entry] of saved.entries()) {
-    const { member, service, sinceMs, deadlineMs, reason, record } = (entry ?? {}) as Partial<SavedHold>;
-    if (typeof member !== 'string' || typeof service !== 'string' || typeof record !== 'string') {
-      return corrupt(`entry ${i} has no member, service or record`);
-    }
-    if (!Number.isFinite(sinceMs) || !Number.isFinite(deadlineMs) || !reasons.includes(reason)) {
-      return corrupt(`entry ${i} (${service} of ${member}) has no times or reason`);
-    }
-    const decoded = codec.service.decode(Buffer.from(record, 'base64'));
-    if (!decoded.ok) return corrupt(`entry ${i} (${service} of ${member}): ${decoded.error.message}`);
-    const held = state.get(member) ?? new Map<ServiceKey, HeldRecord>();
-    held.set(service, { record: decoded.value, sinceMs: sinceMs!, deadlineMs: deadlineMs!, reason: reason! });
-    state.set(member, held);
-  }
-  return ok(state);
 };

@@ -227,12 +227,18 @@ export const assessPeer = (
   const settledMs = presence.settledMs ?? Number.NEGATIVE_INFINITY;
   let peer = addEvidence(before, evidence, { view, thresholds, timeOf, timeMs, settledMs });
   const plane = controlOf(peer, control, at);
-  const silent = plane === 'silent' || (plane === 'unknown' && peer.silent);
-  peer = { ...peer, control: plane, silent };
-  peer = { ...peer, ...pathOf(peer, at) };
-  const unreachable = peer.data === 'unreachable';
-  const badMs = unreachable ? (peer.badMs ?? timeMs) : undefined;
-  peer = { ...peer, badMs, bothMs: unreachable && plane === 'silent' ? (peer.bothMs ?? timeMs) : undefined };
+  const { data, broken, by } = pathOf(peer, at);
+  const unreachable = data === 'unreachable';
+  peer = {
+    ...peer,
+    control: plane,
+    silent: plane === 'silent' || (plane === 'unknown' && peer.silent),
+    data,
+    broken,
+    by,
+    badMs: unreachable ? (peer.badMs ?? timeMs) : undefined,
+    bothMs: unreachable && plane === 'silent' ? (peer.bothMs ?? timeMs) : undefined,
+  };
   for (let state = nextState(peer, at); state !== peer.state; state = nextState(peer, at))
     peer = enter(peer, state, at);
   const reason = reasonOf(peer, control, at);
@@ -242,7 +248,6 @@ export const assessPeer = (
     peer.control === before.control &&
     peer.data === before.data;
   const detail = same ? before.detail : detailOf(peer, reason, at);
-  peer = { ...peer, reason, detail, sinceMs: Math.min(peer.sinceMs, nowMs), deadlineMs: undefined };
-  peer = { ...peer, deadlineMs: deadlineOf(peer, at) };
+  peer = { ...peer, reason, detail, sinceMs: Math.min(peer.sinceMs, nowMs), deadlineMs: deadlineOf(peer, at) };
   return { peer, wakeMs: wakeOf(peer, control, at) };
 };

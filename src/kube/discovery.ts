@@ -36,6 +36,8 @@ import { projectPolicy, projectRule } from './policies.ts';
 interface Source<K extends Kind> {
   readonly paths: readonly string[];
   readonly query?: Readonly<Record<string, string>>;
+  /** A role of an earlier version may not allow it: it is gone without, and said. */
+  readonly dispensable?: boolean;
   project(object: Json): Objects[K] | undefined;
 }
 
@@ -73,7 +75,11 @@ const sources: { readonly [K in Kind]: Source<K> } = {
     project: projectPolicy('PeerAuthentication'),
   },
   // A cluster without the kind has no policies of its own: the cluster set's default decides.
-  failoverpolicies: { paths: versions(policyGroup, policyPlural, policyVersion), project: projectFailoverPolicy },
+  failoverpolicies: {
+    paths: versions(policyGroup, policyPlural, policyVersion),
+    dispensable: true,
+    project: projectFailoverPolicy,
+  },
 };
 
 const nothing: LocalChange = { services: new Set(), pods: new Set(), policies: false, failoverPolicies: false };
@@ -102,6 +108,8 @@ export interface Discovery {
   readonly policyObjects: ReadonlyMap<string, PolicyObject>;
   /** Kinds not yet listed once. Empty: the cluster is complete. */
   synced(): { readonly pending: readonly string[] };
+  /** Kinds that are gone without, for we may not read them. */
+  denied(): ReadonlyMap<string, IsthmusError>;
   /** Per kind: since the API server was last heard about it. Up to `limits.kubeWatchSilenceMaxMs` (80 s) is normal. */
   staleMs(): Readonly<Record<string, number>>;
   close(): void;
@@ -151,6 +159,7 @@ export const startDiscovery = (options: DiscoveryOptions): Discovery => {
       kind,
       paths: source.paths,
       ...(source.query && { query: source.query }),
+      dispensable: source.dispensable === true,
       project: source.project,
       onChange: (key, value) => {
         if (state.set(kind, key, value)) schedule();
@@ -168,6 +177,8 @@ export const startDiscovery = (options: DiscoveryOptions): Discovery => {
     serviceObjects: state.serviceObjects,
     policyObjects: state.policyObjects,
     synced: () => ({ pending: pending() }),
+    denied: () =>
+      new Map([...informers].flatMap(([kind, { denied }]) => (denied === undefined ? [] : [[kind, denied] as const]))),
     staleMs: () => Object.fromEntries([...informers].map(([kind, informer]) => [kind, informer.staleMs()])),
     close: () => {
       closed = true;

@@ -34,12 +34,17 @@ export interface InformerOptions<T> {
   onChange(key: string, value: T | undefined, previous: T | undefined): void;
   /** After the first complete list, or once it is certain that the kind does not exist. */
   onSynced?(): void;
+  /** What is not allowed to be read is gone without, and asked for again and again. */
+  readonly dispensable?: boolean;
   onProblem?(error: IsthmusError): void;
 }
 
 export interface Informer<T> {
   readonly items: ReadonlyMap<string, T>;
+  /** Also when it is gone without: see `denied`. */
   readonly synced: boolean;
+  /** Why it is gone without, though it is dispensable. */
+  readonly denied: IsthmusError | undefined;
   /** A watch is open. */
   readonly connected: boolean;
   /**
@@ -69,6 +74,8 @@ const readPage = async (
   return { objects: page['items'].filter(isRecord), version, next: text(metadata, 'continue') };
 };
 
+const denialsMin = 3;
+
 class Supervisor<T> implements Informer<T> {
   readonly #options: InformerOptions<T>;
   readonly #cache: ObjectCache<T>;
@@ -81,6 +88,9 @@ class Supervisor<T> implements Informer<T> {
   #version: string | undefined;
   /** How often in a row every path answered 404. */
   #absences = 0;
+  /** How often in a row we were not allowed to read it, and what was said. */
+  #denials = 0;
+  #denied: IsthmusError | undefined;
   /** Lists and watches in a row that came to nothing. */
   #failures = 0;
   #told = '';
@@ -98,6 +108,9 @@ class Supervisor<T> implements Informer<T> {
   }
   get synced(): boolean {
     return this.#synced;
+  }
+  get denied(): IsthmusError | undefined {
+    return this.#denied;
   }
   get connected(): boolean {
     return this.#watch?.connected ?? false;
@@ -132,6 +145,8 @@ class Supervisor<T> implements Informer<T> {
     if (this.#version === undefined) {
       if (!(await this.#list())) return this.#absent();
       this.#told = '';
+      this.#denials = 0;
+      this.#denied = undefined;
       this.#options.log('debug', 'listed', { kind: this.#options.kind, objects: this.items.size });
       this.#markSynced();
     } else if (this.#options.clock.monotonicMs() - this.#listedAt > limits.kubeResyncMs) {
@@ -239,6 +254,14 @@ class Supervisor<T> implements Informer<T> {
     log(level, 'a list failed; what is known is kept', { kind, error });
     this.#told = cause;
     if (known) this.#options.onProblem?.(known);
+    if (known !== undefined && statusOf(error) === 403) this.#dispense(known);
+  }
+
+  /** An API server that starts may refuse for a moment, until it knows its roles: so not by the first answer. */
+  #dispense(error: IsthmusError): void {
+    if (this.#options.dispensable !== true || ++this.#denials < denialsMin) return;
+    this.#denied = error;
+    this.#markSynced();
   }
 
   #backoff(): number {

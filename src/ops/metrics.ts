@@ -40,6 +40,11 @@ export const metricTable = {
     help: 'Time since the API server was last heard, by kind.',
     labels: ['kind'],
   },
+  isthmus_kube_kind_denied: {
+    kind: 'gauge',
+    help: 'Kinds that this controller may not read and goes without: 1.',
+    labels: ['kind'],
+  },
   isthmus_gateway_pod_healthy: { kind: 'gauge', help: 'Local gateway pods that answer.', labels: [] },
   isthmus_state_age_seconds: { kind: 'gauge', help: 'Age of the last good state on disk.', labels: [] },
   isthmus_journal_entries_total: { kind: 'counter', help: 'Entries made durable.', labels: [] },
@@ -67,7 +72,7 @@ export const metricTable = {
   },
   isthmus_failover_detect_seconds: {
     kind: 'histogram',
-    help: 'From the first failing evidence to the verdict.',
+    help: 'From the first signal against a peer, or a service at one, to the verdict.',
     labels: [],
     buckets: [0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30],
   },
@@ -79,13 +84,13 @@ export const metricTable = {
   },
   isthmus_failover_push_seconds: {
     kind: 'histogram',
-    help: 'From a decision that took effect to the first response with it.',
+    help: 'From a decision that changed resources to the first response with them.',
     labels: [],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
   },
   isthmus_failover_ack_seconds: {
     kind: 'histogram',
-    help: 'From the first response to the moment when every connected gateway has acknowledged.',
+    help: 'From that response to the moment when every connected gateway has acknowledged these resources.',
     labels: [],
     buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5],
   },

@@ -8,6 +8,7 @@ import { acceptedIds } from '../trust/grants.ts';
 import { accountId } from '../trust/spiffe.ts';
 import type { GrayTarget, LocalPodTarget } from './gray.ts';
 import { grayAnnotations, parseGraySpec } from './gray_spec.ts';
+import { type MetricTarget, parseMetricSpec } from './metric_spec.ts';
 import type { ServiceTarget } from './rotation.ts';
 import type { RemoteGateway } from './single.ts';
 
@@ -94,4 +95,13 @@ export const grayTarget = (
     local: localPods(own, port, local, trustDomain),
     remotes: serviceTargets(onPort, view, trustDomain),
   });
+};
+
+/** The metric query of a service that exists here, and who has it. Undefined: none is asked for. Errors: `service/probe`. */
+export const metricTarget = (service: ServiceView, view: View): Result<MetricTarget | undefined> => {
+  const own = service.local;
+  if (own === undefined || service.unsupported !== undefined) return ok(undefined);
+  const parsed = parseMetricSpec(own.annotations);
+  if (!parsed.ok || parsed.value === undefined) return parsed.ok ? ok(undefined) : parsed;
+  return ok({ service: service.key, spec: parsed.value, members: new Set([view.self, ...service.remotes.keys()]) });
 };

@@ -11,7 +11,7 @@ import { hopMark, parseHops } from '../../src/core/hop.ts';
 import { parseServiceKey } from '../../src/core/names.ts';
 import { defaultPolicy } from '../../src/failover/policy.ts';
 import { parsePolicySpec } from '../../src/failover/policy_object.ts';
-import { restoreWithdrawals } from '../../src/federation/withdrawals.ts';
+import { restoreWithdrawals } from '../../src/federation/withdrawals_saved.ts';
 import { readHealth } from '../../src/health/saved.ts';
 import { initialHealth } from '../../src/health/state.ts';
 import { decodeValue, encodeValue } from '../../src/journal/value.ts';

@@ -2,13 +2,8 @@
 
 import type { FailoverState } from '../../../src/failover/state.ts';
 import type { MemberView } from '../../../src/federation/view.ts';
-import {
-  holdWithdrawals,
-  noWithdrawals,
-  restoreWithdrawals,
-  saveWithdrawals,
-  type Withdrawals,
-} from '../../../src/federation/withdrawals.ts';
+import { holdWithdrawals, noWithdrawals, type Withdrawals } from '../../../src/federation/withdrawals.ts';
+import { restoreWithdrawals, saveWithdrawals } from '../../../src/federation/withdrawals_saved.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import type { Command } from '../../../src/health/signals.ts';
 import type { Thresholds } from '../../../src/health/thresholds.ts';

@@ -145,3 +145,62 @@ describe('a replica that does not decide', () => {
     expect(other.serves()).toEqual(['eu-central']);
   });
 });
+
+describe('a state that was shipped while a decision waited for the journal', () => {
+  it('is what the decision is made on again, with what was seen and asked', async () => {
+    const writer = replica();
+    writer.answer();
+    await decide(writer, both);
+    void writer.deciding.command(drain);
+    await decide(writer, both);
+    const one = replica();
+    one.deciding.decide(both);
+    await one.clock.advance(1_000);
+    const asked = one.deciding.command({ kind: 'freeze', author: 'sam', reason: '' });
+    const decided = one.deciding.decide(both);
+    await soon();
+    const { atMs, wallMs } = writer.deciding.scale.mark();
+    expect(one.deciding.follow({}, writer.deciding.encoded(), { atMs: atMs + 60_000, wallMs })).toBeDefined();
+    one.answer();
+    await decided;
+    expect((await asked).map(({ kind }) => kind)).toEqual(['freeze']);
+    expect(one.deciding.state.drains).toHaveLength(1);
+    expect(one.deciding.state.frozen?.author).toBe('sam');
+    expect(one.journalled).toHaveLength(2);
+  });
+
+  it('is not taken over when it is older than what is being decided', async () => {
+    const writer = replica();
+    await decide(writer, both);
+    const old = { bytes: writer.deciding.encoded(), mark: writer.deciding.scale.mark() };
+    const one = replica();
+    one.deciding.decide(both);
+    await one.clock.advance(5_000);
+    const decided = one.deciding.decide(westUnready);
+    await soon();
+    expect(one.deciding.follow({}, old.bytes, old.mark)).toBeUndefined();
+    one.answer();
+    await decided;
+    expect(one.serves()).toEqual(['eu-central']);
+  });
+});
+
+describe('a decision that was not made', () => {
+  it('gives back what it was told', async () => {
+    const one = replica();
+    one.deciding.decide(both);
+    await one.clock.advance(1_000);
+    for (let n = 0; n < 3; n++) {
+      one.deciding.probe({
+        ...{ member: 'us-west', service: undefined, atMs: one.clock.monotonicMs() + n, ok: false, denied: false },
+        ...{ failedAt: 'tcp', status: undefined, ms: undefined, head: undefined },
+      });
+    }
+    const refused = one.deciding.decide(westUnready);
+    one.refuse(new IsthmusError('journal/unwritable', 'the disk is full'));
+    await expect(refused).rejects.toMatchObject({ code: 'journal/unwritable' });
+    one.answer();
+    await one.deciding.decide(westUnready);
+    expect(one.journalled.at(-1)?.inputs.signals.probes).toHaveLength(3);
+  });
+});

@@ -262,6 +262,24 @@ describe('a replica that is cut off', () => {
     expect(place(set.plan)).toBe('100 | a@10 c');
   });
 
+  it('uses the last one that is good although it waits, and does not call it back', () => {
+    const set = new ClusterSet({ members: { a: 'x', b: 'x' }, local: undefined });
+    set.step();
+    set.member('a', 'quarantined');
+    set.step(1_000);
+    set.member('a', 'fresh');
+    set.step(1_000);
+    set.role = 'cut-off';
+    set.member('b', 'quarantined');
+    set.step(1_000);
+    expect(place(set.plan)).toBe('100 | a');
+    expect(set.state.services.get(checkout)?.cells.get('a')?.phase).toBe('held');
+    expect(set.journal.some(({ kind }) => kind === 'failback')).toBe(false);
+    set.role = 'writer';
+    set.step(1_000);
+    expect(set.state.services.get(checkout)?.cells.has('a')).toBe(false);
+  });
+
   it('raises no local share', () => {
     const set = new ClusterSet({ local: [4, 10] });
     set.step();

@@ -6,12 +6,11 @@ import {
   forgetMember,
   holdWithdrawals,
   noWithdrawals,
-  restoreWithdrawals,
-  saveWithdrawals,
   type WithdrawalContext,
   type WithdrawalStep,
   type Withdrawals,
 } from '../../../src/federation/withdrawals.ts';
+import { restoreWithdrawals, saveWithdrawals } from '../../../src/federation/withdrawals_saved.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import type { Member } from '../../../src/trust/membership.ts';
 import { someService } from '../records/arbitrary.ts';

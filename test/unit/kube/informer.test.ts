@@ -12,7 +12,7 @@ const thing = (name: string, version: number, value = '') => ({
 const refusal = (status: number) => new IsthmusError('kube/unavailable', `${status}`, { subject: { status } });
 
 /** An API server of one kind whose answers the test decides. */
-const rig = (more: { onChange?: (key: string) => void; paths?: string[] } = {}) => {
+const rig = (more: { onChange?: (key: string) => void; paths?: string[]; dispensable?: boolean } = {}) => {
   const clock = new SimClock();
   const state = {
     list: [] as object[],
@@ -78,6 +78,7 @@ const rig = (more: { onChange?: (key: string) => void; paths?: string[] } = {}) 
     log: (level, message) => logs.push(`${level} ${message}`),
     kind: 'things',
     paths: more.paths ?? ['/things'],
+    dispensable: more.dispensable === true,
     project: (object: Json) => {
       if (object['value'] === 'malformed') throw new Error('malformed');
       return object['value'] === 'hidden'
@@ -253,6 +254,28 @@ describe('an informer', () => {
     await clock.advance(1_000);
     expect(seen).toEqual(['+ns/a', '+ns/c', '+ns/b', '-ns/a']);
     expect(watch().from).toBe('50');
+  });
+
+  test.each([
+    [true, 'is gone without'],
+    [false, 'is waited for'],
+  ])('a kind that may not be read and is dispensable (%s) %s', async (dispensable) => {
+    const { clock, state, informer, seen, problems } = rig({ dispensable });
+    const denied = new IsthmusError('kube/denied', 'things is forbidden', { subject: { status: 403 } });
+    state.list = [thing('a', 1)];
+    state.listError = denied;
+    await clock.advance(100);
+    // The first answers may be those of an API server that does not know its roles yet.
+    expect(informer.synced).toBe(false);
+    await clock.advance(20_000);
+    expect(informer.synced).toBe(dispensable);
+    expect(informer.denied?.code).toBe(dispensable ? 'kube/denied' : undefined);
+    expect(problems.length).toBeGreaterThan(0);
+    state.listError = undefined;
+    await clock.advance(6_000);
+    expect(informer.synced).toBe(true);
+    expect(informer.denied).toBeUndefined();
+    expect(seen).toEqual(['+ns/a']);
   });
 
   test('falls back to an older version of the kind, and waits for a kind that does not exist', async () => {

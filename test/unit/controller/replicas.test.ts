@@ -1,0 +1,283 @@
+/** Two replicas of one cluster: what one decides and holds of withdrawals, the other has from what it ships. */
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Config } from '../../../src/config/controller.ts';
+import { type Announcement, Failover } from '../../../src/controller/failover.ts';
+import { packShipped, unpackShipped } from '../../../src/controller/shipping.ts';
+import { verdictsRecord } from '../../../src/federation/decided.ts';
+import type { LocalCluster } from '../../../src/federation/local.ts';
+import type { MemberView } from '../../../src/federation/view.ts';
+import type { SavedHold } from '../../../src/federation/withdrawals_saved.ts';
+import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
+import { openMetrics } from '../../../src/ops/metrics.ts';
+import { decodeStatePart } from '../../../src/records/verdicts.ts';
+import { SimClock } from '../../sim/clock.ts';
+import { someService } from '../records/arbitrary.ts';
+import { serviceView, memberView as shopMember, viewOf } from './shop.ts';
+
+const self = 'us-east';
+const peer = 'us-west';
+const dirs: string[] = [];
+afterEach(() => {
+  for (const dir of dirs.splice(0)) rmSync(dir, { recursive: true, force: true });
+});
+
+const memberView = (name: string, over: Partial<MemberView> = {}): MemberView =>
+  shopMember(name, { grants: undefined, votes: undefined, ...over });
+const recordOf = (name: string): ServiceRecord =>
+  someService({ namespace: 'shop', name, hostname: `${name}.shop.svc.cluster.local` });
+const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `s${i}`);
+const services = (of: readonly string[]) => new Map(of.map((name) => [`shop/${name}`, recordOf(name)]));
+
+/** What every replica of the cluster reads from the store. */
+class Store {
+  readonly members = new Map<string, MemberView>([
+    [self, memberView(self)],
+    [peer, memberView(peer, { services: services(names(10)) })],
+  ]);
+  readonly replicas: Replica[] = [];
+
+  /** The peer's newest manifest covers just these. */
+  peerHas(of: readonly string[]): void {
+    this.members.set(peer, memberView(peer, { services: services(of) }));
+    this.changed();
+  }
+  changed(): void {
+    const keys = new Set(names(10).map((name) => `shop/${name}`));
+    for (const replica of this.replicas) {
+      replica.failover.records({ services: keys, members: new Set([self, peer]), policy: false });
+    }
+  }
+  /** What the writer announces, as a watch brings it to all. */
+  ship({ verdicts }: Announcement): void {
+    const made = verdictsRecord(verdicts);
+    if (!made.ok) throw made.error;
+    const parts = made.value.parts.map((bytes) => {
+      const part = decodeStatePart(bytes);
+      if (!part.ok) throw part.error;
+      return part.value;
+    });
+    this.members.set(
+      self,
+      memberView(self, { verdicts: made.value.head, stateParts: new Map(parts.map((part, n) => [n, part])) }),
+    );
+    this.changed();
+  }
+}
+
+class Replica {
+  readonly failover: Failover;
+  readonly clock: SimClock;
+  readonly announced: Announcement[] = [];
+  saved: Uint8Array | undefined;
+  chosen: boolean;
+  readonly #store: Store;
+
+  constructor(store: Store, chosen: boolean, clock: SimClock, dir = mkdtempSync(join(tmpdir(), 'isthmus-replica-'))) {
+    dirs.push(dir);
+    this.#store = store;
+    this.chosen = chosen;
+    this.clock = clock;
+    const config = {
+      member: self,
+      replica: 'a',
+      failover: { order: [], whenJournalUnwritable: 'spool' },
+      publish: { silenceMs: 6_000 },
+      state: { dir },
+    } as unknown as Config;
+    this.failover = new Failover({
+      config,
+      recordKey: generateKeyPairSync('ed25519').privateKey,
+      clock,
+      rng: () => 0.5,
+      log: () => {},
+      metrics: openMetrics('test'),
+      epoch: () => 1n,
+      chosen: () => this.chosen,
+      recordsKnown: () => true,
+      rawMembers: () => store.members,
+      local: () => ({ failoverPolicies: new Map() }) as unknown as LocalCluster,
+      readBackMs: () => 300,
+      roundTrips: () => new Map(),
+      receivingSpill: () => new Set(),
+      policySpec: () => undefined,
+      anchors: () => [],
+      wake: () => {},
+      onServices: () => {},
+      save: async (bytes) => {
+        this.saved = bytes;
+      },
+      announce: (announcement) => this.announced.push(announcement),
+    });
+    store.replicas.push(this);
+  }
+
+  /** A second passes: the upkeep of the controller, and a step. @param ship - what is announced reaches the others */
+  async tick(ship = true): Promise<Announcement | undefined> {
+    await this.clock.advance(1_000);
+    this.failover.tick();
+    await this.failover.decide(viewOf([serviceView([2, 2], {})], [...this.failover.members.values()]));
+    this.failover.announce();
+    const announced = this.announced.splice(0).at(-1);
+    if (ship && announced !== undefined) this.#store.ship(announced);
+    return announced;
+  }
+  get held(): string[] {
+    return [...(this.failover.withdrawing.held.get(peer) ?? [])].map(({ service, reason }) => `${service} ${reason}`);
+  }
+  get uses(): string[] {
+    return [...(this.failover.members.get(peer)?.services.keys() ?? [])].map((key) => key.slice(5));
+  }
+  probed(service: string, answer: 'gone' | 'answers'): void {
+    const gone = answer === 'gone';
+    this.failover.probe({
+      member: peer,
+      service: `shop/${service}`,
+      atMs: this.clock.monotonicMs(),
+      ok: !gone,
+      denied: false,
+      failedAt: gone ? 'connect' : undefined,
+      status: gone ? 404 : 200,
+      reached: true,
+      ms: 5,
+      head: undefined,
+    });
+  }
+}
+
+const pair = async () => {
+  const store = new Store();
+  const clock = new SimClock();
+  const writer = new Replica(store, true, clock);
+  const other = new Replica(store, false, clock);
+  for (const replica of [writer, other]) await replica.failover.open(undefined);
+  store.changed();
+  await writer.tick();
+  return { store, clock, writer, other };
+};
+
+describe('what the writer holds of withdrawals', () => {
+  it('is held by a replica that never saw the records', async () => {
+    const { store, clock, writer } = await pair();
+    store.peerHas(names(2));
+    await writer.tick();
+    expect(writer.held).toHaveLength(8);
+    const late = new Replica(store, false, clock);
+    await late.failover.open(undefined);
+    store.changed();
+    expect(late.uses).toEqual(expect.arrayContaining(names(10)));
+    expect(late.held).toEqual(writer.held);
+  });
+
+  it('is let go everywhere when the writer lets it go, and nowhere before', async () => {
+    const { store, writer, other } = await pair();
+    store.peerHas(names(9));
+    await writer.tick();
+    expect(other.held).toEqual(['shop/s9 Canary']);
+    other.probed('s9', 'gone');
+    for (let second = 0; second < 3; second++) await other.tick();
+    expect(other.uses).toContain('s9');
+    writer.probed('s9', 'gone');
+    const announced = await writer.tick(false);
+    expect(writer.uses).not.toContain('s9');
+    expect(other.uses).toContain('s9');
+    store.ship(announced!);
+    expect(other.uses).not.toContain('s9');
+    expect(other.held).toEqual([]);
+  });
+
+  it('stays past its deadline here while the writer holds it', async () => {
+    const { store, writer, other } = await pair();
+    store.peerHas(names(9));
+    await writer.tick();
+    writer.probed('s9', 'answers');
+    await writer.tick();
+    for (let second = 0; second < 15; second++) await writer.tick();
+    expect(writer.held).toEqual(['shop/s9 Answers']);
+    await other.tick();
+    expect(other.held).toEqual(['shop/s9 Answers']);
+    expect(other.uses).toContain('s9');
+  });
+
+  it('is let go by a replica that held it alone, once the writer had the time to', async () => {
+    const { store, clock, writer } = await pair();
+    store.peerHas(names(9));
+    writer.failover.withdrawing.confirm(peer, undefined);
+    const back = new Replica(store, false, clock);
+    await writer.tick();
+    const saved = writer.saved!;
+    for (let second = 0; second < 70; second++) await writer.tick();
+    expect(writer.held).toEqual([]);
+    // As it was saved while it held: it comes back with an old disk.
+    expect((await back.failover.open(saved)) ?? 'restored').toBe('restored');
+    store.changed();
+    expect(back.uses).not.toContain('s9');
+  });
+
+  it('goes on to be held by the replica that takes over, with time for its own canary', async () => {
+    const { store, writer, other } = await pair();
+    store.peerHas(names(9));
+    await writer.tick();
+    writer.chosen = false;
+    for (let second = 0; second < 12; second++) await other.tick();
+    other.chosen = true;
+    for (let second = 0; second < 8; second++) await other.tick();
+    expect(other.held).toEqual(['shop/s9 Canary']);
+    for (let second = 0; second < 4; second++) await other.tick();
+    expect(other.held).toEqual([]);
+    expect(other.uses).not.toContain('s9');
+  });
+
+  it('is on the disk of both, and what was let go is not', async () => {
+    const { store, writer, other } = await pair();
+    store.peerHas(names(2));
+    await writer.tick();
+    await writer.clock.advance(10);
+    for (const { saved } of [writer, other]) {
+      expect(JSON.parse(Buffer.from(saved!).toString().split('\n')[0]!).withdrawals).toHaveLength(8);
+    }
+    writer.failover.withdrawing.confirm(peer, undefined);
+    await writer.tick();
+    await writer.clock.advance(10);
+    for (const { saved } of [writer, other]) {
+      expect(JSON.parse(Buffer.from(saved!).toString().split('\n')[0]!).withdrawals).toEqual([]);
+    }
+  });
+});
+
+describe('what is shipped', () => {
+  const held = (count: number): SavedHold[] =>
+    names(count).map((name, i) => ({
+      member: peer,
+      service: `shop/${name}`,
+      sinceMs: i,
+      deadlineMs: i + 1,
+      reason: 'Mass',
+      record: Buffer.from(`record ${name}`).toString('base64'),
+    }));
+  const state = Buffer.from('{"version":1,"names":["held"]}');
+
+  it('comes back as it was, with the state in a form that a version without holds reads', () => {
+    const holds = { held: held(3), letGo: [{ member: peer, service: 'shop/a', atMs: 7 }] };
+    const unpacked = unpackShipped(packShipped(state, holds));
+    if (!unpacked.ok) throw unpacked.error;
+    expect(unpacked.value.holds).toEqual(holds);
+    expect(JSON.parse(Buffer.from(unpacked.value.state).toString())).toMatchObject({ version: 1, names: ['held'] });
+  });
+
+  it('leaves the records out when they are too much', () => {
+    const random = held(400).map((hold) => ({ ...hold, record: randomBytes(9_000).toString('base64') }));
+    const unpacked = unpackShipped(packShipped(state, { held: random, letGo: [] }));
+    if (!unpacked.ok) throw unpacked.error;
+    expect(unpacked.value.holds).toMatchObject({ named: expect.any(Array), letGo: [] });
+    expect((unpacked.value.holds as { named: unknown[] }).named).toHaveLength(400);
+  });
+
+  it('is read when a version without holds shipped it, and refused when it is broken', () => {
+    const plain = unpackShipped(Buffer.from('no gzip'));
+    expect(plain).toMatchObject({ ok: false, error: { code: 'state/corrupt' } });
+  });
+});
