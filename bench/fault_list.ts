@@ -13,6 +13,17 @@ export const second = 'eu-central';
 export const namespace = 'shop';
 const system = 'isthmus-system';
 
+/**
+ * What is measured is how traffic leaves, again and again: so it may come back as soon as a path is well, and is not held down for having
+ * left often.
+ */
+export const failback = {
+  order: [{ type: 'local' }, { type: 'cluster', name: first }, { type: 'any' }],
+  thresholds: { flapPenalty: 1 },
+  outlierDetection: { baseEjectionTime: '1s', maxEjectionTime: '1s' },
+  failback: { mode: 'ramp', holdDown: '1s', steps: [100], stepTime: '1s' },
+} as const;
+
 export interface FaultCase {
   readonly name: string;
   /** Where it happens: before a fault at the far side all calls have to be answered there. */

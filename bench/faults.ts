@@ -12,7 +12,7 @@ import type { FaultHandle, Lab, Load } from '../scenarios/lab/lab.ts';
 import { threeClusters } from '../scenarios/lab/lab.ts';
 import { openLab } from '../scenarios/lab/open.ts';
 import { type CallRecord, type Outcome, outcome, type Span } from '../scenarios/lab/outcome.ts';
-import { type FaultCase, faultList, first, home, namespace, second } from './fault_list.ts';
+import { type FaultCase, failback, faultList, first, home, namespace, second } from './fault_list.ts';
 import { figuresOf, type Mode, modes, type Sample, statsSum } from './fault_tally.ts';
 import { atMost, type Figure, figureTable, shown } from './report.ts';
 
@@ -42,17 +42,6 @@ const control = {
 } as const;
 /** Calls that started so shortly before a look may not have ended yet. */
 const endsWithinMs = 300;
-
-/**
- * What is measured is how traffic leaves, again and again: so it may come back as soon as a path is well, and is not held down for having
- * left often.
- */
-const policy = {
-  order: [{ type: 'local' }, { type: 'cluster', name: first }, { type: 'any' }],
-  thresholds: { flapPenalty: 1 },
-  outlierDetection: { baseEjectionTime: '1s', maxEjectionTime: '1s' },
-  failback: { mode: 'ramp', holdDown: '1s', steps: [100], stepTime: '1s' },
-} as const;
 
 const services: Readonly<Record<Mode, string>> = { gateway: 'checkout', direct: 'checkout-direct' };
 const clients: Readonly<Record<Mode, string>> = { gateway: 'client', direct: 'client-direct' };
@@ -96,7 +85,7 @@ const deploy = async (lab: Lab): Promise<void> => {
     apiVersion: 'isthmus.dev/v1alpha1',
     kind: 'FailoverPolicy',
     metadata: { name: 'again', namespace },
-    spec: policy,
+    spec: failback,
   });
 };
 

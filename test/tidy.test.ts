@@ -34,6 +34,7 @@ const pure: Record<string, readonly string[]> = {
   health: ['core', 'records', 'trust', 'federation'],
   failover: ['core', 'records', 'trust', 'federation', 'health'],
   journal: ['core', 'records'],
+  audit: ['core'],
   translate: ['core', 'records', 'trust', 'federation', 'health', 'failover'],
   xds: ['core'],
 };

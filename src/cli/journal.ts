@@ -113,12 +113,15 @@ export interface VerifyOptions extends RangeOptions {
 const toVerify = async (
   options: VerifyOptions,
 ): Promise<{ readonly file: Buffer; readonly anchors: readonly Anchor[] }> => {
-  const given = options.anchors === undefined ? [] : readAnchorFile(options.anchors);
+  // Border audits have theirs in the same manifests.
+  const ofJournals = (anchors: readonly Anchor[]) => anchors.filter(({ log }) => log === undefined);
+  const given = ofJournals(options.anchors === undefined ? [] : readAnchorFile(options.anchors));
   if (options.file !== undefined) return { file: readExportFile(options.file), anchors: given };
   const query = exportQuery({ ...rangeOf(options), chain: options.chain ?? 'all' });
   const exports = await readExports(options, query);
   const remembered = (await readAnchors(options)).flatMap(({ anchors }) => anchors);
-  return { file: Buffer.from(exports.map(({ text }) => text).join('')), anchors: [...given, ...remembered] };
+  const file = Buffer.from(exports.map(({ text }) => text).join(''));
+  return { file, anchors: [...given, ...ofJournals(remembered)] };
 };
 
 export const verify = async (options: VerifyOptions): Promise<void> => {
@@ -216,7 +219,7 @@ export const anchors = async (options: SourceOptions & { readonly output: Format
     return;
   }
   const rows = reports.flatMap(({ anchors: held }) =>
-    held.map((a) => [a.of, a.chain, String(a.sequence), a.source, a.hash]),
+    held.map((a) => [a.of, a.log ?? 'journal', a.chain, String(a.sequence), a.source, a.hash]),
   );
-  print(rows.length === 0 ? 'no anchors' : table(['OF', 'CHAIN', 'SEQ', 'HELD BY', 'HASH'], rows));
+  print(rows.length === 0 ? 'no anchors' : table(['OF', 'LOG', 'CHAIN', 'SEQ', 'HELD BY', 'HASH'], rows));
 };

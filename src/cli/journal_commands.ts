@@ -47,7 +47,7 @@ export const journalCommands = (program: Command, reach: (command: Command) => C
     .addOption(output())
     .action(async (entry, options) => (await import('./journal.ts')).replay(entry, options));
   reach(journal.command('anchors'))
-    .description('newest entries of all journals, as this cluster saw them published')
+    .description('newest entries of all journals and border audits, as this cluster saw them published')
     .addOption(output())
     .action(async (options) => (await import('./journal.ts')).anchors(options));
 };

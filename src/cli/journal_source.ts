@@ -36,7 +36,7 @@ export const readExportFile = (path: string): Buffer => {
   return bytes;
 };
 
-interface Asked<T> {
+export interface Asked<T> {
   readonly controller: string;
   readonly answer: T;
 }
@@ -61,7 +61,7 @@ const askAll = async <T>(options: SourceOptions, path: string): Promise<readonly
   return answers;
 };
 
-const ofReplica = <T extends { readonly replica: string }>(
+export const ofReplica = <T extends { readonly replica: string }>(
   asked: readonly Asked<T>[],
   replica?: string,
 ): readonly T[] => {

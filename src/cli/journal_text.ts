@@ -18,7 +18,7 @@ export const decisionIn = (entry: JournalEntryReport): DecisionReport | undefine
   } as Parameters<typeof decisionReport>[0]);
 
 /** What an entry that is no decision says. */
-const noteText = ({ kind, body }: JournalEntryReport): string => {
+export const noteText = ({ kind, body }: Pick<JournalEntryReport, 'kind' | 'body'>): string => {
   const said = (typeof body === 'object' && body !== null ? body : {}) as Record<string, unknown>;
   const text = (key: string): string => String(said[key] ?? '?');
   switch (kind) {
@@ -200,7 +200,7 @@ const findingLine = ({ kind, message, chain }: Finding): string[] => [
 ];
 
 /** What was checked, how far that reaches, and what was found. */
-export const renderVerification = (result: Verification): string => {
+export const renderVerification = (result: Verification, what: 'journal' | 'audit' = 'journal'): string => {
   const parts = result.sections.map((section) => {
     const { member, replica, chain, entries, first, last, fromWallMs, toWallMs, fingerprint, anchors, inputs, notes } =
       section;
@@ -217,7 +217,7 @@ export const renderVerification = (result: Verification): string => {
         ['holds', `${entries} of ${last === 0 ? 0 : last - first + 1} entries`],
         ['signed by', fingerprint],
         ['anchors', agreeing.length === 0 ? 'none in this range' : `agrees with ${agreeing.join(', ')}`],
-        ['inputs', `${inputs.kept} steps can be replayed, ${inputs.left} cannot`],
+        ...(what === 'audit' ? [] : [['inputs', `${inputs.kept} steps can be replayed, ${inputs.left} cannot`]]),
         ...notes.map((note) => ['note', note]),
       ]),
     ].join('\n');
@@ -236,6 +236,6 @@ export const renderVerification = (result: Verification): string => {
     ...absent,
     ...found,
     ...more,
-    result.holds ? 'the journal holds' : 'the journal does NOT hold',
+    result.holds ? `the ${what} holds` : `the ${what} does NOT hold`,
   ].join('\n\n');
 };

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { IsthmusError } from '../core/errors.ts';
 import { version } from '../version.ts';
+import { auditCommands } from './audit_commands.ts';
 import { journalCommands } from './journal_commands.ts';
 import { membershipCommands } from './membership_commands.ts';
 import { formats, reportFailure } from './output.ts';
@@ -193,6 +194,7 @@ export const run = async (argv: readonly string[]): Promise<number> => {
   lookCommands(program);
   failoverCommands(program);
   journalCommands(program, reach, output);
+  auditCommands(program, reach, output);
   runCommands(program);
   completionCommands(program);
   const inherit = (command: Command): void => {

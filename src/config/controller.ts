@@ -3,6 +3,7 @@
  * through the repo's own test, docs/CONFIGURATION.md.
  */
 import { z } from 'zod';
+import { limits } from '../core/limits.ts';
 import { address, label, ms } from './fields.ts';
 
 export const configSchema = z.strictObject({
@@ -135,6 +136,21 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Gray signals from metrics.'),
+  audit: z
+    .strictObject({
+      enabled: z
+        .boolean()
+        .default(true)
+        .describe('Keep a signed log of connections across the border, on this replica’s disk.'),
+      bytesMax: z
+        .number()
+        .int()
+        .min(limits.auditBytesMin)
+        .default(256 * 1024 * 1024)
+        .describe('Room for it on the disk, bytes; the oldest files go.'),
+    })
+    .prefault({})
+    .describe('The border audit.'),
   gateway: z
     .strictObject({
       service: label('gateway.service').default('isthmus-egress').describe('Service in front of the local gateways.'),

@@ -151,6 +151,11 @@ export class Failover {
     return [...this.journaling.problems(), ...(policy === undefined ? [] : [policy])];
   }
 
+  /** What manifests said of journals and audits. */
+  anchors(): readonly HeldAnchor[] {
+    return this.#o.anchors();
+  }
+
   /** When the journal last took something of this run, monotonic ms. */
   get journalledAtMs(): number | undefined {
     return this.#journalledAtMs;

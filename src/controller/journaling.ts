@@ -235,7 +235,7 @@ export const entryReport = ({ entry, hash, intact }: Found): JournalEntryReport 
   };
 };
 
-const countOf = (query: URLSearchParams, field: string): Result<number | undefined> => {
+export const countOf = (query: URLSearchParams, field: string): Result<number | undefined> => {
   const text = query.get(field);
   if (text === null || text === '') return ok(undefined);
   const value = Number(text);

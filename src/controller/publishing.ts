@@ -36,8 +36,8 @@ export interface PublishingOptions {
   readonly metrics: Metrics;
   /** Our own vantage record as it stands; undefined: there is none. `known`: whether that can be told yet. */
   readonly standing: () => { readonly known: boolean; readonly vantage: VantageRecord | undefined };
-  /** The newest durable entry of the journal: peers hold it, so that a journal cut short shows. */
-  readonly journalHead: () => Head | undefined;
+  /** The newest durable entries of journal and audit: peers hold them, so that one cut short shows. */
+  readonly heads: () => { readonly journal: Head | undefined; readonly audit: Head | undefined };
   /** A term was lost to another writer although the lease was ours. */
   readonly onFenced: () => void;
 }
@@ -78,7 +78,8 @@ export class Publishing {
       recordKey: options.recordKey,
       heartbeatMs: config.publish.heartbeatMs,
       epochFloor: options.epochFloor,
-      journalHead: options.journalHead,
+      journalHead: () => options.heads().journal,
+      auditHead: () => options.heads().audit,
       onEvent: (event) => this.#told(event),
     });
     this.#rtt = new RttProber({

@@ -2,7 +2,8 @@
  * Everything that this cluster finds out for itself about the others: probes of the data path and of applications, and what its own
  * gateways report. Only the replica that decides senses: the others would double the probes and decide nothing.
  */
-import { randomBytes, type X509Certificate } from 'node:crypto';
+import { type KeyObject, randomBytes, type X509Certificate } from 'node:crypto';
+import { join } from 'node:path';
 import type { Authority } from '../ca/authority.ts';
 import { certChain, issueLeaf } from '../ca/issue.ts';
 import { newP256 } from '../ca/mint.ts';
@@ -24,10 +25,13 @@ import { MetricProber } from '../probe/metric.ts';
 import { metricText, parseMetricSpec } from '../probe/metric_spec.ts';
 import type { ServiceTarget } from '../probe/rotation.ts';
 import { grayTarget, memberTargets, metricTarget, serviceTarget, serviceTargets } from '../probe/targets.ts';
+import { DiskJournalFiles } from '../store/journal_files.ts';
 import { Telemetry } from '../telemetry/collector.ts';
 import { EjectionWatch } from '../telemetry/ejections.ts';
 import { HostIndex } from '../telemetry/host_index.ts';
 import { parseMemberId, workloadId } from '../trust/spiffe.ts';
+import { version } from '../version.ts';
+import { Auditing } from './auditing.ts';
 import type { GatewayPod } from './cluster.ts';
 import type { Failover } from './failover.ts';
 import { Loads } from './loads.ts';
@@ -45,6 +49,8 @@ export interface SensingOptions {
   readonly path: (member: string) => PathTime | undefined;
   /** Names of the clusters that gateways have. */
   readonly clusters: () => Iterable<string>;
+  /** The member's record key, and the epoch of the writer's term: for the audit. */
+  readonly signing: { readonly recordKey: KeyObject; readonly epoch: () => bigint };
   readonly clock: Clock;
   readonly rng: Rng;
   readonly log: Log;
@@ -58,6 +64,20 @@ const renewRetryMs = 5_000;
 /** A service that takes so many CONNECTs a second from other clusters receives spill. */
 const spillPerSecond = 1;
 
+const auditingOf = ({ config, signing, clock, rng, log, metrics }: SensingOptions): Auditing =>
+  new Auditing({
+    member: config.member,
+    replica: config.replica,
+    ...signing,
+    files: new DiskJournalFiles({ dir: join(config.state.dir, 'audit'), clock }),
+    ...config.audit,
+    version,
+    clock,
+    rng,
+    log,
+    metrics,
+  });
+
 interface Probers {
   readonly path: DataPathProber;
   readonly gray: GrayProber;
@@ -67,6 +87,7 @@ interface Probers {
 
 export class Sensing {
   readonly telemetry: Telemetry;
+  readonly auditing: Auditing;
   readonly #o: SensingOptions;
   readonly #ejections: EjectionWatch;
   readonly #hosts = new HostIndex();
@@ -80,6 +101,7 @@ export class Sensing {
   constructor(options: SensingOptions) {
     this.#o = options;
     const { chosen, view, clock, failover, clusters } = options;
+    this.auditing = auditingOf(options);
     this.#ejections = new EjectionWatch({ clock });
     this.telemetry = new Telemetry({
       clock,
@@ -94,8 +116,11 @@ export class Sensing {
         for (const window of windows) this.loads.add(window);
         if (chosen()) failover.traffic(windows);
       },
+      onConnection: (event) => this.auditing.connection(event),
+      onLogs: (nodeId, begins) => this.auditing.source(nodeId, begins),
     });
     this.telemetry.start();
+    void this.auditing.open();
   }
 
   receivingSpill(): ReadonlySet<ServiceKey> {
@@ -116,6 +141,7 @@ export class Sensing {
   /** Once a second: begins and ends with being chosen, follows what is suspected. */
   tick(): void {
     if (this.#closed) return;
+    this.auditing.gauge(this.#o.failover.anchors());
     if (!this.#o.chosen()) {
       this.#stop();
       return;

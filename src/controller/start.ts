@@ -141,7 +141,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     rng,
     log,
     metrics,
-    journalHead: () => failover.journaling.journal.head(),
+    heads: () => ({ journal: failover.journaling.journal.head(), audit: sensing.auditing.journal.head() }),
     standing: () => ({ known: records.known, vantage: records.members.get(config.member)?.vantage }),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
     onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && lead()),
@@ -215,6 +215,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     gatewayPods: () => cluster.gatewayPods().filter(({ name }) => !isDead(name)),
     path: (member) => publishing.path(member),
     clusters: () => engine.tables.gateway.names(types.cluster),
+    signing: { recordKey: credentials.recordKey, epoch: () => publishing.epoch },
     clock,
     rng,
     log,
@@ -320,7 +321,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
       savedAge,
-      problems: () => [...disk.problems(), ...failover.problems(), ...cluster.problems()],
+      problems: () => [disk, failover, cluster, sensing.auditing].flatMap((part) => part.problems()),
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -353,7 +354,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       rng,
     }),
   );
-  const admin: Route = (...asked) => failover.journaling.route(...asked) ?? routes.get(...asked);
+  const admin: Route = (...a) => failover.journaling.route(...a) ?? sensing.auditing.route(...a) ?? routes.get(...a);
   const listening = () => opening.serving?.listening === true;
   const readiness = readinessOf({ config, engine, cluster, records, store, listening });
   const listeners: HttpListener[] = await Promise.all([
@@ -386,6 +387,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       await failover.close();
       await publishing.leave(cluster.lastController());
       await opening.serving?.close(closeGraceMs);
+      await sensing.auditing.close();
       await cluster.close();
       publishing.close();
       keeper.close();

@@ -108,6 +108,7 @@ export const errorCodes = {
   'journal/broken': spec('JournalBroken', 79),
   'journal/malformed': spec('MalformedJournal', 65),
   'journal/not-found': spec('NoSuchJournalEntry', 65),
+  'audit/behind': spec('AuditBehind', 75, true),
   'journal/differs': spec('ReplayDiffers', 79),
   // data path
   'path/tcp': spec('ConnectFailed', 75, true),

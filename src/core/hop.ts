@@ -17,6 +17,11 @@ export const hopHeader = 'x-isthmus-hop';
 export const refusedHeader = 'x-isthmus-refused';
 export const refusals = { grant: 'grant', rate: 'rate' } as const;
 
+/**
+ * The workload that a gateway carries a CONNECT for, as its certificate named it there. For the far side it is that member's claim.
+ */
+export const sourceHeader = 'x-isthmus-source';
+
 /** `egress`: the caller's own gateway; `federation`: the far one, from a gateway; `hbone`: the far one, from a ztunnel. */
 export const hopRoles = ['egress', 'federation', 'hbone'] as const;
 export type HopRole = (typeof hopRoles)[number];

@@ -73,5 +73,7 @@ export interface JournalAnchorsReport {
     readonly of: string;
     /** Who remembers it. */
     readonly source: string;
+    /** Of the border audit; undefined: of the journal of decisions. */
+    readonly log?: 'audit' | undefined;
   })[];
 }

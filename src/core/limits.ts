@@ -99,6 +99,7 @@ export const limits = {
   telemetryMessageBytesMax: 1024 * 1024,
   telemetryEntriesPerMessageMax: 10_000,
   telemetryCellsMax: 50_000,
+  telemetryDoorsPerSecondMax: 500,
   // probes
   probesInFlightMax: 128,
   gatewayProbesPerSecondMax: 100,
@@ -167,6 +168,16 @@ export const limits = {
   journalAnchorsPerMemberMax: 16,
   journalRecordsWholeMax: 2_000,
   journalRecordsMax: 2_000,
+  // the border audit
+  auditBytesMin: 16 * 1024 * 1024,
+  auditSegmentBytesMax: 2 * 1024 * 1024,
+  auditFreeBytesMin: 64 * 1024 * 1024,
+  auditSpoolEntriesMax: 20_000,
+  auditBatchEntriesMax: 250,
+  auditOpenAfterMs: 10_000,
+  auditTunnelsWaitingMax: 20_000,
+  auditFailuresPerSourceMax: 20,
+  auditSourcesMax: 2_000,
 } as const;
 
 const holds = (condition: boolean, relation: string): void => {
@@ -197,4 +208,5 @@ holds(limits.storeListNameKeysMax > limits.recordsPerMemberMax, 'a list holds al
 holds(limits.streamsPerPodMax < limits.streamsPerConnectionMax, 'a refused stream is told so, not held back');
 holds(limits.storeConnectTimeoutMs <= limits.storeUnaryTimeoutMs, 'connecting takes no longer than a call');
 holds(limits.kubeWatchSilenceMaxMs > 65_000, 'a bookmark, one a minute, fits into the silence allowed');
+holds(limits.auditSegmentBytesMax * 4 <= limits.auditBytesMin, 'the border audit keeps several files');
 holds(limits.journalSegmentBytesMax * 4 <= limits.journalEntriesBytesMax, 'the journal keeps several files of entries');

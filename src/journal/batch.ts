@@ -6,7 +6,7 @@
  * region has failed.
  */
 import type { KeyObject } from 'node:crypto';
-import { type Entry, type EntryKind, type Head, noHash, writeEntry } from './entry.ts';
+import { type Entry, type EntryKind, type Head, type LogName, noHash, writeEntry } from './entry.ts';
 import type { PackedInputs } from './inputs.ts';
 import { hashPattern, type Line, lineSigned, parseLine, signedLine } from './lines.ts';
 
@@ -16,6 +16,8 @@ export interface Writer {
   readonly replica: string;
   /** Ed25519, private: the member's record key. */
   readonly key: KeyObject;
+  /** Undefined: the journal of decisions. */
+  readonly log?: LogName | undefined;
 }
 
 /** What one step has to say; it gets its numbers when it is written. */

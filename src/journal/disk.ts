@@ -19,6 +19,8 @@ export interface DiskBounds {
   readonly fileBytesMax: number;
   readonly entriesBytesMax: number;
   readonly allInputsBytesMax: number;
+  /** What must stay free on the volume, at the cost of our own oldest files; 0: that is not ours to see to. */
+  readonly freeBytesMin: number;
 }
 
 export interface DiskOptions {
@@ -51,6 +53,7 @@ const hexDigits = 16;
 export class JournalDisk {
   readonly #o: DiskOptions;
   #standing: Standing | undefined;
+  #opening: Promise<void> | undefined;
   /** To be told in the chain with the next write. */
   #notes: Draft[] = [];
 
@@ -67,6 +70,11 @@ export class JournalDisk {
   get chain(): string | undefined {
     return this.#standing?.head.chain;
   }
+  /** The file that is being written, how much of it is durable, and the entry that it ends with. */
+  get writing(): { readonly name: string; readonly bytes: number; readonly head: Head } | undefined {
+    const { entries, head } = this.#standing ?? {};
+    return entries === undefined || head === undefined ? undefined : { ...entries, head };
+  }
   /** Length of what is durable of a file that is being written. */
   durable(file: FileName): number {
     const { entries, inputs } = this.#standing ?? {};
@@ -75,8 +83,16 @@ export class JournalDisk {
   }
 
   /** Reads where the chain stands, once. Rejects with `journal/unwritable`. */
-  async open(): Promise<void> {
-    if (this.#standing !== undefined) return;
+  open(): Promise<void> {
+    if (this.#standing !== undefined) return Promise.resolve();
+    // Whoever comes meanwhile waits for the same: two would begin two chains.
+    this.#opening ??= this.#load().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  async #load(): Promise<void> {
     const found = journalFiles(await this.#o.files.list());
     const newest = found.findLast(({ of }) => of === 'entries');
     if (newest === undefined) {
@@ -197,9 +213,9 @@ export class JournalDisk {
     if (cuts.length > 0) notes.push(this.#draft('cut', cutBody(cuts)));
     const batch = buildBatch(writer, head, [...notes, ...known.drafts]);
     const first = head.sequence + 1;
-    const { member, replica, key } = writer;
+    const { member, replica, key, log } = writer;
     const publicKey = keyHex(key);
-    const start = { chain: head.chain, ordinal, member, replica, publicKey, first, previous: head.hash };
+    const start = { chain: head.chain, ordinal, member, replica, log, publicKey, first, previous: head.hash };
     const top = fresh ? `${segmentLine({ ...start, wallMs: clock.wallMs() }, key)}\n` : '';
     const tail = fresh ? { name: fileName(ordinal, head.chain, first, 'entries'), bytes: 0 } : standing.entries!;
     const bytes = Buffer.from(top + batch.text);
@@ -247,6 +263,14 @@ export class JournalDisk {
     }
   }
 
+  /** What all files of entries may take: less than allowed where the volume is short of room. */
+  async #room(all: readonly FileName[]): Promise<number> {
+    const { files, bounds } = this.#o;
+    if (bounds.freeBytesMin === 0) return bounds.entriesBytesMax;
+    const own = all.reduce((sum, { of, bytes }) => sum + (of === 'entries' ? bytes : 0), 0);
+    return Math.min(bounds.entriesBytesMax, Math.max(0, own + (await files.free()) - bounds.freeBytesMin));
+  }
+
   /** The oldest files, as many as there are too many of; never those that are being written. */
   async #tooMany(standing: Standing): Promise<readonly Cut[]> {
     const { files, bounds } = this.#o;
@@ -263,7 +287,8 @@ export class JournalDisk {
       }
       return cut;
     };
-    return [...over('entries', bounds.entriesBytesMax), ...over('inputs', bounds.allInputsBytesMax)].map((file) => {
+    const entries = await this.#room(all);
+    return [...over('entries', entries), ...over('inputs', bounds.allInputsBytesMax)].map((file) => {
       const next = all.find(({ of, chain, first }) => of === file.of && chain === file.chain && first > file.first);
       return { ...file, upTo: next === undefined ? undefined : next.first - 1 };
     });
@@ -279,7 +304,7 @@ interface Cut extends FileName {
 const cutBody = (cuts: readonly Cut[]): unknown => {
   const newest = new Map<string, Pick<Cut, 'of' | 'chain' | 'upTo'>>();
   for (const { of, chain, upTo } of cuts) newest.set(`${of} ${chain}`, { of, chain, upTo });
-  return { reason: 'the journal has its full size', removed: [...newest.values()] };
+  return { reason: 'there is no room for more', removed: [...newest.values()] };
 };
 
 export const withoutInputs = (draft: Draft, left: string): Draft => {

@@ -15,9 +15,16 @@ import { digestOf, entryDomain, hashPattern, type Line, parseLine } from './line
  * - `torn`: bytes at the end of the file were no whole batch, and were set aside.
  * - `lost`: a manifest named a newer entry than the disk has.
  * - `void`: what the named entries decided was not carried out.
+ *
+ * In the border audit, instead of `decision` and `void`:
+ * - `connection`: over the border, or the attempt at one.
+ * - `source`: from here on, or no longer, a gateway tells of its connections.
  */
-export const entryKinds = ['decision', 'begin', 'gap', 'cut', 'torn', 'lost', 'void'] as const;
+export const entryKinds = ['decision', 'begin', 'gap', 'cut', 'torn', 'lost', 'void', 'connection', 'source'] as const;
 export type EntryKind = (typeof entryKinds)[number];
+
+/** What a chain is of, when it is not the journal of decisions: signed in its heads, so that one is never shown for the other. */
+export type LogName = 'audit';
 
 /** Where a chain stands: the newest entry and its hash. */
 export interface Head {

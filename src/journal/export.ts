@@ -9,7 +9,7 @@ import { fail, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { Writer } from './batch.ts';
 import type { JournalDisk } from './disk.ts';
-import { type Entry, type Head, noHash, readEntry } from './entry.ts';
+import { type Entry, type Head, type LogName, noHash, readEntry } from './entry.ts';
 import { type Line, signedLine } from './lines.ts';
 import type { JournalReader, SegmentFile } from './reading.ts';
 import { type Group, keyHex, readSegmentHead } from './segment.ts';
@@ -20,6 +20,8 @@ export interface Anchor extends Head {
   readonly source: string;
   /** Whose journal it is. */
   readonly of?: string;
+  /** Of which chain; undefined: the journal of decisions. */
+  readonly log?: LogName | undefined;
 }
 
 export interface ExportFilter {
@@ -27,6 +29,8 @@ export interface ExportFilter {
   readonly untilMs?: number | undefined;
   /** Only the step that this entry is of. */
   readonly sequence?: number | undefined;
+  /** One file of several; see `export_part`. `sinceMs` and `untilMs` say then which files were asked for. */
+  readonly part?: true | undefined;
 }
 
 export interface ExportOptions {
@@ -44,6 +48,8 @@ export interface ExportHead {
   readonly chain: string;
   readonly member: string;
   readonly replica: string;
+  /** Undefined: the journal of decisions. */
+  readonly log?: LogName | undefined;
   /** Raw Ed25519 key, hexadecimal: who exported it, and signed head and end. */
   readonly publicKey: string;
   /** Under which the chain was written; another one when the record key changed since. */
@@ -89,8 +95,8 @@ interface Part {
   readonly groups: readonly Group[];
 }
 
-export const isWhole = ({ sinceMs, untilMs, sequence }: ExportFilter): boolean =>
-  sinceMs === undefined && untilMs === undefined && sequence === undefined;
+export const isWhole = ({ sinceMs, untilMs, sequence, part }: ExportFilter): boolean =>
+  sinceMs === undefined && untilMs === undefined && sequence === undefined && part === undefined;
 
 const copied = (line: Line): Buffer => Buffer.concat([line.bytes, Buffer.from('\n')]);
 
@@ -157,7 +163,7 @@ export const exportChain = async (
   return ok(Buffer.concat([content, Buffer.from(`${endLine(content, writer)}\n`)]));
 };
 
-const endLine = (content: Uint8Array, writer: Writer): string => {
+export const endLine = (content: Uint8Array, writer: Writer): string => {
   let lines = 0;
   for (let at = content.indexOf(10); at >= 0; at = content.indexOf(10, at + 1)) lines++;
   const sha256 = createHash('sha256').update(content).digest('hex');
@@ -190,6 +196,7 @@ const headOf = async (
     chain: options.chain,
     member: writer.member,
     replica: writer.replica,
+    log: writer.log,
     publicKey,
     chainKey: (segmentHead === undefined ? undefined : readSegmentHead(segmentHead)?.publicKey) ?? publicKey,
     fingerprint: fingerprintOf(publicKey),

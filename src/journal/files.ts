@@ -11,6 +11,8 @@ export interface JournalFiles {
    */
   write(name: string, offset: number, bytes: Uint8Array): Promise<void>;
   remove(name: string): Promise<void>;
+  /** Bytes that the volume still has for others; rejects with `journal/unwritable`. */
+  free(): Promise<number>;
   /** Writes and removes a little, durably; rejects with `journal/unwritable`. */
   probe(): Promise<void>;
   /** Keeps bytes of `name` that cannot be trusted, for a person to look at. @returns the name they are kept under */

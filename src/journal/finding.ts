@@ -40,6 +40,20 @@ export interface SectionReport {
   readonly toWallMs: number | undefined;
   /** Not the whole chain, but what was asked for. */
   readonly filtered: boolean;
+  /** What it must fit to, when it is a part: see `parts`. */
+  readonly edges: {
+    /** Hash of the entry before the first, as that says; undefined: the first one does not hold. */
+    readonly previous: string | undefined;
+    readonly lastHash: string | undefined;
+    /** The newest entry that the controller had then. */
+    readonly newest: number | undefined;
+    /** Older entries were removed for want of room, up to this one. */
+    readonly removedUpTo: number;
+    readonly part: boolean;
+    /** Whether parts before, or behind, were not asked for. */
+    readonly since: boolean;
+    readonly until: boolean;
+  };
   readonly anchors: readonly (Anchor & { readonly outcome: 'agrees' | 'differs' | 'beyond' | 'outside' })[];
   readonly inputs: { readonly kept: number; readonly left: number };
   /** What the check does not cover, and what is worth knowing. */

@@ -40,8 +40,8 @@ export interface JournalOptions extends Writer {
   /** What becomes of changes that people and drills ask for while nothing can be written. The controller's own always go on. */
   readonly whenUnwritable: 'refuse' | 'spool';
   readonly onEvent: (event: JournalEvent) => void;
-  /** For tests. */
-  readonly bounds?: Partial<DiskBounds & SpoolBounds>;
+  /** Instead of those in `limits`. */
+  readonly bounds?: Partial<DiskBounds & SpoolBounds & { readonly batchEntriesMax: number }>;
 }
 
 /** `durable: false`: kept in memory for now, and the journal says so (`status`). */
@@ -55,6 +55,8 @@ export interface JournalState {
   readonly spooled: number;
   /** Entries that were lost and not yet told in the chain. */
   readonly lost: number;
+  /** Entries lost since the start. */
+  readonly lostEver: number;
   /** Why nothing can be written; undefined: it can. */
   readonly failure: IsthmusError | undefined;
   /** What was found damaged since the start, newest last, bounded. */
@@ -76,13 +78,13 @@ export class Journal {
 
   constructor(options: JournalOptions) {
     this.#o = options;
-    const { bounds = {}, files, clock, rng, version, member, replica, key } = options;
+    const { bounds = {}, files, clock, rng, version, member, replica, key, log } = options;
     this.#spool = new Spool({
       entriesMax: bounds.entriesMax ?? limits.journalSpoolEntriesMax,
       inputsBytesMax: bounds.inputsBytesMax ?? limits.journalSpoolInputsBytesMax,
     });
     this.disk = new JournalDisk({
-      writer: { member, replica, key },
+      writer: { member, replica, key, log },
       files,
       clock,
       rng,
@@ -93,6 +95,7 @@ export class Journal {
         fileBytesMax: bounds.fileBytesMax ?? limits.journalFileBytesMax,
         entriesBytesMax: bounds.entriesBytesMax ?? limits.journalEntriesBytesMax,
         allInputsBytesMax: bounds.allInputsBytesMax ?? limits.journalAllInputsBytesMax,
+        freeBytesMin: bounds.freeBytesMin ?? 0,
       },
       onProblem: (error) => this.#problem(error),
     });
@@ -117,6 +120,7 @@ export class Journal {
       head: this.disk.head,
       spooled: this.#spool.entries,
       lost: this.#spool.lost?.entries ?? 0,
+      lostEver: this.#spool.lostEver,
       failure: this.#failure,
       problems: this.#problems,
     };
@@ -160,6 +164,13 @@ export class Journal {
     throw still.error;
   }
 
+  /** Entries that nobody waits for and that are never refused: written soon, or counted as lost when there is no room for them. */
+  record(kind: Draft['kind'], bodies: readonly unknown[]): void {
+    if (bodies.length === 0) return;
+    this.#spool.add({ draft: this.#draft(kind, bodies, undefined), refusable: false, done: () => {} });
+    this.#wake();
+  }
+
   /** A manifest of ours, seen in the store or at a peer, names an entry. When the disk has lost it, this is told, loudly, once. */
   witness(published: Head): void {
     const head = this.disk.head;
@@ -187,7 +198,8 @@ export class Journal {
 
   async #last(): Promise<void> {
     await this.#running;
-    if (!this.#spool.empty) await this.#writeAll();
+    for (let tried = false; !this.#spool.empty && !(tried && this.#failure !== undefined); tried = true)
+      await this.#writeAll();
   }
 
   #draft(kind: Draft['kind'], bodies: readonly unknown[], inputs: unknown): Draft {
@@ -268,7 +280,7 @@ export class Journal {
   }
 
   async #writeAll(): Promise<void> {
-    const taken = this.#spool.take();
+    const taken = this.#spool.take(this.#o.bounds?.batchEntriesMax);
     const { lost } = taken;
     const gap = lost === undefined ? [] : [this.#draft('gap', [lost], undefined)];
     try {

@@ -56,8 +56,13 @@ export class JournalReader {
   }
 
   async bytes(file: FileName): Promise<Uint8Array> {
-    const bytes = await this.#files.read(file.name, limits.journalFileBytesMax);
+    const bytes = await this.whole(file);
     return bytes.subarray(0, Math.min(bytes.length, this.#disk.durable(file)));
+  }
+
+  /** As it lies there, what a write under way has left included. */
+  whole(file: FileName): Promise<Uint8Array> {
+    return this.#files.read(file.name, limits.journalFileBytesMax);
   }
 
   /** Oldest first. */

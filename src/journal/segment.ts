@@ -7,7 +7,7 @@
 import type { KeyObject } from 'node:crypto';
 import { publicKeyOf, rawPublicKey } from '../records/signed.ts';
 import { readSeal, type Seal, sealSigned } from './batch.ts';
-import { type Entry, entryHash, type Head, readEntry } from './entry.ts';
+import { type Entry, entryHash, type Head, type LogName, readEntry } from './entry.ts';
 import { type Line, lineSigned, parseLine, signedLine, splitLines, typeOf } from './lines.ts';
 
 export interface SegmentHead {
@@ -21,6 +21,8 @@ export interface SegmentHead {
   readonly first: number;
   readonly previous: string;
   readonly wallMs: number;
+  /** Undefined: the journal of decisions. */
+  readonly log?: LogName | undefined;
 }
 
 export const segmentLine = (head: SegmentHead, key: KeyObject): string =>
@@ -40,8 +42,8 @@ export const readSegmentHead = (line: Line): SegmentHead | undefined => {
   if (value?.['type'] !== 'segment' || line.text === undefined) return undefined;
   const key = keyFromHex(value['publicKey']);
   if (key === undefined || !lineSigned('journal-segment', line.text, key)) return undefined;
-  const { chain, ordinal, member, replica, publicKey, first, previous, wallMs } = value as unknown as SegmentHead;
-  return { chain, ordinal, member, replica, publicKey, first, previous, wallMs };
+  const { chain, ordinal, member, replica, publicKey, first, previous, wallMs, log } = value as unknown as SegmentHead;
+  return { chain, ordinal, member, replica, publicKey, first, previous, wallMs, log };
 };
 
 /** Lines that end in a seal; `seal` is undefined for those at the end that have none. */

@@ -40,6 +40,7 @@ export class Spool {
   #entries = 0;
   #inputsBytes = 0;
   #lost: Lost | undefined;
+  #lostEver = 0;
 
   constructor(bounds: SpoolBounds) {
     this.#bounds = bounds;
@@ -56,6 +57,11 @@ export class Spool {
     return this.#lost;
   }
 
+  /** Since the start. */
+  get lostEver(): number {
+    return this.#lostEver;
+  }
+
   add(waiting: Waiting): void {
     this.#waiting.push(waiting);
     this.#entries += waiting.draft.bodies.length;
@@ -63,12 +69,23 @@ export class Spool {
     this.#bound();
   }
 
-  /** Everything, to be written. What was lost is no longer counted here: the caller says it, or gives it back. */
-  take(): { readonly waiting: readonly Waiting[]; readonly lost: Lost | undefined } {
-    const taken = { waiting: this.#waiting, lost: this.#lost };
-    this.#waiting = [];
-    this.#entries = 0;
-    this.#inputsBytes = 0;
+  /**
+   * What waits, oldest first, to be written: whole steps, about so many entries. What was lost is no longer counted here: the caller
+   * says it, or gives it back.
+   */
+  take(entriesMax = Number.POSITIVE_INFINITY): {
+    readonly waiting: readonly Waiting[];
+    readonly lost: Lost | undefined;
+  } {
+    let steps = 0;
+    for (let entries = 0; steps < this.#waiting.length && entries < entriesMax; steps++) {
+      entries += this.#waiting[steps]!.draft.bodies.length;
+    }
+    const taken = { waiting: this.#waiting.splice(0, steps), lost: this.#lost };
+    for (const waiting of taken.waiting) {
+      this.#entries -= waiting.draft.bodies.length;
+      this.#inputsBytes -= inputsBytes(waiting);
+    }
     this.#lost = undefined;
     return taken;
   }
@@ -92,6 +109,7 @@ export class Spool {
       this.#entries -= draft.bodies.length;
       this.#inputsBytes -= draft.inputs?.line?.length ?? 0;
       this.#lost = added(this.#lost, lostOf(draft));
+      this.#lostEver += draft.bodies.length;
       done({ durable: false });
     }
   }

@@ -6,7 +6,7 @@
  */
 import { createHash, type KeyObject } from 'node:crypto';
 import { type ChainCheck, checkChain, type Numbered } from './chain_check.ts';
-import type { Entry } from './entry.ts';
+import type { Entry, LogName } from './entry.ts';
 import { type Anchor, type ExportHead, fingerprintOf, isWhole } from './export.ts';
 import { entriesShown, Findings, type SectionReport, type Verification } from './finding.ts';
 import { checkInputs } from './inputs_check.ts';
@@ -18,6 +18,10 @@ export interface VerifyOptions {
   readonly expectKey?: string | undefined;
   /** What others hold. */
   readonly anchors?: readonly Anchor[];
+  /** What it must be of; undefined: the journal of decisions. */
+  readonly log?: LogName | undefined;
+  /** Lines of the file that come before these bytes. */
+  readonly linesBefore?: number;
 }
 
 interface Section {
@@ -28,7 +32,7 @@ interface Section {
   readonly content: Uint8Array;
 }
 
-const sectionsOf = (file: Uint8Array, lines: readonly Line[]): readonly Section[] => {
+const sectionsOf = (file: Uint8Array, lines: readonly Line[], linesBefore: number): readonly Section[] => {
   const groups: Numbered[][] = [];
   let open: Numbered[] | undefined;
   for (const [i, line] of lines.entries()) {
@@ -37,7 +41,7 @@ const sectionsOf = (file: Uint8Array, lines: readonly Line[]): readonly Section[
       open = [];
       groups.push(open);
     }
-    open.push({ line, number: i + 1 });
+    open.push({ line, number: linesBefore + i + 1 });
     if (type === 'end') open = undefined;
   }
   return groups.map((group) => {
@@ -93,12 +97,15 @@ const checkEnd = (section: Section, key: KeyObject | undefined, findings: Findin
   }
 };
 
-const segmentHeads = (section: Section, findings: Findings): void => {
+const segmentHeads = (section: Section, log: LogName | undefined, findings: Findings): void => {
   for (const { line, number } of section.lines) {
     if (typeOf(line) !== 'segment') continue;
     const head = readSegmentHead(line);
     if (head === undefined || head.chain !== findings.chain) {
       findings.add('file', `line ${number}: the head of a part was changed`, { line: number });
+    } else if (head.log !== log) {
+      const [is, not] = [head.log ?? 'journal', log ?? 'journal'];
+      findings.add('file', `line ${number}: this is part of the ${is}, and the ${not} was expected`, { line: number });
     }
   }
 };
@@ -187,13 +194,13 @@ const notesOf = (
   const notes: string[] = [];
   if (want === undefined)
     notes.push('whose key this is was not checked: compare the fingerprint, or name it with --key');
-  if (head !== undefined && !isWhole(head.filter)) {
+  if (head !== undefined && !isWhole(head.filter) && head.filter.part === undefined) {
     notes.push(
       `only ${entriesShown(check.first, check.last)} were asked for; what came before and after is not in the file`,
     );
   }
   const removed = removedUpTo(check, 'entries');
-  if (removed > 0) notes.push(`entries up to ${removed} were removed earlier, when the journal had its full size`);
+  if (removed > 0) notes.push(`entries up to ${removed} were removed earlier, for want of room`);
   if (section.every(({ outcome }) => outcome === 'outside')) {
     notes.push('no anchor lies in this range: that its writer itself rewrote it cannot be told from this file alone');
   }
@@ -221,7 +228,7 @@ const verifySection = (
   const none: ChainCheck = { good: new Map(), first: 0, last: 0 };
   const check = chainKey === undefined ? none : checkChain(chain, chainKey, entries, range, found);
   if (chainKey === undefined) found.add('file', 'the file names no key under which anything in it could be checked');
-  segmentHeads(section, found);
+  segmentHeads(section, options.log, found);
   checkEdges(head, check, found);
   const inputs = checkInputs(section.lines, check, head, removedUpTo(check, 'inputs'), found);
   const whole = head === undefined || isWhole(head.filter);
@@ -231,6 +238,15 @@ const verifySection = (
   checkEnd(section, fileKey, found);
   const times = [...check.good.values()].map(({ entry }) => entry.wallMs);
   const one = check.good.values().next().value?.entry;
+  const edges: SectionReport['edges'] = {
+    previous: check.good.get(check.first)?.entry.previous,
+    lastHash: check.good.get(check.last)?.hash,
+    newest: head?.head?.sequence,
+    removedUpTo: removedUpTo(check, 'entries'),
+    part: head?.filter.part === true,
+    since: head?.filter.sinceMs !== undefined,
+    until: head?.filter.untilMs !== undefined,
+  };
   const report: SectionReport = {
     chain,
     member: head?.member ?? one?.member ?? '',
@@ -243,6 +259,7 @@ const verifySection = (
     fromWallMs: times.length === 0 ? undefined : times.reduce((a, b) => Math.min(a, b)),
     toWallMs: times.length === 0 ? undefined : times.reduce((a, b) => Math.max(a, b)),
     filtered: !whole,
+    edges,
     anchors,
     inputs,
     notes: notesOf(head, check, anchors, options.expectKey),
@@ -269,7 +286,7 @@ const checkedSection = (section: Section, options: VerifyOptions): ReturnType<ty
 /** Never rejects and never throws for what is in the file. */
 export const verifyExport = (file: Uint8Array, options: VerifyOptions = {}): Verification => {
   const { lines, rest } = splitLines(file);
-  const sections = sectionsOf(file, lines).map((section) => checkedSection(section, options));
+  const sections = sectionsOf(file, lines, options.linesBefore ?? 0).map((section) => checkedSection(section, options));
   const outside = new Findings('');
   if (rest.length > 0) outside.add('file', `${rest.length} bytes after the last line: the file was cut or added to`);
   if (sections.length === 0) outside.add('file', 'the file holds no journal');

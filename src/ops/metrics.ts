@@ -54,6 +54,28 @@ export const metricTable = {
     help: 'Writes of the journal that failed, and damage that was found in it.',
     labels: ['code'],
   },
+  isthmus_audit_entries_total: { kind: 'counter', help: 'Entries of the border audit made durable.', labels: [] },
+  isthmus_audit_waiting: { kind: 'gauge', help: 'Entries of the border audit that wait for the disk.', labels: [] },
+  isthmus_audit_lost_total: {
+    kind: 'counter',
+    help: 'Entries of the border audit lost for want of disk and memory.',
+    labels: [],
+  },
+  isthmus_audit_errors_total: {
+    kind: 'counter',
+    help: 'Writes of the border audit that failed, and damage that was found in it.',
+    labels: ['code'],
+  },
+  isthmus_border_connections_total: {
+    kind: 'counter',
+    help: 'Connections over the border that ended, or came to nothing, as gateways report them.',
+    labels: ['side', 'result'],
+  },
+  isthmus_border_denied_total: {
+    kind: 'counter',
+    help: 'Of them, those that got no tunnel, by reason.',
+    labels: ['side', 'reason'],
+  },
   isthmus_peer_state: {
     kind: 'gauge',
     help: 'The verdict about a peer: 1 for the state that it is in, 0 for the others.',

@@ -16,7 +16,7 @@ import { shown, WireReader } from './wire.ts';
 const rootBytes = 32;
 const chainName = /^[0-9a-f]{16}$/;
 
-const parseJournal = (reader: WireReader): JournalHead => {
+const parseHead = (reader: WireReader, of: 'journal' | 'audit'): JournalHead => {
   const head: JournalHead = { $typeName: 'isthmus.v1.JournalHead', chain: '', sequence: 0n, hash: new Uint8Array() };
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 1) head.chain = reader.once('chain').text('chain', 16);
@@ -24,9 +24,9 @@ const parseJournal = (reader: WireReader): JournalHead => {
     else if (field === 3) head.hash = reader.once('hash').bytes('hash', rootBytes);
     else reader.skip();
   }
-  want(chainName.test(head.chain), 'manifest.journal.chain', head.chain, '16 hexadecimal digits');
-  want(head.sequence > 0n, 'manifest.journal.sequence', head.sequence, 'above 0');
-  want(head.hash.length === rootBytes, 'manifest.journal.hash', head.hash.length, '32 bytes');
+  want(chainName.test(head.chain), `manifest.${of}.chain`, head.chain, '16 hexadecimal digits');
+  want(head.sequence > 0n, `manifest.${of}.sequence`, head.sequence, 'above 0');
+  want(head.hash.length === rootBytes, `manifest.${of}.hash`, head.hash.length, '32 bytes');
   return head;
 };
 
@@ -53,11 +53,12 @@ const parse = (bytes: Uint8Array): Manifest => {
     else if (field === 6) manifest.count = reader.once('count').uint32('count', limits.recordsPerMemberMax);
     else if (field === 7) manifest.wallMs = reader.once('wall_ms').uint64('wall_ms', numberMax);
     else if (field === 8) manifest.shuttingDown = reader.once('shutting_down').bool('shutting_down');
-    else if (field === 9) manifest.journal = reader.once('journal').message('journal', parseJournal);
+    else if (field === 9) manifest.journal = reader.once('journal').message('journal', (r) => parseHead(r, 'journal'));
+    else if (field === 10) manifest.audit = reader.once('audit').message('audit', (r) => parseHead(r, 'audit'));
     else if (field === criticalField) readCritical(reader, manifest.critical);
     else reader.skip();
   }
-  wantKnown('manifest', manifest.critical, 9);
+  wantKnown('manifest', manifest.critical, 10);
   wantLabel('manifest.clusterset', manifest.clusterset);
   wantLabel('manifest.member', manifest.member);
   want(manifest.epoch > 0n, 'manifest.epoch', manifest.epoch, 'above 0');

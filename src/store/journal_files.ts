@@ -6,7 +6,7 @@
  * kernel may call pages clean that never reached the disk, so an fsync alone must not be tried again.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, readdir, readFile, unlink } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, readdir, readFile, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
@@ -95,6 +95,15 @@ export class DiskJournalFiles implements JournalFiles {
       await this.#syncDir();
     } catch (error) {
       if (codeOf(error) !== 'ENOENT') throw ioError(path, 'remove', error);
+    }
+  }
+
+  async free(): Promise<number> {
+    try {
+      const { bavail, bsize } = await statfs(this.#dir);
+      return bavail * bsize;
+    } catch (error) {
+      throw ioError(this.#dir, 'read', error);
     }
   }
 

@@ -273,7 +273,8 @@ export class Publisher {
 
   #manifest(term: Term, shuttingDown: boolean): Uint8Array {
     term.sequence++;
-    const journal = this.#o.journalHead?.();
+    const { journalHead, auditHead } = this.#o;
+    const [journal, audit] = [journalHead?.(), auditHead?.()];
     const signed = signManifest(
       {
         $typeName: 'isthmus.v1.Manifest',
@@ -286,6 +287,7 @@ export class Publisher {
         wallMs: BigInt(Math.floor(this.#o.clock.wallMs())),
         shuttingDown,
         ...(journal === undefined ? {} : { journal: toJournalHead(journal) }),
+        ...(audit === undefined ? {} : { audit: toJournalHead(audit) }),
         critical: [],
       },
       this.#o.recordKey,

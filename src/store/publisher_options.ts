@@ -17,6 +17,8 @@ export interface PublisherOptions {
   readonly epochFloor: () => bigint;
   /** Newest durable entry of our journal: peers hold on to it. Undefined: there is none. */
   readonly journalHead?: (() => PublishedHead | undefined) | undefined;
+  /** Likewise of our border audit. */
+  readonly auditHead?: (() => PublishedHead | undefined) | undefined;
   /** `fenced` ends the term: call `lead` again if this replica should still write. Others are for the log. */
   readonly onEvent?: (event: PublisherEvent) => void;
 }

@@ -5,6 +5,7 @@
  * Access logs are the source: they know the service, and the kind of an error. Load reports tell how many tunnels are open, and stand
  * in for a gateway whose logs do not come. Adding both up for one gateway was passed over: one try would count twice.
  */
+import type { Connection } from '../audit/connection.ts';
 import type { Clock, Timer } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
@@ -14,8 +15,10 @@ import type { TrafficWindow } from '../health/signals.ts';
 import { logNames, memberTag } from '../translate/envoy/access_logs.ts';
 import { isClassCluster } from '../translate/envoy/resource_names.ts';
 import { BorderCounts } from './border.ts';
+import { type ConnectionEvent, connectionOf } from './connections.ts';
 import { loadRequest, type PeerLoad, readLoadMessage, readLogMessage } from './decode.ts';
-import { attemptOutcome, borderCall, lostCall, tunnelOutcome } from './outcome.ts';
+import { Doors, isDoor } from './doors.ts';
+import { attemptOutcome, borderCall, isEstablished, lostCall, statusOf, tunnelOutcome } from './outcome.ts';
 import { type Ejected, TrafficWindows } from './windows.ts';
 
 export interface TelemetryOptions {
@@ -35,6 +38,10 @@ export interface TelemetryOptions {
   readonly ejecting: () => Iterable<string>;
   /** Called once a tick, also with nothing, so that silence can be told from stillness. */
   readonly onWindows: (windows: readonly TrafficWindow[]) => void;
+  /** For the audit: connections over the border, as they begin and end. */
+  readonly onConnection?: (event: ConnectionEvent) => void;
+  /** An Envoy has begun to send its logs, or sends them no more. */
+  readonly onLogs?: (nodeId: string, begins: boolean) => void;
   readonly intervalMs?: number;
 }
 
@@ -74,6 +81,7 @@ export class Telemetry {
   readonly border = new BorderCounts();
   readonly #o: TelemetryOptions;
   readonly #windows = new TrafficWindows();
+  readonly #doors = new Doors();
   readonly #nodes = new Map<string, Node>();
   readonly #loadStreams = new Set<LoadStream>();
   readonly #totals = { entries: 0, unknown: 0, lostTried: 0, lostUntried: 0, streams: 0 };
@@ -128,6 +136,15 @@ export class Telemetry {
     return load;
   }
 
+  /** One more stream of logs of this Envoy, or one less. */
+  logs(name: string, change: 1 | -1): void {
+    const node = this.node(name);
+    node.logs += change;
+    const begins = change === 1;
+    if (node.logs === (begins ? 1 : 0)) this.#o.onLogs?.(name, begins);
+    if (!begins) this.forget(name);
+  }
+
   node(name: string): Node {
     let node = this.#nodes.get(name);
     if (node === undefined) {
@@ -142,8 +159,15 @@ export class Telemetry {
     if (node !== undefined && node.logs === 0 && node.open.size === 0) this.#nodes.delete(name);
   }
 
-  entry(log: string, entry: HTTPAccessLogEntry): void {
+  /** @param node - id of the Envoy that tells it */
+  entry(log: string, entry: HTTPAccessLogEntry, node: string): void {
     this.#totals.entries++;
+    const member = entry.commonProperties?.customTags[memberTag] ?? '';
+    const event = this.#o.onConnection && connectionOf(log, entry, node, member, this.#o);
+    if (event !== undefined) this.#o.onConnection?.(event);
+    // Decisions are made of beginnings and refusals. How a tunnel ended says nothing more: when it broke, its attempt does.
+    const ended = log !== logNames.attempts && !isEstablished(entry) && statusOf(entry) < 400;
+    if (ended || log === logNames.direct) return;
     if (log === logNames.border) {
       const call = borderCall(entry, probeHeader);
       const peer = this.#o.memberOf(call.identity);
@@ -152,7 +176,6 @@ export class Telemetry {
       else this.border.add(peer, service, call.status, call.probe, this.#o.clock.monotonicMs());
       return;
     }
-    const member = entry.commonProperties?.customTags[memberTag] ?? '';
     const outcome = log === logNames.attempts ? attemptOutcome(entry, member) : tunnelOutcome(entry, member);
     if (outcome === undefined) {
       const lost = log === logNames.tunnels ? lostCall(entry) : undefined;
@@ -162,6 +185,15 @@ export class Telemetry {
     }
     if (!this.#o.isMember(member)) this.#totals.unknown++;
     else this.#windows.add(outcome, this.#o.serviceOf(outcome.authority));
+  }
+
+  /** A message of a listener's own log. */
+  door(log: string, message: Uint8Array, node: string): void {
+    this.#denied(this.#doors.read(log, message, node));
+  }
+
+  #denied(connections: readonly Connection[]): void {
+    for (const connection of connections) this.#o.onConnection?.({ key: '', begins: false, connection });
   }
 
   loads(name: string, loads: readonly PeerLoad[]): void {
@@ -193,6 +225,7 @@ export class Telemetry {
     this.#tickedMs = nowMs;
     this.#again();
     this.border.tick(nowMs, elapsedMs);
+    this.#denied(this.#doors.tick(this.#o.clock.wallMs()));
     if (this.#loadStreams.size > 0) {
       const classes = this.classes();
       for (const stream of this.#loadStreams) stream.ask(classes);
@@ -237,22 +270,25 @@ class LogStream implements ReportStreamPort {
   }
 
   receive(message: Uint8Array): void {
+    const known = this.#named.name;
+    if (known !== undefined && isDoor(this.#log)) {
+      this.#telemetry.door(this.#log, message, known);
+      return;
+    }
     const { node, log, entries } = readLogMessage(message);
-    const first = this.#named.name === undefined;
+    const first = known === undefined;
     const name = this.#named.check(node);
     if (first) {
       this.#log = log ?? '';
-      this.#telemetry.node(name).logs++;
+      this.#telemetry.logs(name, 1);
     }
-    for (const entry of entries) this.#telemetry.entry(this.#log, entry);
+    if (isDoor(this.#log)) this.#telemetry.door(this.#log, message, name);
+    for (const entry of entries) this.#telemetry.entry(this.#log, entry, name);
   }
 
   close(): void {
     const { name } = this.#named;
-    if (name !== undefined) {
-      this.#telemetry.node(name).logs--;
-      this.#telemetry.forget(name);
-    }
+    if (name !== undefined) this.#telemetry.logs(name, -1);
     this.#closed();
   }
 }

@@ -2,7 +2,7 @@
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import type { HTTPAccessLogEntry } from '../gen/envoy/data/accesslog/v3/accesslog_pb.ts';
+import type { HTTPAccessLogEntry, TCPAccessLogEntry } from '../gen/envoy/data/accesslog/v3/accesslog_pb.ts';
 import { StreamAccessLogsMessageSchema } from '../gen/envoy/service/accesslog/v3/als_pb.ts';
 import { LoadStatsRequestSchema, LoadStatsResponseSchema } from '../gen/envoy/service/load_stats/v3/lrs_pb.ts';
 
@@ -27,13 +27,16 @@ export interface LogMessage {
   readonly node: string | undefined;
   readonly log: string | undefined;
   readonly entries: readonly HTTPAccessLogEntry[];
+  /** Of the logs of listeners. */
+  readonly doors: readonly TCPAccessLogEntry[];
 }
 
 export const readLogMessage = (bytes: Uint8Array): LogMessage => {
   const { identifier, logEntries } = read(StreamAccessLogsMessageSchema, bytes);
   const entries = logEntries.case === 'httpLogs' ? logEntries.value.logEntry : [];
-  bounded('entries', entries.length);
-  return { node: identifier?.node?.id, log: identifier?.logName, entries };
+  const doors = logEntries.case === 'tcpLogs' ? logEntries.value.logEntry : [];
+  bounded('entries', entries.length + doors.length);
+  return { node: identifier?.node?.id, log: identifier?.logName, entries, doors };
 };
 
 /** What one Envoy sent to one peer, retries included, since its last report. */

@@ -48,7 +48,7 @@ const byStatus = (status: number): OutcomeKind => {
 const msOf = (duration: { readonly seconds: bigint; readonly nanos: number } | undefined): number =>
   duration === undefined ? 0 : Math.max(0, Number(duration.seconds) * 1_000 + duration.nanos / 1_000_000);
 
-const statusOf = (entry: HTTPAccessLogEntry): number => entry.response?.responseCode ?? 0;
+export const statusOf = (entry: HTTPAccessLogEntry): number => entry.response?.responseCode ?? 0;
 
 /** Of an entry of the log `attempts`: a try that failed, or broke later. Undefined when it says nothing about the peer. */
 export const attemptOutcome = (entry: HTTPAccessLogEntry, member: string): Outcome | undefined => {
@@ -110,13 +110,16 @@ export interface BorderCall {
   readonly probe: boolean;
 }
 
-export const borderCall = (entry: HTTPAccessLogEntry, probeHeader: string): BorderCall => {
+/** URI name of the caller's certificate; empty when there is none. */
+export const peerUri = (entry: HTTPAccessLogEntry): string => {
   const sans = entry.commonProperties?.tlsProperties?.peerCertificateProperties?.subjectAltName ?? [];
   const san = sans.find(({ san }) => san.case === 'uri')?.san;
-  return {
-    identity: typeof san?.value === 'string' ? san.value : '',
-    authority: entry.request?.authority ?? '',
-    status: statusOf(entry),
-    probe: entry.request?.requestHeaders[probeHeader] !== undefined,
-  };
+  return typeof san?.value === 'string' ? san.value : '';
 };
+
+export const borderCall = (entry: HTTPAccessLogEntry, probeHeader: string): BorderCall => ({
+  identity: peerUri(entry),
+  authority: entry.request?.authority ?? '',
+  status: statusOf(entry),
+  probe: entry.request?.requestHeaders[probeHeader] !== undefined,
+});

@@ -29,6 +29,7 @@ import { fill, move, rig } from '../unit/journal/rig.ts';
 import { someService } from '../unit/records/arbitrary.ts';
 import { entry, loads, logs } from '../unit/telemetry/entries.ts';
 import { authority, certificate, testMember } from '../unit/trust/certificates.ts';
+import { auditingBytes } from './auditing.ts';
 import { joiningBytes } from './joining.ts';
 import type { Target } from './target.ts';
 
@@ -271,4 +272,11 @@ const wire: Target<Uint8Array>[] = [
   },
 ];
 
-export const byteTargets: readonly Target<Uint8Array>[] = [...records, ...signed, ...joiningBytes, ...kept, ...wire];
+export const byteTargets: readonly Target<Uint8Array>[] = [
+  ...records,
+  ...signed,
+  ...joiningBytes,
+  ...auditingBytes,
+  ...kept,
+  ...wire,
+];

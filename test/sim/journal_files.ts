@@ -11,6 +11,7 @@ export class MemoryJournalFiles implements JournalFiles {
   failing: 'ENOSPC' | 'EIO' | 'EROFS' | undefined;
   /** Writes wait for this. */
   hold: Promise<void> | undefined;
+  freeBytes = Number.MAX_SAFE_INTEGER;
   /** Files made and written since the start. */
   writes = 0;
   #aside = 0;
@@ -43,6 +44,10 @@ export class MemoryJournalFiles implements JournalFiles {
   async remove(name: string): Promise<void> {
     if (this.failing === 'EROFS') throw this.#error(name);
     this.files.delete(name);
+  }
+
+  async free(): Promise<number> {
+    return this.freeBytes;
   }
 
   async probe(): Promise<void> {

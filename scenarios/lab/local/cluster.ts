@@ -43,7 +43,7 @@ export interface ClusterParts {
 
 /** Commands that ask a controller. */
 export const asksControllers: ReadonlySet<string> = new Set(
-  'status trace explain observe journal drain undrain freeze thaw failback confirm-withdrawal'.split(' '),
+  'status trace explain observe journal audit drain undrain freeze thaw failback confirm-withdrawal'.split(' '),
 );
 const readyTimeoutMs = 60_000;
 

@@ -7,7 +7,7 @@
  * are on all answers and not on asked-for ones alone: that would need a second route for every service.
  */
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type HopRole, hopHeader, hopMark } from '../../core/hop.ts';
+import { type HopRole, hopHeader, hopMark, sourceHeader } from '../../core/hop.ts';
 import { type AccessLogFilterSchema, ComparisonFilter_Op } from '../../gen/envoy/config/accesslog/v3/accesslog_pb.ts';
 import {
   HeaderValueOption_HeaderAppendAction,
@@ -60,6 +60,13 @@ export const anyAnswer: MessageInitShape<typeof AccessLogFilterSchema> = {
 export const firstHop: HeaderInit = option(
   hopsHeader,
   '1',
+  HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+);
+
+/** Over whatever the caller says of itself. */
+export const provenSource: HeaderInit = option(
+  sourceHeader,
+  '%DOWNSTREAM_PEER_URI_SAN%',
   HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
 );
 

@@ -23,7 +23,7 @@ import {
   HttpConnectionManagerSchema,
 } from '../../gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
 import { memberServerName } from '../../trust/spiffe.ts';
-import { attemptLog, borderLog, tunnelLog } from './access_logs.ts';
+import { attemptLog, borderLog, directLog, doorLog, tunnelLog } from './access_logs.ts';
 import { connectionFilter, grantsFilter, rateFilter } from './border.ts';
 import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
 import { anyAnswer, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
@@ -112,7 +112,7 @@ const chain = (
 });
 
 const listener = (
-  name: string,
+  name: keyof typeof listenerNames,
   binding: Binding,
   port: number,
   rest: Pick<MessageInitShape<typeof ListenerSchema>, 'filterChains' | 'listenerFilters'>,
@@ -136,6 +136,7 @@ const listener = (
       },
       enableReusePort: true,
       listenerFiltersTimeout: duration(handshakeTimeoutMs),
+      accessLog: [doorLog(name)],
       ...rest,
     }),
   );
@@ -217,7 +218,7 @@ export const hboneListener = ({ self, trustDomain, binding }: GatewaySettings): 
         'mesh',
         secretNames.mesh,
         meshCheck(trustDomain, secretNames.tradedRoots),
-        connectionManager(self.name, refuseSecondHop(), { role: 'hbone', statPrefix: 'hbone' }),
+        connectionManager(self.name, refuseSecondHop(), { role: 'hbone', statPrefix: 'hbone', log: directLog() }),
       ),
     ],
   });

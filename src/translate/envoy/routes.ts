@@ -22,7 +22,7 @@ import { PreviousHostsPredicateSchema } from '../../gen/envoy/extensions/retry/h
 import { PreviousPrioritiesConfigSchema } from '../../gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts';
 import { grantedService } from './border.ts';
 import { duration, type Encoded, extension, typeUrls } from './encoded.ts';
-import { answerMark, firstHop } from './hops.ts';
+import { answerMark, firstHop, provenSource } from './hops.ts';
 import { localClusterName, routeNames } from './resource_names.ts';
 import { tunnelPorts } from './tunnel_ports.ts';
 
@@ -152,7 +152,7 @@ export const egressRoutes = (self: string, hosts: Iterable<EncodedHost>): Encode
   assembled(
     create(RouteConfigurationSchema, {
       name: routeNames.egress,
-      requestHeadersToAdd: [firstHop],
+      requestHeadersToAdd: [firstHop, provenSource],
       responseHeadersToAdd: [answerMark('egress', self)],
     }),
     hosts,

@@ -13,6 +13,8 @@ export interface CallSpec {
   readonly headers?: Readonly<Record<string, string>>;
   /** A plain request for this path instead of a CONNECT. */
   readonly path?: string;
+  /** Sent through the tunnel; it ends in good order once something came back. */
+  readonly say?: string;
 }
 
 export interface CallResult {
@@ -58,6 +60,14 @@ export const call = (spec: CallSpec): Promise<CallResult> => {
     stream.on('error', (error) => end(undefined, undefined, error.message));
     stream.on('close', () => end(undefined, undefined, `closed ${stream.rstCode}`));
     stream.on('response', (headers) => {
+      if (spec.say !== undefined && headers[':status'] === 200) {
+        stream.write(spec.say);
+        stream.once('data', () => {
+          stream.removeAllListeners('close');
+          stream.on('close', () => end(headers[':status'], headers)).end();
+        });
+        return;
+      }
       end(headers[':status'], headers);
       stream.close(constants.NGHTTP2_CANCEL);
     });

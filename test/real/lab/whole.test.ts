@@ -51,6 +51,29 @@ test('without pods at home the other cluster answers, and each workload knew the
   expect(entry!.dstIdentity).toBe('spiffe://cluster.local/ns/shop/sa/checkout');
 });
 
+test('the border audits of both tell who called, what answered, and hold', async () => {
+  const audit = async (cluster: string, ...args: string[]) => {
+    const { code, stdout } = await lab.cluster(cluster).isthmus(['audit', ...args, '-o', 'json']);
+    return { code, ...(JSON.parse(stdout) as { entries: { connection: unknown }[] }) };
+  };
+  const list = (cluster: string, ...args: string[]) =>
+    audit(cluster, 'list', '--service', 'shop/checkout', '--result', 'closed', ...args);
+  const client = 'spiffe://cluster.local/ns/shop/sa/client';
+  const first = async (cluster: string, side: string) => (await list(cluster, '--side', side)).entries[0]?.connection;
+  await expect
+    .poll(() => first('us-east', 'egress'), { timeout: 20_000 })
+    .toMatchObject({
+      source: client,
+      member: 'us-west',
+      status: 200,
+    });
+  await expect
+    .poll(() => first('us-west', 'ingress'), { timeout: 20_000 })
+    .toMatchObject({ source: 'us-east', claim: client, status: 200 });
+  for (const cluster of ['us-east', 'us-west'])
+    expect(await audit(cluster, 'verify')).toMatchObject({ code: 0, holds: true });
+});
+
 test('calls go on while the controller is dead, and it comes back', async () => {
   const place = { kind: 'pod', cluster: 'us-east', namespace: 'isthmus-system', name: 'isthmus-controller-0' } as const;
   const fault = await lab.inject({ kind: 'kill', target: { place, process: 'controller' } });

@@ -263,7 +263,9 @@ describe('isthmus journal replay', () => {
 describe('isthmus journal anchors', () => {
   it('gives what a peer can testify', async () => {
     expect(await isthmus('anchors')).toBe(0);
-    expect(stdout).toMatch(new RegExp(`us-east-1\\s+${anchors[0]!.chain}\\s+${anchors[0]!.sequence}\\s+own manifest`));
+    expect(stdout).toMatch(
+      new RegExp(`us-east-1\\s+journal\\s+${anchors[0]!.chain}\\s+${anchors[0]!.sequence}\\s+own manifest`),
+    );
     stdout = '';
     expect(await isthmus('anchors', '-o', 'json')).toBe(0);
     const path = join(dir, 'anchors.json');

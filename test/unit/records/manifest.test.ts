@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../../src/gen/isthmus/v1/records_pb.ts';
-import { journalHeadOf, toJournalHead } from '../../../src/records/journal_head.ts';
+import { headsOf, toJournalHead } from '../../../src/records/journal_head.ts';
 import { signManifest, verifyManifest } from '../../../src/records/manifest.ts';
 import { encodeSigned, publicKeyOf, rawPublicKey } from '../../../src/records/signed.ts';
 
@@ -72,13 +72,18 @@ describe('manifests', () => {
   it('carry the newest entry of a journal, which is left out where there is none', () => {
     const journal = toJournalHead({ chain: '0123456789abcdef', sequence: 42, hash: 'ab'.repeat(32) });
     const result = verifyManifest(signed({ journal }), signer);
-    expect(result.ok && journalHeadOf(result.value)).toEqual({
-      chain: '0123456789abcdef',
-      sequence: 42,
-      hash: 'ab'.repeat(32),
-    });
+    const head = { chain: '0123456789abcdef', sequence: 42, hash: 'ab'.repeat(32) };
+    expect(result.ok && headsOf(result.value)).toEqual([head]);
     const without = verifyManifest(signed(), signer);
-    expect(without.ok && journalHeadOf(without.value)).toBeUndefined();
+    expect(without.ok && headsOf(without.value)).toEqual([]);
+  });
+
+  it('carry that of a border audit beside it', () => {
+    const [chain, hash] = ['fedcba9876543210', 'cd'.repeat(32)];
+    const audit = toJournalHead({ chain, sequence: 7, hash });
+    const result = verifyManifest(signed({ audit }), signer);
+    expect(result.ok && headsOf(result.value)).toEqual([{ chain, sequence: 7, hash, log: 'audit' }]);
+    expect(signManifest({ ...manifest, audit: { ...audit, chain: 'x' } }, ours.privateKey).ok).toBe(false);
   });
 
   it('are refused with a journal that is none', () => {

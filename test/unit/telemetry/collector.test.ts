@@ -265,3 +265,40 @@ describe('a stream', () => {
     expect(() => open('access-log').receive(logs(many, { node, log: 'tunnels' }))).toThrow('at most');
   });
 });
+
+describe('connections', () => {
+  it('are told at their beginning and their end, which decisions do not count twice', async () => {
+    const told: string[] = [];
+    const logs: string[] = [];
+    const {
+      telemetry,
+      told: tell,
+      next,
+    } = rig({
+      onConnection: ({ begins, connection }) => told.push(`${connection.side} ${begins} ${connection.result}`),
+      onLogs: (id, begins) => logs.push(`${id} ${begins}`),
+    });
+    const end: EntrySpec = { type: 'end', member: 'us-west', status: 200 };
+    const first = tell('tunnels', established, end, { type: 'end', status: 0 });
+    const identity = 'spiffe://demo/cluster/us-west';
+    const second = tell('border', { ...established, identity }, { ...end, identity });
+    tell('direct', established, end).close();
+    tell('attempts', attempt({ status: 503 })).close();
+    expect(told).toEqual([
+      'egress true open',
+      'egress false closed',
+      'egress false left',
+      'ingress true open',
+      'ingress false closed',
+      'direct true open',
+      'direct false closed',
+    ]);
+    expect((await next())['us-west']).toMatchObject({ tries: 2, established: 1, gatewayErrors: 1 });
+    expect(telemetry.totals).toMatchObject({ lostTried: 0, lostUntried: 0, unknown: 0 });
+    expect(telemetry.border.counts()).toMatchObject([{ connects: 1, established: 1, failed: 0 }]);
+    first.close();
+    expect(logs).toEqual([`${node} true`]);
+    second.close();
+    expect(logs).toEqual([`${node} true`, `${node} false`]);
+  });
+});

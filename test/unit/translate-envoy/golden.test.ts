@@ -12,7 +12,10 @@ import { TypedExtensionConfigSchema } from '../../../src/gen/envoy/config/core/v
 import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpoint/v3/endpoint_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
-import { HttpGrpcAccessLogConfigSchema } from '../../../src/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts';
+import {
+  HttpGrpcAccessLogConfigSchema,
+  TcpGrpcAccessLogConfigSchema,
+} from '../../../src/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts';
 import { HealthCheckSchema } from '../../../src/gen/envoy/extensions/filters/http/health_check/v3/health_check_pb.ts';
 import { LocalRateLimitSchema } from '../../../src/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts';
 import { RBACSchema } from '../../../src/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts';
@@ -55,6 +58,7 @@ const registry = createRegistry(
   UpstreamTlsContextSchema,
   HttpProtocolOptionsSchema,
   HttpGrpcAccessLogConfigSchema,
+  TcpGrpcAccessLogConfigSchema,
 );
 
 const check = (name: string, value: unknown): void => {
