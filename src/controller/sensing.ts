@@ -1,6 +1,7 @@
 /**
  * Everything that this cluster finds out for itself about the others: probes of the data path and of applications, and what its own
- * gateways report. Only the replica that decides senses: the others would double the probes and decide nothing.
+ * gateways report. Only the replica that decides senses: the others would double the probes and decide nothing. Those ask each
+ * member's gateways now and then, for one thing alone: who was put out, should the store keep it from them.
  */
 import { randomBytes, type X509Certificate } from 'node:crypto';
 import type { Authority } from '../ca/authority.ts';
@@ -35,6 +36,8 @@ export interface SensingOptions {
   readonly authority: () => Authority;
   readonly moreRoots: () => readonly X509Certificate[];
   readonly failover: Failover;
+  /** What a member's gateway told of who was put out (`federation/revocation_text.ts`). */
+  readonly onRevocations: (member: string, text: string) => void;
   readonly chosen: () => boolean;
   readonly view: () => View;
   readonly local: () => LocalCluster;
@@ -53,12 +56,15 @@ const egressPort = 15_018;
 const certificateTtlS = 3_600;
 const renewMs = 1_200_000;
 const renewRetryMs = 5_000;
+/** Between two rounds of a replica that only listens. */
+const listenMs = 15_000;
 /** A service that takes so many CONNECTs a second from other clusters receives spill. */
 const spillPerSecond = 1;
 
 interface Probers {
   readonly path: DataPathProber;
-  readonly gray: GrayProber;
+  /** Undefined: this replica only listens. */
+  readonly gray: GrayProber | undefined;
 }
 
 export class Sensing {
@@ -105,16 +111,15 @@ export class Sensing {
     return spec?.ok === true && spec.value !== undefined ? `GET ${spec.value.path}` : undefined;
   }
 
-  /** Once a second: begins and ends with being chosen, follows what is suspected. */
+  /** Once a second: follows who is chosen, and what is suspected. */
   tick(): void {
     if (this.#closed) return;
-    if (!this.#o.chosen()) {
-      this.#stop();
-      return;
-    }
+    const chosen = this.#o.chosen();
+    if (this.#probers !== undefined && chosen !== (this.#probers.gray !== undefined)) this.#stop();
     if (this.#rootsOf !== this.#o.moreRoots()) this.#renew();
+    if (this.#credentials !== undefined) this.#start(chosen);
+    if (!chosen) return;
     this.#ejections.setPods(this.#o.gatewayPods());
-    if (this.#credentials !== undefined) this.#start();
     this.#probers?.path.want(this.#wanted());
   }
 
@@ -124,7 +129,7 @@ export class Sensing {
     for (const key of keys) this.#hosts.set(key, view.services.get(key));
     if (this.#probers === undefined) return;
     this.#probers.path.setMembers(memberTargets(view.members, view.self));
-    for (const key of keys) this.#service(this.#probers, key, view);
+    if (this.#probers.gray !== undefined) for (const key of keys) this.#service(this.#probers, key, view);
   }
 
   close(): void {
@@ -134,7 +139,7 @@ export class Sensing {
     this.#ejections.close();
   }
 
-  #start(): void {
+  #start(chosen: boolean): void {
     if (this.#probers !== undefined) return;
     const { config, clock, rng, view, path, failover, log } = this.#o;
     const common = {
@@ -145,37 +150,44 @@ export class Sensing {
       gatewayIdentity: workloadId(config.trustDomain, config.namespace, config.gateway.serviceAccount),
       localGateways: () => this.#o.gatewayPods().map(({ name, address }) => ({ name, address, port: egressPort })),
       path,
+      onRevocations: this.#o.onRevocations,
     };
-    const probers: Probers = {
-      path: new DataPathProber({
-        ...common,
-        onResult: (result, detail) => {
-          this.#o.metrics.add('isthmus_probes_total', { peer: result.member, result: result.failedAt ?? 'ok' });
-          if (!result.ok) log('debug', 'probe failed', { peer: result.member, service: result.service, detail });
-          failover.probe(result);
-        },
-      }),
-      gray: new GrayProber({
-        ...common,
-        self: config.member,
-        gateways: (member) => memberTargets(view().members, config.member).get(member) ?? [],
-        onSignal: (signal) => failover.gray(signal),
-        onProblem: (service, member, problem) => {
-          if (problem !== undefined) log('warn', 'a service cannot be probed', { service, member, problem });
-        },
-      }),
-    };
-    this.#probers = probers;
     const now = view();
-    probers.path.setMembers(memberTargets(now.members, now.self));
-    for (const key of now.services.keys()) this.#service(probers, key, now);
-    probers.path.start();
-    probers.gray.start();
+    const targets = memberTargets(now.members, now.self);
+    if (!chosen) {
+      const listening = new DataPathProber({ ...common, onResult: () => {}, intervalMs: listenMs, unhurried: true });
+      this.#probers = { path: listening, gray: undefined };
+      listening.setMembers(targets);
+      listening.start();
+      return;
+    }
+    const pathProber = new DataPathProber({
+      ...common,
+      onResult: (result, detail) => {
+        this.#o.metrics.add('isthmus_probes_total', { peer: result.member, result: result.failedAt ?? 'ok' });
+        if (!result.ok) log('debug', 'probe failed', { peer: result.member, service: result.service, detail });
+        failover.probe(result);
+      },
+    });
+    const gray = new GrayProber({
+      ...common,
+      self: config.member,
+      gateways: (member) => memberTargets(view().members, config.member).get(member) ?? [],
+      onSignal: (signal) => failover.gray(signal),
+      onProblem: (service, member, problem) => {
+        if (problem !== undefined) log('warn', 'a service cannot be probed', { service, member, problem });
+      },
+    });
+    this.#probers = { path: pathProber, gray };
+    pathProber.setMembers(targets);
+    for (const key of now.services.keys()) this.#service(this.#probers, key, now);
+    pathProber.start();
+    gray.start();
   }
 
   #stop(): void {
     this.#probers?.path.stop();
-    this.#probers?.gray.stop();
+    this.#probers?.gray?.stop();
     this.#probers = undefined;
     this.#renewal?.cancel();
     this.#renewal = undefined;
@@ -189,7 +201,7 @@ export class Sensing {
     path.setService(key, service === undefined ? [] : serviceTargets(service, view, config.trustDomain));
     const asked = service === undefined ? undefined : grayTarget(service, view, local(), config.trustDomain);
     if (asked?.ok === false) log('warn', 'a service’s probe cannot be read', { service: key, error: asked.error });
-    gray.setService(key, asked?.ok === true ? asked.value : undefined);
+    gray?.setService(key, asked?.ok === true ? asked.value : undefined);
   }
 
   /** What waits for an answer: services that vanished, and cells that are suspected or out. */
@@ -224,7 +236,7 @@ export class Sensing {
     const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: clock.wallMs() };
     issueLeaf(authority(), request, (bytes) => new Uint8Array(randomBytes(bytes))).then(
       (leaf) => {
-        if (this.#rootsOf !== roots || this.#closed || !this.#o.chosen()) return;
+        if (this.#rootsOf !== roots || this.#closed) return;
         const chain = certChain(leaf, authority(), roots);
         this.#credentials = {
           certificatePem: chain.slice(0, -1).join(''),

@@ -38,7 +38,7 @@ import { readinessOf } from './readiness.ts';
 import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
 import { Sensing } from './sensing.ts';
-import { packLocal, packSecrets, StateKeeper, unpackLocal, unpackSecrets } from './state.ts';
+import { StateKeeper, stateSources, unpackLocal, unpackSecrets } from './state.ts';
 import { Telling } from './telling.ts';
 import { runTrace, type TraceRequest } from './tracing.ts';
 import { startUpkeep } from './upkeep.ts';
@@ -71,8 +71,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     'federation CA',
   );
   const disk = await openSavedState({ dir: config.state.dir, clock, log });
-  const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover] = await Promise.all(
-    (['records', 'cluster', 'tokens', 'gateways', 'failover'] as const).map((part) => disk.load(part)),
+  const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover, savedMarks] = await Promise.all(
+    (['records', 'cluster', 'tokens', 'gateways', 'failover', 'revocations'] as const).map((part) => disk.load(part)),
   );
   const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
   const traded = new TradedRoots();
@@ -126,6 +126,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       if (services.size + change.members.size + change.signals.size > 0) engine.markRecords({ ...change, services });
       if (change.own.size > 0) cluster.report(change.own, viewed.view, problemOf, records.members.get(config.member));
       if (change.members.size > 0) publishing.members(records.members);
+      if (change.revocations) state.now('revocations');
       // Manifests that rise are the heartbeat of every peer: not worth writing everything each second.
       state.touch('records', change.services.size + change.own.size + change.members.size === 0);
     },
@@ -209,6 +210,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     authority: () => authority,
     moreRoots: () => traded.current(viewed.view),
     failover,
+    onRevocations: (peer, text) => records.learnRevocations(peer, text),
     chosen: () => publishing.chosen,
     view: () => viewed.view,
     local: () => cluster.local,
@@ -236,14 +238,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     clock,
     log,
     intervalMs: config.state.saveIntervalMs,
-    sources: {
-      // From disk it is there already, with its true age.
-      records: () =>
-        records.known && !records.fromDisk ? Buffer.concat([...records.federation.save(records.times())]) : undefined,
-      cluster: () => (cluster.pending().length === 0 ? packLocal(cluster.local) : undefined),
-      tokens: () => cluster.tokens.snapshot(),
-      gateways: () => (engine.secrets === undefined ? undefined : packSecrets(engine.secrets)),
-    },
+    sources: stateSources({ records, cluster, engine }),
   });
   const keeper: CertificateKeeper = new CertificateKeeper({
     config,
@@ -364,6 +359,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
 
   const forgotten = await failover.open(savedFailover?.payload);
   if (forgotten !== undefined) log('error', 'decisions of the last run cannot be read', { error: forgotten });
+  records.restoreRevocations(savedMarks?.payload);
   if (savedRecords !== undefined) records.restore(savedRecords.payload);
   if (savedSecrets !== undefined) engine.setSecrets(savedSecrets);
   const savedLocal = savedCluster === undefined ? undefined : unpackLocal(savedCluster.payload);

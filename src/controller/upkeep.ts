@@ -1,6 +1,7 @@
 /** What is done once a second, whatever happens: gauges, what has grown old, what is told of our own head. */
 import type { Config } from '../config/controller.ts';
 import type { Clock } from '../core/clock.ts';
+import { revocationsText } from '../federation/revocation_text.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { headToTell, type ToldHead } from '../translate/envoy/head_pace.ts';
 import type { Cluster } from './cluster.ts';
@@ -32,6 +33,8 @@ const everyMs = 1_000;
 export const startUpkeep = (o: UpkeepOptions): (() => void) => {
   const { config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening } = o;
   let told: ToldHead | undefined;
+  let turn = 0;
+  let digest = '';
   let deciding = false;
   const timer = setInterval(() => {
     gauge(metrics, {
@@ -52,8 +55,14 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
     if (deciding && !publishing.chosen) opening.serving?.endReports();
     deciding = publishing.chosen;
     const next = headToTell(told, records.federation.seen(config.member), clock.monotonicMs()).told;
-    if (next !== undefined && next !== told) engine.setHead(next.head);
+    const { revocations } = records.federation;
+    if (next !== told || revocations.digest !== digest) {
+      const marks = revocations.signed();
+      const text = marks.length === 0 ? undefined : revocationsText(revocations.digest, marks, turn++);
+      engine.tell({ head: next?.head, revocations: text });
+    }
     told = next;
+    digest = revocations.digest;
     void opening.open();
   }, everyMs);
   return () => clearInterval(timer);

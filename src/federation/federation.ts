@@ -8,17 +8,22 @@
 import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { isDnsLabel, type ServiceKey } from '../core/names.ts';
+import { isDnsLabel } from '../core/names.ts';
 import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
 import { storeKeys } from '../records/keys.ts';
 import { valueHash } from '../records/merkle.ts';
 import { AddressRanges } from '../trust/addresses.ts';
+import { type Changes, type FederationChange, newChanges } from './change.ts';
 import type { Times } from './head.ts';
 import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
 import { Memberships } from './memberships.ts';
+import type { SignedMark } from './revocation_text.ts';
+import type { Revocations } from './revocations.ts';
 import { readSaved, savedHeader, saveMember } from './saved.ts';
 import { SetPolicyLog } from './set_policy.ts';
 import type { ManifestHead, MemberView } from './view.ts';
+
+export type { FederationChange } from './change.ts';
 
 export interface FederationOptions {
   readonly clusterset: string;
@@ -32,33 +37,6 @@ export interface FederationOptions {
   readonly ownRanges?: readonly string[];
   /** Default `isthmus-system/isthmus-gateway`. */
   readonly gatewayAccount?: string;
-}
-
-/** What changed in what may be used. */
-export interface FederationChange {
-  /** Keys of services that another member added, changed or withdrew. */
-  readonly services: ReadonlySet<ServiceKey>;
-  /** Keys of our own: what we wrote has been read back. Nothing that is served follows from it. */
-  readonly own: ReadonlySet<ServiceKey>;
-  /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went: what is translated. */
-  readonly members: ReadonlySet<string>;
-  /** Those of them whose membership or gateways changed: what the order of cells depends on. */
-  readonly topology: ReadonlySet<string>;
-  /** Members whose grants to us, votes or verdicts changed. */
-  readonly signals: ReadonlySet<string>;
-  /** Members whose manifest rose. */
-  readonly heads: ReadonlySet<string>;
-  /** The cluster set's policy changed. */
-  readonly policy: boolean;
-}
-
-interface Changes extends FederationChange {
-  readonly services: Set<ServiceKey>;
-  readonly own: Set<ServiceKey>;
-  readonly members: Set<string>;
-  readonly topology: Set<string>;
-  readonly signals: Set<string>;
-  readonly heads: Set<string>;
 }
 
 /** Where a key belongs. */
@@ -94,6 +72,8 @@ export class Federation {
   readonly #root: string;
   #ownRanges: AddressRanges;
   #wallMs = 0;
+  /** There are marks that nobody was told of yet. */
+  #marked = false;
 
   /** Throws `trust/invalid` when `ownRanges` are none. */
   constructor(options: FederationOptions) {
@@ -135,13 +115,27 @@ export class Federation {
   revoked(member: string): boolean {
     return this.#memberships.revoked(member);
   }
-  /** Revocation marks as they were signed, the newest first: for peers, which take them whoever brings them. */
-  revocations(): Iterable<readonly [string, Uint8Array]> {
-    return this.#memberships.revocations.signed();
+  get revocations(): Revocations {
+    return this.#memberships.revocations;
   }
   /** A mark that a peer brought, by a way that the store is no part of. */
   learnRevocation(name: string, bytes: Uint8Array, times: Times): FederationChange {
-    return this.#settle(new Set(this.#revoke([[name, bytes]], times)), times);
+    return this.learnRevocations([[name, bytes]], times);
+  }
+  /** Marks from elsewhere than the store. @param refused - told of each that is none */
+  learnRevocations(
+    marks: readonly SignedMark[],
+    times: Times,
+    refused: (error: IsthmusError) => void = () => {},
+  ): FederationChange {
+    const out: string[] = [];
+    for (const [name, bytes] of marks) {
+      const learnt = this.revocations.learn(name, bytes);
+      if (typeof learnt === 'object') refused(learnt);
+      else if (learnt === true) this.#close(name, out);
+    }
+    this.#enforce(out, times);
+    return this.#settle(new Set(out), times);
   }
 
   /** The newest manifest head seen of a member, admitted or not. */
@@ -253,7 +247,7 @@ export class Federation {
           continue;
         }
         if (name.startsWith(revocationPrefix)) {
-          this.#memberships.revocations.add(name.slice(revocationPrefix.length), membership);
+          this.revocations.learn(name.slice(revocationPrefix.length), membership);
           continue;
         }
         // Signed by another authority: the authority was replaced, so its members are to be learnt anew.
@@ -270,9 +264,9 @@ export class Federation {
       if (!(error instanceof IsthmusError)) throw error;
       this.#logs.clear();
       // Marks are signed one by one, so those that were read hold whatever became of the rest.
-      const marks = [...this.#memberships.revocations.signed()];
+      const marks = this.revocations.signed();
       this.#memberships = new Memberships(this.#options);
-      for (const [name, mark] of marks) this.#memberships.revocations.add(name, mark);
+      for (const [name, mark] of marks) this.revocations.learn(name, mark);
       this.#policy = new SetPolicyLog(this.#options);
       return { ok: false, error };
     }
@@ -321,10 +315,15 @@ export class Federation {
     const out: string[] = [];
     for (const [name, bytes] of marks) {
       if (bytes === undefined) this.#memberships.revocations.gone(name);
-      else if (this.#memberships.revocations.add(name, bytes) && this.revoked(name)) out.push(name);
+      else if (this.#memberships.revocations.add(name, bytes)) this.#close(name, out);
     }
     this.#enforce(out, times);
     return out;
+  }
+
+  #close(name: string, out: string[]): void {
+    this.#marked = true;
+    if (this.revoked(name)) out.push(name);
   }
 
   #compileOwnRanges(): AddressRanges {
@@ -348,15 +347,8 @@ export class Federation {
   /** Brings standing and views of the named members up to date, and says what changed. */
   #settle(names: ReadonlySet<string>, times: Times): FederationChange {
     this.#wallMs = times.wallMs;
-    const changes: Changes = {
-      services: new Set(),
-      own: new Set(),
-      members: new Set(),
-      topology: new Set(),
-      signals: new Set(),
-      heads: new Set(),
-      policy: this.#policy.take(),
-    };
+    const changes: Changes = newChanges({ policy: this.#policy.take(), revocations: this.#marked });
+    this.#marked = false;
     for (const name of names) {
       const log = this.#logs.get(name);
       if (log === undefined) continue;

@@ -29,6 +29,11 @@ export const metricTable = {
     help: 'Records, manifests or memberships refused.',
     labels: ['peer', 'code'],
   },
+  isthmus_revocations_learnt_total: {
+    kind: 'counter',
+    help: 'Marks of revocation that a peer’s gateway told and the store did not: something keeps them from this cluster.',
+    labels: ['peer'],
+  },
   isthmus_xds_streams: { kind: 'gauge', help: 'Connected proxies, by role.', labels: ['role'] },
   isthmus_xds_resources: { kind: 'gauge', help: 'Resources served, by type.', labels: ['type'] },
   isthmus_xds_pushes_total: { kind: 'counter', help: 'Responses sent, by type.', labels: ['type'] },

@@ -76,4 +76,6 @@ export interface GatewayInput {
    * manifest.
    */
   readonly head?: ManifestHead | undefined;
+  /** What they tell with it of who was put out (`federation/revocation_text.ts`). */
+  readonly revocations?: string | undefined;
 }

@@ -139,7 +139,7 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
   resources.push(
     egressRoutes(settings.self.name, outward),
     ...localRoutes(settings.self.name, inward, [headHost()]),
-    headRoutes(input.head),
+    headRoutes(input),
     ...grantResources(input),
   );
   return resources;
