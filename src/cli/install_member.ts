@@ -1,5 +1,5 @@
 /** A member's bundle, its CA and the objects that Isthmus needs, put into a cluster. Applying again changes nothing that is the same. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join as path } from 'node:path';
 import { IsthmusError } from '../core/errors.ts';
 import { type KubeApi, openKubeApi } from '../kube/api.ts';
@@ -28,6 +28,7 @@ export const bundleFiles = [
   'etcd-client-key.pem',
 ];
 const cacertsFiles = ['ca-cert.pem', 'ca-key.pem', 'cert-chain.pem', 'root-cert.pem'];
+const listsFile = 'ca-crl.pem';
 const fileBytesMax = 256 * 1024;
 
 export const readFiles = (dir: string, names: readonly string[], what: string, hint: string): Files => {
@@ -58,7 +59,8 @@ export const readFiles = (dir: string, names: readonly string[], what: string, h
 /** Read and checked. @throws IsthmusError files/invalid, trust/invalid */
 export const readCacertsDir = async (dir: string): Promise<Files> => {
   const hint = 'name the directory of this cluster that `isthmus trust init` wrote';
-  const files = readFiles(dir, cacertsFiles, 'cacerts', hint);
+  const lists = existsSync(path(dir, listsFile)) ? [listsFile] : [];
+  const files = readFiles(dir, [...cacertsFiles, ...lists], 'cacerts', hint);
   const { loadAuthority } = await import('../ca/authority.ts');
   await step(`intermediate CA in ${dir} is valid`, async () => loadAuthority(dir));
   return files;

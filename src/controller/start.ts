@@ -272,6 +272,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     engine,
     meshRoots: authority.roots.map(pemOf).join(''),
     tradedRoots: () => traded.current(viewed.view),
+    lists: { dir: config.mesh.cacertsDir, authority: () => authority, clock, log, metrics },
     onChange: () => state.touch('gateways'),
   });
 
@@ -315,7 +316,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
       savedAge,
-      problems: () => [...disk.problems(), ...failover.problems()],
+      problems: () => [...disk.problems(), ...failover.problems(), ...secrets.problems()],
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -385,6 +386,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       await cluster.close();
       publishing.close();
       keeper.close();
+      secrets.close();
       await state.close();
       records.close();
       await store.close();

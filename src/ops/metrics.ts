@@ -34,6 +34,16 @@ export const metricTable = {
     help: 'Marks of revocation that a peer’s gateway told and the store did not: something keeps them from this cluster.',
     labels: ['peer'],
   },
+  isthmus_mesh_revocation_lists: {
+    kind: 'gauge',
+    help: 'Revocation lists in force from `ca-crl.pem`, one of each CA.',
+    labels: [],
+  },
+  isthmus_mesh_revocation_lists_refused: {
+    kind: 'gauge',
+    help: 'Whether `ca-crl.pem` is refused as it stands, and the last good lists are in use.',
+    labels: [],
+  },
   isthmus_xds_streams: { kind: 'gauge', help: 'Connected proxies, by role.', labels: ['role'] },
   isthmus_xds_resources: { kind: 'gauge', help: 'Resources served, by type.', labels: ['type'] },
   isthmus_xds_pushes_total: { kind: 'counter', help: 'Responses sent, by type.', labels: ['type'] },

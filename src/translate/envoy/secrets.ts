@@ -17,8 +17,12 @@ const certificate = (name: string, pem: CertificatePem): Encoded =>
     value: { certificateChain: inline(pem.chain), privateKey: inline(pem.key) },
   });
 
-const roots = (name: string, pem: string): Encoded =>
-  secret(name, { case: 'validationContext', value: { trustedCa: inline(pem) } });
+/** @param lists - of every CA of a chain: Envoy refuses a chain of which it has not all */
+const roots = (name: string, pem: string, lists?: string): Encoded =>
+  secret(name, {
+    case: 'validationContext',
+    value: { trustedCa: inline(pem), ...(lists === undefined ? {} : { crl: inline(lists) }) },
+  });
 
 /** A DER certificate as PEM. */
 export const pemOf = (der: Uint8Array): string => {
@@ -29,8 +33,8 @@ export const pemOf = (der: Uint8Array): string => {
 export const ownSecrets = (secrets: GatewaySecrets): Encoded[] => [
   certificate(secretNames.mesh, secrets.mesh),
   certificate(secretNames.federation, secrets.federation),
-  roots(secretNames.meshRoots, secrets.meshRoots),
-  roots(secretNames.tradedRoots, secrets.tradedRoots),
+  roots(secretNames.meshRoots, secrets.meshRoots, secrets.meshLists),
+  roots(secretNames.tradedRoots, secrets.tradedRoots, secrets.tradedLists),
 ];
 
 export const memberSecret = (member: Member): Encoded =>
