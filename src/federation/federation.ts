@@ -47,9 +47,10 @@ type Place =
   | { readonly policy: true }
   | undefined;
 
-/** In the saved state the cluster set's policy, and each revocation, stand where a member would, under names that none can have. */
+/** In the saved state the cluster set's policy, and each revocation and each member's newest keys stand where a member would, under names that none can have. */
 const policyName = '';
 const revocationPrefix = '!';
+const keysPrefix = '~';
 const noLog = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
 
 /**
@@ -145,6 +146,7 @@ export class Federation {
 
   /** @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set. */
   snapshot(snapshot: StoreSnapshot, times: Times, prefix: string = this.#root): FederationChange {
+    this.#wallMs = times.wallMs;
     const memberships = new Map<string, Uint8Array>();
     const revocations: [string, Uint8Array | undefined][] = [];
     const records = new Map<string, Map<string, Uint8Array>>();
@@ -179,6 +181,7 @@ export class Federation {
 
   /** Whole revisions, in order. */
   events(events: readonly StoreEvent[], times: Times): FederationChange {
+    this.#wallMs = times.wallMs;
     const memberships = new Map<string, Uint8Array | undefined>();
     const revocations: [string, Uint8Array | undefined][] = [];
     const batches = new Map<
@@ -211,6 +214,7 @@ export class Federation {
 
   /** To be called about once a second: memberships start and end, standing problems age. */
   tick(times: Times): FederationChange {
+    this.#wallMs = times.wallMs;
     const changed = this.#memberships.retry(times.wallMs);
     this.#enforce(changed, times);
     for (const log of this.#logs.values()) log.tick(times.nowMs);
@@ -229,7 +233,11 @@ export class Federation {
     }
     for (const [name, log] of this.#logs) {
       const membership = this.#memberships.bytes(name);
-      if (membership !== undefined) yield saveMember({ name, membership, log: log.save() }, times.nowMs);
+      if (membership === undefined) continue;
+      // Before the member: its manifests may be by these keys.
+      if (log.keys !== undefined)
+        yield saveMember({ name: keysPrefix + name, membership: log.keys, log: noLog }, times.nowMs);
+      yield saveMember({ name, membership, log: log.save() }, times.nowMs);
     }
   }
 
@@ -240,6 +248,8 @@ export class Federation {
   restore(bytes: Uint8Array, times: Times): Result<FederationChange> {
     if (this.#logs.size > 0) throw new Error('restore: this federation has state already');
     const names: string[] = [];
+    const keys = new Map<string, Uint8Array>();
+    this.#wallMs = times.wallMs;
     try {
       for (const { name, membership, log } of readSaved(bytes, times.nowMs, times.wallMs)) {
         if (name === policyName) {
@@ -250,6 +260,10 @@ export class Federation {
           this.revocations.learn(name.slice(revocationPrefix.length), membership);
           continue;
         }
+        if (name.startsWith(keysPrefix)) {
+          keys.set(name.slice(keysPrefix.length), membership);
+          continue;
+        }
         // Signed by another authority: the authority was replaced, so its members are to be learnt anew.
         if (!this.#memberships.restore(name, membership)) continue;
         if (this.#log(name)?.restore(log) !== true) {
@@ -258,6 +272,7 @@ export class Federation {
             `saved federation state: the records of ${name} do not match its manifest`,
           );
         }
+        this.#logs.get(name)?.offerKeys(keys.get(name));
         names.push(name);
       }
     } catch (error) {
@@ -307,7 +322,7 @@ export class Federation {
     const { clusterset, trustDomain, gatewayAccount = 'isthmus-system/isthmus-gateway' } = this.#options;
     const { self } = this.#options;
     const ownRanges = () => (name === self ? undefined : this.#ownRanges);
-    return { clusterset, self, trustDomain, gatewayAccount, ownRanges };
+    return { clusterset, self, trustDomain, gatewayAccount, ownRanges, wallMs: () => this.#wallMs };
   }
 
   /** @returns the names that are out now: what was kept of them is dropped */

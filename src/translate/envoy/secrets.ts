@@ -1,7 +1,7 @@
 /** Secrets: our two certificates, and the roots under which callers and peers are checked, each set on its own. */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { MemberView } from '../../federation/view.ts';
 import { SecretSchema } from '../../gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts';
-import type { Member } from '../../trust/membership.ts';
 import { type Encoded, encode, typeUrls } from './encoded.ts';
 import type { CertificatePem, GatewaySecrets } from './input.ts';
 import { secretNames } from './resource_names.ts';
@@ -37,5 +37,6 @@ export const ownSecrets = (secrets: GatewaySecrets): Encoded[] => [
   roots(secretNames.tradedRoots, secrets.tradedRoots, secrets.tradedLists),
 ];
 
-export const memberSecret = (member: Member): Encoded =>
-  roots(secretNames.member(member.name), pemOf(member.federationCa));
+/** While one federation CA follows another both are accepted: its gateways change over one by one. */
+export const memberSecret = ({ member, succession }: Pick<MemberView, 'member' | 'succession'>): Encoded =>
+  roots(secretNames.member(member.name), (succession?.federationCas ?? [member.federationCa]).map(pemOf).join(''));
