@@ -132,10 +132,18 @@ const authorityCommands = (program: Command): void => {
     .action(async (options) => (await import('./authority.ts')).authorityInstall(options));
 };
 
+const keysCommands = (program: Command): void => {
+  const keys = program.command('keys').description('record key and federation CA of a cluster');
+  inCluster(keys.command('rotate'))
+    .description('have its controllers replace both now, without a gap')
+    .action(async (options) => (await import('./keys.ts')).keysRotate(options));
+};
+
 export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
   joinCommand(program);
   tokenCommands(program, output);
   leaveCommands(program);
   authorityCommands(program);
+  keysCommands(program);
 };

@@ -8,12 +8,11 @@
 import { randomBytes } from 'node:crypto';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { loadAuthority } from '../ca/authority.ts';
-import { parseFederationCa } from '../ca/federation.ts';
 import { pemOf } from '../ca/pem.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
-import type { StatusReport, TraceReport } from '../core/report.ts';
+import type { StatusReport } from '../core/report.ts';
 import type { ExportProblem } from '../federation/local.ts';
 import { ViewKeeper } from '../federation/view_keeper.ts';
 import { type HttpListener, healthRoute, listenHttp, metricsRoute, type Route } from '../ops/http.ts';
@@ -32,6 +31,7 @@ import { Engine } from './engine.ts';
 import { facts } from './facts.ts';
 import { Failover } from './failover.ts';
 import { OfferedSecrets } from './gateway_secrets.ts';
+import { MemberKeys } from './keys.ts';
 import { Opening } from './opening.ts';
 import { Publishing } from './publishing.ts';
 import { readinessOf } from './readiness.ts';
@@ -40,7 +40,7 @@ import { TradedRoots } from './roots.ts';
 import { Sensing } from './sensing.ts';
 import { StateKeeper, stateSources, unpackLocal, unpackSecrets } from './state.ts';
 import { Telling } from './telling.ts';
-import { runTrace, type TraceRequest } from './tracing.ts';
+import { runTrace } from './tracing.ts';
 import { startUpkeep } from './upkeep.ts';
 
 export interface ControllerOptions {
@@ -65,11 +65,6 @@ const closeGraceMs = 2_000;
 export const startController = async (o: ControllerOptions): Promise<Controller> => {
   const { config, credentials, clock, rng, log, metrics } = o;
   const authority = loadAuthority(config.mesh.cacertsDir, clock.wallMs());
-  const federationCa = parseFederationCa(
-    credentials.federation.certPem,
-    credentials.federation.keyPem,
-    'federation CA',
-  );
   const disk = await openSavedState({ dir: config.state.dir, clock, log });
   const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover, savedMarks] = await Promise.all(
     (['records', 'cluster', 'tokens', 'gateways', 'failover', 'revocations'] as const).map((part) => disk.load(part)),
@@ -134,7 +129,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const publishing: Publishing = new Publishing({
     config,
     store,
-    recordKey: credentials.recordKey,
+    keys: () => keys,
     authority,
     epochFloor: () => records.federation.seen(config.member)?.epoch ?? 0n,
     clock,
@@ -240,13 +235,21 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     intervalMs: config.state.saveIntervalMs,
     sources: stateSources({ records, cluster, engine }),
   });
+  const keys: MemberKeys = new MemberKeys({
+    ...{ config, credentials, api: cluster.api, isWriter: () => publishing.leading },
+    ...{ federation: records.federation, clock, rng, log },
+    onKeys: () => {
+      publishing.keys();
+      keeper.check();
+    },
+  });
   const keeper: CertificateKeeper = new CertificateKeeper({
     config,
     api: cluster.api,
     authority: () => authority,
-    federationCa,
+    federationCa: () => keys.federationCa,
     saved: savedSecrets,
-    isWriter: () => cluster.leading,
+    isWriter: () => cluster.leading && keys.known,
     clock,
     rng,
     log,
@@ -316,7 +319,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
       savedAge,
-      problems: () => [...disk.problems(), ...failover.problems(), ...secrets.problems()],
+      keys,
+      problems: () => [...disk.problems(), ...failover.problems(), ...secrets.problems(), ...keys.problems()],
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -324,14 +328,6 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     return savedRecords === undefined ? null : Math.max(0, (clock.wallMs() - savedRecords.savedWallMs) / 1000);
   };
 
-  const trace = (request: TraceRequest): Promise<TraceReport> => {
-    const { view } = viewed;
-    const moreRoots = traded.current(view);
-    const { plan } = engine;
-    return runTrace(request, {
-      ...{ config, authority, moreRoots, local: cluster.local, view, plan, gateways: cluster.gatewayPods(), clock },
-    });
-  };
   const routes = adminRoutes(
     answers({
       config,
@@ -340,7 +336,11 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       view: () => ({ ...viewed.view, members: new Map(viewed.view.members), services: new Map(viewed.view.services) }),
       plan: () => engine.plan,
       facts: status,
-      trace,
+      trace: (request) => {
+        const [{ view }, { plan }, gateways] = [viewed, engine, cluster.gatewayPods()];
+        const moreRoots = traded.current(view);
+        return runTrace(request, { config, authority, moreRoots, local: cluster.local, view, plan, gateways, clock });
+      },
       readBackMs: () => publishing.readBackMs() ?? records.readBackMs() ?? undefined,
       graySignal: (service) => sensing.graySignal(service),
       loads: () => sensing.loads.rates(clock.monotonicMs()),
@@ -371,7 +371,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   }
   records.start();
   const endUpkeep = startUpkeep({
-    ...{ config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening, savedAge },
+    ...{ config, clock, metrics, engine, cluster, records, publishing },
+    ...{ failover, sensing, opening, savedAge, keys },
   });
 
   return {
@@ -387,6 +388,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       publishing.close();
       keeper.close();
       secrets.close();
+      keys.close();
       await state.close();
       records.close();
       await store.close();

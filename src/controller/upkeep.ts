@@ -8,6 +8,8 @@ import type { Cluster } from './cluster.ts';
 import type { Engine } from './engine.ts';
 import type { Failover } from './failover.ts';
 import { gauge } from './gauges.ts';
+import type { MemberKeys } from './keys.ts';
+import { gaugeMembership, membershipReport } from './membership.ts';
 import type { Opening } from './opening.ts';
 import type { Publishing } from './publishing.ts';
 import type { Records } from './records.ts';
@@ -24,6 +26,7 @@ export interface UpkeepOptions {
   readonly failover: Failover;
   readonly sensing: Sensing;
   readonly opening: Opening;
+  readonly keys: MemberKeys;
   readonly savedAge: () => number | null;
 }
 
@@ -49,6 +52,8 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
       staleMs: cluster.staleMs(),
       tables: engine.tables,
     });
+    const about = o.keys.about();
+    gaugeMembership(metrics, membershipReport(about), about);
     failover.tick();
     sensing.tick();
     // Gateways report to the replica that decides: those that report here look for it.

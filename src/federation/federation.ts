@@ -139,6 +139,11 @@ export class Federation {
     return this.#settle(new Set(out), times);
   }
 
+  /** Public keys that may sign a member's manifests now. */
+  keysOf(member: string): readonly KeyObject[] {
+    return this.#logs.get(member)?.signers ?? [];
+  }
+
   /** The newest manifest head seen of a member, admitted or not. */
   seen(member: string): ManifestHead | undefined {
     return this.#logs.get(member)?.seen;

@@ -6,6 +6,7 @@
  * in use, however long that takes: whoever controls the store can delay a member, never edit it. Admitting record by record as
  * signatures arrive was passed over: it costs a signature a record, and shows neither what was deleted nor what was withheld.
  */
+import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
@@ -204,6 +205,9 @@ export class MemberLog {
     if (!this.#succession.offer(bytes, this.#options.wallMs())) return;
     this.#memberDirty = true;
     this.#manifest = undefined;
+  }
+  get signers(): readonly KeyObject[] {
+    return this.#succession.keys;
   }
   /** For the saved state: the record in which the newest keys were seen. */
   get keys(): Uint8Array | undefined {

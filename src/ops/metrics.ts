@@ -34,6 +34,34 @@ export const metricTable = {
     help: 'Marks of revocation that a peer’s gateway told and the store did not: something keeps them from this cluster.',
     labels: ['peer'],
   },
+  isthmus_membership_remaining_seconds: {
+    kind: 'gauge',
+    help: 'Until a membership ends; nothing new is admitted then, and a day later nothing is used.',
+    labels: ['peer'],
+  },
+  isthmus_members_revoked: {
+    kind: 'gauge',
+    help: 'Members that were put out, as far as this controller knows.',
+    labels: [],
+  },
+  isthmus_keys_age_seconds: { kind: 'gauge', help: 'Age of the record key and federation CA in use.', labels: [] },
+  isthmus_keys_number: { kind: 'gauge', help: 'How often these keys were replaced since the membership.', labels: [] },
+  isthmus_keys_late: {
+    kind: 'gauge',
+    help: 'Whether new keys are overdue, or were announced and are still not in use.',
+    labels: [],
+  },
+  isthmus_keys_waiting: {
+    kind: 'gauge',
+    help: 'Live peers that have not said that they know the announced keys.',
+    labels: [],
+  },
+  isthmus_federation_ca_remaining_seconds: { kind: 'gauge', help: 'Until the federation CA in use ends.', labels: [] },
+  isthmus_etcd_certificate_remaining_seconds: {
+    kind: 'gauge',
+    help: 'Until the client certificate for etcd ends; nobody renews it by itself.',
+    labels: [],
+  },
   isthmus_mesh_revocation_lists: {
     kind: 'gauge',
     help: 'Revocation lists in force from `ca-crl.pem`, one of each CA.',

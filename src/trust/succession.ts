@@ -136,6 +136,12 @@ const verifyLink = (bytes: Uint8Array, link: Link): Result<void> => {
 
 const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 
+/** The key that the first of these links follows; undefined: there is none. Nothing is verified by it. */
+export const firstKey = (links: readonly Uint8Array[], context: SuccessionContext): Uint8Array | undefined => {
+  const first = links[0] === undefined ? undefined : readLink(links[0], context);
+  return first?.ok === true ? first.value.previousKey : undefined;
+};
+
 /**
  * The links that follow the key of the membership, verified; none when the membership names the newest itself, or keys apart from all.
  * @param known - the newest link seen so far: the chain must go on from it
