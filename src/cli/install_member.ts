@@ -1,4 +1,5 @@
 /** A member's bundle, its CA and the objects that Isthmus needs, put into a cluster. Applying again changes nothing that is the same. */
+import { createPublicKey } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join as path } from 'node:path';
 import { IsthmusError } from '../core/errors.ts';
@@ -99,13 +100,30 @@ export const installObjects = async (
   return step(name, () => applyObjects(api, shipped, { dryRun }));
 };
 
-export const installSecrets = (
+/** Keys that its controllers have replaced since this bundle was made stay: nobody takes the ones in the bundle any more. */
+const keepReplaced = async (api: KubeApi, namespace: string, files: Files): Promise<Files> => {
+  const present = await secretFiles(api, namespace, 'isthmus-member');
+  if (present?.['succession'] === undefined || files['record-key.pem'] === undefined) return files;
+  const raw = createPublicKey(files['record-key.pem']).export({ format: 'jwk' }).x ?? '';
+  // Each link holds the key before it, as it is.
+  if (!present['succession'].includes(Buffer.from(raw, 'base64url'))) return files;
+  const kept = ['record-key.pem', 'federation-ca.pem', 'federation-ca-key.pem'].map((file) => [file, present[file]!]);
+  return { ...files, ...Object.fromEntries(kept) };
+};
+
+export const installSecrets = async (
   api: KubeApi,
   namespace: string,
   member: string,
   secrets: Readonly<Record<string, Files>>,
   dryRun: boolean,
 ): Promise<readonly Applied[]> => {
-  const manifests = Object.entries(secrets).map(([name, files]) => secretManifest({ namespace, name }, files));
+  const kept = await Promise.all(
+    Object.entries(secrets).map(
+      async ([name, files]) =>
+        [name, name === 'isthmus-member' ? await keepReplaced(api, namespace, files) : files] as const,
+    ),
+  );
+  const manifests = kept.map(([name, files]) => secretManifest({ namespace, name }, files));
   return step(`keys of member ${member}`, () => applyObjects(api, manifests, { dryRun }));
 };

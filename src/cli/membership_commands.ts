@@ -133,10 +133,16 @@ const authorityCommands = (program: Command): void => {
 };
 
 const keysCommands = (program: Command): void => {
-  const keys = program.command('keys').description('record key and federation CA of a cluster');
+  const keys = program
+    .command('keys')
+    .description('keys of a cluster: record key, federation CA, certificate for etcd');
   inCluster(keys.command('rotate'))
     .description('have its controllers replace both now, without a gap')
     .action(async (options) => (await import('./keys.ts')).keysRotate(options));
+  atDesk(inCluster(keys.command('renew-etcd')))
+    .description('give it a new client certificate for etcd')
+    .requiredOption('--cluster <name>', 'the member')
+    .action(async (options) => (await import('./keys.ts')).keysRenewEtcd(options));
 };
 
 export const membershipCommands = (program: Command, output: () => Option): void => {

@@ -308,13 +308,18 @@ export class MemberKeys {
     const bytes = secret.data[successionFile];
     const record = bytes === undefined ? undefined : decodeKeys(bytes);
     if (record?.ok === false) throw record.error;
-    const links = record?.value.links ?? [];
     const context = { clusterset: config.clusterset, member: config.member };
-    const chain = verifyChain(links, context, firstKey(links, context) ?? rawOf(now.recordKey), undefined);
-    if (!chain.ok) throw chain.error;
+    const own = rawOf(now.recordKey);
+    const first = firstKey(record?.value.links ?? [], context);
+    const found = verifyChain(record?.value.links ?? [], context, first ?? own, undefined);
+    if (!found.ok) throw found.error;
+    // Who joined anew has keys apart from all before: what was announced then is over.
+    const ours = (first !== undefined && same(first, own)) || found.value.some(({ recordKey }) => same(recordKey, own));
+    const links = ours ? (record?.value.links ?? []) : [];
+    const chain = ours ? found.value : [];
     const next = secret.data[keyFiles.next[0]] === undefined ? undefined : pair(keyFiles.next);
     const asked = Number(text(rotateFile) || Number.NaN);
-    return { now, next, links, chain: chain.value, askedMs: Number.isFinite(asked) ? asked : undefined };
+    return { now, next, links, chain, askedMs: Number.isFinite(asked) ? asked : undefined };
   }
 
   #late(): IsthmusError {

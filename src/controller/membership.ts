@@ -15,8 +15,10 @@ export interface MembershipInput {
   readonly wallMs: number;
 }
 
-/** Memberships and certificates that end sooner are shown, and alarm. */
-const soonMs = 30 * 86_400_000;
+/** Memberships and certificates that end within this, or that have lived two thirds of their life when it is short, are shown, and alarm. */
+const soonMsMax = 30 * 86_400_000;
+const endsSoon = (fromMs: number, untilMs: number, nowMs: number): boolean =>
+  untilMs - nowMs < Math.min(soonMsMax, (untilMs - fromMs) / 3);
 const secondsUntil = (ms: number, nowMs: number): number => Math.round((ms - nowMs) / 1_000);
 
 export const membershipReport = ({
@@ -28,6 +30,8 @@ export const membershipReport = ({
 }: MembershipInput): MembershipReport => {
   const own = federation.members.get(self)?.member;
   const { step } = keys;
+  const etcd = new X509Certificate(etcdCertificate);
+  const etcdUntilMs = etcd.validToDate.getTime();
   return {
     sequence: own === undefined ? null : String(own.sequence),
     endsInSeconds: own === undefined ? null : secondsUntil(own.notAfterMs, wallMs),
@@ -39,10 +43,11 @@ export const membershipReport = ({
       late: step?.late ?? false,
       waiting: step?.stage === 'announced' ? keys.waiting() : [],
       federationCaEndsInSeconds: secondsUntil(keys.federationCa.certificate.validToDate.getTime(), wallMs),
-      etcdCertificateEndsInSeconds: secondsUntil(new X509Certificate(etcdCertificate).validToDate.getTime(), wallMs),
+      etcdCertificateEndsInSeconds: secondsUntil(etcdUntilMs, wallMs),
+      etcdCertificateEndsSoon: endsSoon(etcd.validFromDate.getTime(), etcdUntilMs, wallMs),
     },
     ending: [...federation.members]
-      .filter(([, { member }]) => member.notAfterMs - wallMs < soonMs)
+      .filter(([, { member }]) => endsSoon(member.notBeforeMs, member.notAfterMs, wallMs))
       .map(
         ([
           member,
@@ -74,10 +79,13 @@ export const membershipProblems = ({ keys, ending }: MembershipReport): readonly
           subject: { member },
         }),
     );
-  if (keys.etcdCertificateEndsInSeconds * 1_000 > soonMs) return problems;
+  if (!keys.etcdCertificateEndsSoon) return problems;
   const left = days(keys.etcdCertificateEndsInSeconds);
   const message = `the client certificate for etcd ends in ${left}: then nothing is read or written`;
-  return [...problems, new IsthmusError('keys/late', message, { hint: 'renew it: docs/SECURITY.md, Keys' })];
+  return [
+    ...problems,
+    new IsthmusError('keys/late', message, { hint: 'isthmus keys renew-etcd, at the authority’s desk' }),
+  ];
 };
 
 export const gaugeMembership = (metrics: Metrics, report: MembershipReport, input: MembershipInput): void => {

@@ -84,8 +84,9 @@ export interface MembershipReport {
     readonly waiting: readonly string[];
     readonly federationCaEndsInSeconds: number;
     readonly etcdCertificateEndsInSeconds: number;
+    readonly etcdCertificateEndsSoon: boolean;
   };
-  /** Memberships that end within 30 days, soonest first. */
+  /** Memberships that end within 30 days (sooner when they are short), soonest first. */
   readonly ending: readonly { readonly member: string; readonly endsInSeconds: number }[];
   readonly revoked: readonly {
     readonly member: string;
