@@ -1,5 +1,5 @@
 /** A member's bundle, its CA and the objects that Isthmus needs, put into a cluster. Applying again changes nothing that is the same. */
-import { createPublicKey } from 'node:crypto';
+import { createPublicKey, X509Certificate } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join as path } from 'node:path';
 import { IsthmusError } from '../core/errors.ts';
@@ -100,15 +100,32 @@ export const installObjects = async (
   return step(name, () => applyObjects(api, shipped, { dryRun }));
 };
 
-/** Keys that its controllers have replaced since this bundle was made stay: nobody takes the ones in the bundle any more. */
+const endOf = (pem: Buffer | undefined): number =>
+  pem === undefined ? 0 : new X509Certificate(pem).validToDate.getTime();
+
+/**
+ * What was replaced in the cluster since this bundle was made stays: nobody takes the keys in the bundle any more, and its certificate for etcd
+ * ends sooner. @throws IsthmusError files/invalid: it has another authority than the cluster
+ */
 const keepReplaced = async (api: KubeApi, namespace: string, files: Files): Promise<Files> => {
   const present = await secretFiles(api, namespace, 'isthmus-member');
-  if (present?.['succession'] === undefined || files['record-key.pem'] === undefined) return files;
-  const raw = createPublicKey(files['record-key.pem']).export({ format: 'jwk' }).x ?? '';
+  const key = files['record-key.pem'];
+  if (present === undefined || key === undefined) return files;
   // Each link holds the key before it, as it is.
-  if (!present['succession'].includes(Buffer.from(raw, 'base64url'))) return files;
-  const kept = ['record-key.pem', 'federation-ca.pem', 'federation-ca-key.pem'].map((file) => [file, present[file]!]);
-  return { ...files, ...Object.fromEntries(kept) };
+  const raw = Buffer.from(createPublicKey(key).export({ format: 'jwk' }).x ?? '', 'base64url');
+  const replaced = present['succession']?.includes(raw) === true;
+  if (!replaced && present['record-key.pem']?.equals(key) !== true) return files;
+  if (present['authority.pem']?.equals(files['authority.pem'] ?? Buffer.alloc(0)) === false) {
+    throw new IsthmusError('files/invalid', 'this bundle has another authority than the cluster', {
+      hint: 'the authority was replaced: isthmus authority install; if the bundle is of another cluster set, leave this one first',
+    });
+  }
+  const later = endOf(present['etcd-client.pem']) > endOf(files['etcd-client.pem']);
+  const kept = [
+    ...(replaced ? ['record-key.pem', 'federation-ca.pem', 'federation-ca-key.pem'] : []),
+    ...(later ? ['etcd-client.pem', 'etcd-client-key.pem'] : []),
+  ];
+  return { ...files, ...Object.fromEntries(kept.map((file) => [file, present[file]!])) };
 };
 
 export const installSecrets = async (
