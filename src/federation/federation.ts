@@ -119,10 +119,6 @@ export class Federation {
   get revocations(): Revocations {
     return this.#memberships.revocations;
   }
-  /** A mark that a peer brought, by a way that the store is no part of. */
-  learnRevocation(name: string, bytes: Uint8Array, times: Times): FederationChange {
-    return this.learnRevocations([[name, bytes]], times);
-  }
   /** Marks from elsewhere than the store. @param refused - told of each that is none */
   learnRevocations(
     marks: readonly SignedMark[],

@@ -108,17 +108,17 @@ describe('a member that is revoked', () => {
     expect(cut.members.has('us-west')).toBe(false);
     // A saved state from before the mark does not take it away from who knows it already.
     const peer = federation();
-    peer.learnRevocation('us-west', fed.revocations.signed()[0]![1], times());
+    peer.learnRevocations([['us-west', fed.revocations.signed()[0]![1]]], times());
     peer.snapshot(before, times());
     expect(peer.members.has('us-west')).toBe(false);
   });
 
   it('is closed by a mark that a peer brings while the store withholds it', () => {
     const { fed } = setup();
-    const change = fed.learnRevocation('us-west', markBytes(), times());
+    const change = fed.learnRevocations([['us-west', markBytes()]], times());
     expect([fed.members.has('us-west'), [...change.services]]).toEqual([false, ['shop/checkout']]);
     const forged = markBytes(1n, generateKeyPairSync('ed25519').privateKey, 'us-east');
-    expect(fed.learnRevocation('us-east', forged, times()).members.size).toBe(0);
+    expect(fed.learnRevocations([['us-east', forged]], times()).members.size).toBe(0);
     expect(fed.members.has('us-east')).toBe(true);
   });
 
