@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { makeCrl } from '../ca/crl.ts';
 import { emptyList, listsFile } from '../ca/lists.ts';
 import { certificatesOf } from '../ca/pem.ts';
+import { IsthmusError } from '../core/errors.ts';
 import { readNamed } from './files.ts';
 
 export const standing = (path: string): Uint8Array | undefined => (existsSync(path) ? readFileSync(path) : undefined);
@@ -33,7 +34,16 @@ export const revokeInMesh = async (name: string, trustDir: string, nowMs: number
   const clusters = dirs.filter((dir) => has(dir, 'ca-cert.pem'));
   const out = certificateIn(join(trustDir, name), 'ca-cert.pem');
   const separate = join(trustDir, `${name}-root`);
-  const issuer = roots.includes(separate) ? separate : join(trustDir, 'root');
+  const issuer = existsSync(separate) ? separate : join(trustDir, 'root');
+  if (!roots.includes(issuer)) {
+    throw new IsthmusError(
+      'files/invalid',
+      `"${join(issuer, 'root-key.pem')}" is not there: without it nothing is revoked`,
+      {
+        hint: 'put the root’s key back for the time of this command',
+      },
+    );
+  }
   const lists: string[] = [];
   for (const dir of roots) {
     const root = certificateIn(dir, 'root-cert.pem');
@@ -51,7 +61,8 @@ export const revokeInMesh = async (name: string, trustDir: string, nowMs: number
   }
   for (const dir of clusters) {
     const ca = certificateIn(dir, 'ca-cert.pem');
-    if (ca.fingerprint256 === out.fingerprint256) continue;
+    // Where its key is elsewhere, its controllers make that list themselves.
+    if (ca.fingerprint256 === out.fingerprint256 || !has(dir, 'ca-key.pem')) continue;
     lists.push(await emptyList(ca, readNamed('--trust-dir', join(dir, 'ca-key.pem')), nowMs));
   }
   const files = clusters.filter((dir) => dir !== join(trustDir, name)).map((dir) => join(dir, listsFile));

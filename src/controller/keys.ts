@@ -61,6 +61,7 @@ export const successionFile = 'succession';
 export const rotateFile = 'rotate-keys';
 
 const checkMs = 2_000;
+const retryMs = 30_000;
 const caTtlS = 10 * 365 * 86_400;
 const random = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
 const rawOf = (key: KeyObject): Uint8Array => rawPublicKey(createPublicKey(key));
@@ -76,6 +77,8 @@ export class MemberKeys {
   #allSinceMs: number | undefined;
   #step: RotationStep | undefined;
   #problem: IsthmusError | undefined;
+  /** After a failure, on the monotonic clock. */
+  #notBeforeMs = 0;
 
   constructor(options: MemberKeysOptions) {
     this.#o = options;
@@ -134,8 +137,13 @@ export class MemberKeys {
     };
   }
   problems(): readonly IsthmusError[] {
-    const late = this.#step?.late === true ? [this.#late()] : [];
-    return this.#problem === undefined ? late : [...late, this.#problem];
+    const problems = this.#step?.late === true ? [this.#late()] : [];
+    if (this.#watch.synced && (this.#own()?.succession?.number ?? 0) > (this.#stored.chain.at(-1)?.number ?? 0)) {
+      const message = `peers know newer keys of ${this.#o.config.member} than the Secret ${secretName} has: they refuse what is signed here`;
+      const hint = 'was it restored from a backup? Put the newest back, or revoke this member and let it in again';
+      problems.push(new IsthmusError('keys/late', message, { hint }));
+    }
+    return this.#problem === undefined ? problems : [...problems, this.#problem];
   }
 
   /** How far we follow the keys of others: they wait for it. */
@@ -187,6 +195,7 @@ export class MemberKeys {
     );
     const secret = this.#watch.current;
     if (this.#busy || !this.#o.isWriter() || secret === undefined || this.#step.act === 'none') return;
+    if (this.#o.clock.monotonicMs() < this.#notBeforeMs) return;
     this.#busy = true;
     (this.#step.act === 'make' ? this.#make(secret) : this.#use(secret))
       .then(
@@ -195,6 +204,7 @@ export class MemberKeys {
         },
         (error: Error) => {
           this.#o.log('warn', 'keys not replaced', { error });
+          this.#notBeforeMs = this.#o.clock.monotonicMs() + retryMs;
           if (error instanceof IsthmusError) this.#problem = error;
         },
       )
