@@ -6,6 +6,7 @@
  */
 import type { KeyObject } from 'node:crypto';
 import type { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 import { publicKeyOf } from '../records/signed.ts';
 import { decodeKeys } from '../records/succession.ts';
 import type { Member } from '../trust/membership.ts';
@@ -92,7 +93,7 @@ export class Succession {
       return false;
     }
     if (this.#member === undefined) {
-      this.#early = new Uint8Array(bytes);
+      this.#early = bytes.length > limits.recordBytesMax ? undefined : new Uint8Array(bytes);
       return false;
     }
     const record = decodeKeys(bytes);
@@ -102,6 +103,7 @@ export class Succession {
     this.#problem = chain.ok ? undefined : chain.error;
     const last = chain.ok ? chain.value.at(-1) : undefined;
     if (!chain.ok || last === undefined || last.number === this.#newest?.number) return false;
+    // Both verified: one that was known has the digest that was, and what comes after it was verified now.
     const before = chain.value.at(-2);
     this.#newest = last;
     this.#bytes = new Uint8Array(bytes);

@@ -96,7 +96,7 @@ const parts = (bytes: Uint8Array) => {
   return offer.ok ? ok({ signed: signed.value, offer: offer.value }) : offer;
 };
 
-/** What a link says, nothing of it believed yet. Errors: `member/signature` (another's), `record/…`, `trust/root-refused`. */
+/** What a link says, nothing of it believed yet. Errors: `member/signature` (another's), `record/…`. */
 const readLink = (bytes: Uint8Array, { clusterset, member }: SuccessionContext): Result<Link> => {
   const read = parts(bytes);
   if (!read.ok) return read;
@@ -106,8 +106,6 @@ const readLink = (bytes: Uint8Array, { clusterset, member }: SuccessionContext):
   if (link.clusterset !== clusterset || link.member !== member) {
     return refuse(member, `a link of ${link.clusterset}/${link.member} stands under ${clusterset}/${member}`);
   }
-  const ca = parseRoot(link.federationCa, `keys of ${member}, federation CA ${link.number}`);
-  if (!ca.ok) return ca;
   const { number, previousKey, recordKey, federationCa } = link;
   const digest = createHash('sha256').update(read.value.offer.link).digest('hex');
   const [madeMs, previousUntilMs] = [Number(link.madeMs), Number(link.previousUntilMs)];
@@ -129,7 +127,9 @@ const verifyLink = (bytes: Uint8Array, link: Link): Result<void> => {
   const proof = { payload: offer.link, signature: offer.recordKeyProof };
   const agreed = proof.signature.length === 64 && signatureHolds('succession-key', proof, next.value);
   if (!agreed) return refuse('it', `${which} has no proof by its record key`);
-  const { publicKey } = new X509Certificate(link.federationCa);
+  const ca = parseRoot(link.federationCa, `federation CA ${link.number}`);
+  if (!ca.ok) return ca;
+  const { publicKey } = ca.value;
   const byCa = verify('sha256', caMessage(offer.link), publicKey, offer.federationCaProof);
   return byCa ? ok(undefined) : refuse('it', `${which} has no proof by its federation CA`);
 };
@@ -144,7 +144,7 @@ export const firstKey = (links: readonly Uint8Array[], context: SuccessionContex
 
 /**
  * The links that follow the key of the membership, verified; none when the membership names the newest itself, or keys apart from all.
- * @param known - the newest link seen so far: the chain must go on from it
+ * @param known - the newest link verified so far: the chain must go on from it, and what comes before is not verified again
  */
 export const verifyChain = (
   links: readonly Uint8Array[],
@@ -166,18 +166,23 @@ export const verifyChain = (
     if (before !== undefined && (!same(link.previousKey, before.recordKey) || link.number !== before.number + 1)) {
       return refuse(member, `link ${link.number} does not follow link ${before.number}`);
     }
+  }
+  const there = chain.find(({ number }) => number === known?.number);
+  if (known !== undefined && there?.digest !== known.digest) {
+    const message =
+      there === undefined
+        ? `keys of ${member}: the chain ends at ${chain.at(-1)?.number ?? 'the membership'}, and link ${known.number} was seen before`
+        : `keys of ${member}: link ${known.number} differs from the one seen before`;
+    return fail('member/stale', message, {
+      hint: 'the store was restored or is tampered with, or a key that was replaced is in other hands; the newest link seen stays in use',
+      subject: { member },
+    });
+  }
+  for (const [i, link] of chain.entries()) {
+    // Up to the known one they were verified when it was.
+    if (known !== undefined && link.number <= known.number) continue;
     const holds = verifyLink(links[start + i]!, link);
     if (!holds.ok) return refuse(member, holds.error.message.replace('keys of it: ', ''));
   }
-  if (known === undefined) return ok(chain);
-  const there = chain.find(({ number }) => number === known.number);
-  if (there?.digest === known.digest) return ok(chain);
-  const message =
-    there === undefined
-      ? `keys of ${member}: the chain ends at ${chain.at(-1)?.number ?? 'the membership'}, and link ${known.number} was seen before`
-      : `keys of ${member}: link ${known.number} differs from the one seen before`;
-  return fail('member/stale', message, {
-    hint: 'the store was restored or is tampered with, or a key that was replaced is in other hands; the newest link seen stays in use',
-    subject: { member },
-  });
+  return ok(chain);
 };
