@@ -1,10 +1,10 @@
 /** Keys that follow each other: what readers accept when, and what an attacker of etcd, or a thief of an old key, gets. */
-import { generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { makeFederationCa } from '../../../src/ca/federation.ts';
 import type { Federation } from '../../../src/federation/federation.ts';
-import { rawPublicKey } from '../../../src/records/signed.ts';
-import { encodeKeys } from '../../../src/records/succession.ts';
+import { encodeSigned, rawPublicKey, signatureOf } from '../../../src/records/signed.ts';
+import { encodeKeys, encodeLink, encodeOffer } from '../../../src/records/succession.ts';
 import { type NewLink, signLink } from '../../../src/trust/succession.ts';
 import { type TestMember, testMember } from '../trust/certificates.ts';
 import { Author, federation, membershipOf, Shelf, serviceBytes, times } from './author.ts';
@@ -189,12 +189,34 @@ describe('what an attacker of etcd gets', () => {
     expect(codes(s)).toContain('manifest/signature');
   });
 
-  it('nothing by announcing what is another’s: both new keys must agree', async () => {
+  it.each([
+    ['record key', 'recordKey', 'no proof by its record key'],
+    ['federation CA', 'federation', 'no proof by its federation CA'],
+  ] as const)('nothing by announcing another’s %s: both new keys must agree', async (_what, field, why) => {
     const theirs = await newKeys('eu-west');
-    const withTheirs = (what: Partial<Keys>) => () => linkOf(1, west.recordKey, { ...second, ...what });
-    // Without the private key there is no link at all.
-    expect(withTheirs({ federation: { ...theirs.federation, keyPem: second.federation.keyPem } })).toThrow(
-      'no proof by its federation CA',
+    const named = { ...second, [field]: theirs[field] };
+    const link = value(
+      encodeLink({
+        $typeName: 'isthmus.v1.SuccessionLink',
+        ...{ clusterset: 'demo', member: 'us-west', number: 1, previousKey: rawPublicKey(west.recordKey) },
+        ...{ recordKey: rawPublicKey(named.recordKey), federationCa: derOf(named), critical: [] },
+        ...{ madeMs: 1n, previousUntilMs: BigInt(untilMs) },
+      }),
     );
+    // What it can sign with is its own.
+    const offer = value(
+      encodeOffer({
+        $typeName: 'isthmus.v1.SuccessionOffer',
+        link,
+        recordKeyProof: signatureOf('succession-key', link, second.recordKey),
+        federationCaProof: new Uint8Array(
+          sign('sha256', Buffer.concat([Buffer.from('isthmus/v1/succession-ca\0'), link]), second.federation.keyPem),
+        ),
+      }),
+    );
+    const s = setup();
+    s.tick(west.recordKey, recordOf(value(encodeSigned('succession', offer, 12_000, west.recordKey))));
+    expect(s.view().succession?.number).toBe(0);
+    expect(s.view().problems[0]?.message).toContain(why);
   });
 });
