@@ -6,7 +6,7 @@
  * believes nobody. What is signed again is what etcd holds, as far as the old key's signature carries; a person looks at it first.
  */
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { existsSync, renameSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { IsthmusError } from '../core/errors.ts';
 import type { Store } from '../core/store.ts';
@@ -22,7 +22,7 @@ import { confirm, realTerminal } from './confirm.ts';
 import { isMember, type Known, membersOf, nextSequence } from './desk.ts';
 import { Ledger } from './desk_ledger.ts';
 import { readNamed, writeNew } from './files.ts';
-import { type ClusterOptions, openCluster } from './install_member.ts';
+import { type ClusterOptions, openCluster, secretFiles } from './install_member.ts';
 import { print, step, table } from './output.ts';
 
 export interface ReplaceOptions extends DeskOptions, PassphraseOptions {
@@ -96,6 +96,12 @@ const show = (known: ReadonlyMap<string, Known>): void =>
     ),
   );
 
+/** Bundles that `init` wrote: whoever applies one again must not bring the old key back. */
+const bundlesIn = (dir: string): readonly string[] =>
+  readdirSync(dir, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && existsSync(join(dir, entry.name, 'member.yaml')))
+    .map(({ name }) => join(dir, name, 'authority.pem'));
+
 export const authorityReplace = async (options: ReplaceOptions): Promise<void> => {
   const { authorityDir } = options;
   const desk = readDesk(options);
@@ -130,6 +136,7 @@ export const authorityReplace = async (options: ReplaceOptions): Promise<void> =
       createPublicKey(fresh).export({ type: 'spki', format: 'pem' }) as string,
       false,
     );
+    for (const bundle of bundlesIn(authorityDir)) copyFileSync(join(authorityDir, 'authority.pem'), bundle);
     const detail = `${fingerprintOf(old)} replaced by ${fingerprintOf(fresh)}`;
     new Ledger(authorityDir).audit({ action: 'authority', outcome: 'done', detail });
     process.stderr.write(
@@ -148,6 +155,11 @@ export const authorityInstall = async (options: InstallOptions): Promise<void> =
   const key = publicKey('--authority-dir', path);
   const api = await openCluster(options);
   try {
+    if ((await secretFiles(api, options.namespace, 'isthmus-member')) === undefined) {
+      throw new IsthmusError('kube/not-found', 'this cluster has no Secret isthmus-member: it is no member', {
+        hint: 'let it in: isthmus join',
+      });
+    }
     await step(`authority ${fingerprintOf(key)} is in the Secret isthmus-member`, () =>
       api.request({
         method: 'PATCH',

@@ -48,7 +48,7 @@ export interface LedgerToken extends IssuedToken {
 
 /** One line of the audit. Never a secret. */
 export interface AuditLine {
-  readonly action: 'token' | 'join' | 'leave' | 'revoke' | 'authority';
+  readonly action: 'token' | 'join' | 'leave' | 'revoke' | 'authority' | 'renew';
   readonly outcome: 'done' | 'refused';
   readonly cluster?: string;
   readonly token?: string;

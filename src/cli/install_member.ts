@@ -1,5 +1,6 @@
 /** A member's bundle, its CA and the objects that Isthmus needs, put into a cluster. Applying again changes nothing that is the same. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { createPublicKey, X509Certificate } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join as path } from 'node:path';
 import { IsthmusError } from '../core/errors.ts';
 import { type KubeApi, openKubeApi } from '../kube/api.ts';
@@ -28,6 +29,7 @@ export const bundleFiles = [
   'etcd-client-key.pem',
 ];
 const cacertsFiles = ['ca-cert.pem', 'ca-key.pem', 'cert-chain.pem', 'root-cert.pem'];
+const listsFile = 'ca-crl.pem';
 const fileBytesMax = 256 * 1024;
 
 export const readFiles = (dir: string, names: readonly string[], what: string, hint: string): Files => {
@@ -58,7 +60,8 @@ export const readFiles = (dir: string, names: readonly string[], what: string, h
 /** Read and checked. @throws IsthmusError files/invalid, trust/invalid */
 export const readCacertsDir = async (dir: string): Promise<Files> => {
   const hint = 'name the directory of this cluster that `isthmus trust init` wrote';
-  const files = readFiles(dir, cacertsFiles, 'cacerts', hint);
+  const lists = existsSync(path(dir, listsFile)) ? [listsFile] : [];
+  const files = readFiles(dir, [...cacertsFiles, ...lists], 'cacerts', hint);
   const { loadAuthority } = await import('../ca/authority.ts');
   await step(`intermediate CA in ${dir} is valid`, async () => loadAuthority(dir));
   return files;
@@ -97,13 +100,47 @@ export const installObjects = async (
   return step(name, () => applyObjects(api, shipped, { dryRun }));
 };
 
-export const installSecrets = (
+const endOf = (pem: Buffer | undefined): number =>
+  pem === undefined ? 0 : new X509Certificate(pem).validToDate.getTime();
+
+/**
+ * What was replaced in the cluster since this bundle was made stays: nobody takes the keys in the bundle any more, and its certificate for etcd
+ * ends sooner. @throws IsthmusError files/invalid: it has another authority than the cluster
+ */
+const keepReplaced = async (api: KubeApi, namespace: string, files: Files): Promise<Files> => {
+  const present = await secretFiles(api, namespace, 'isthmus-member');
+  const key = files['record-key.pem'];
+  if (present === undefined || key === undefined) return files;
+  // Each link holds the key before it, as it is.
+  const raw = Buffer.from(createPublicKey(key).export({ format: 'jwk' }).x ?? '', 'base64url');
+  const replaced = present['succession']?.includes(raw) === true;
+  if (!replaced && present['record-key.pem']?.equals(key) !== true) return files;
+  if (present['authority.pem']?.equals(files['authority.pem'] ?? Buffer.alloc(0)) === false) {
+    throw new IsthmusError('files/invalid', 'this bundle has another authority than the cluster', {
+      hint: 'the authority was replaced: isthmus authority install; if the bundle is of another cluster set, leave this one first',
+    });
+  }
+  const later = endOf(present['etcd-client.pem']) > endOf(files['etcd-client.pem']);
+  const kept = [
+    ...(replaced ? ['record-key.pem', 'federation-ca.pem', 'federation-ca-key.pem'] : []),
+    ...(later ? ['etcd-client.pem', 'etcd-client-key.pem'] : []),
+  ];
+  return { ...files, ...Object.fromEntries(kept.map((file) => [file, present[file]!])) };
+};
+
+export const installSecrets = async (
   api: KubeApi,
   namespace: string,
   member: string,
   secrets: Readonly<Record<string, Files>>,
   dryRun: boolean,
 ): Promise<readonly Applied[]> => {
-  const manifests = Object.entries(secrets).map(([name, files]) => secretManifest({ namespace, name }, files));
+  const kept = await Promise.all(
+    Object.entries(secrets).map(
+      async ([name, files]) =>
+        [name, name === 'isthmus-member' ? await keepReplaced(api, namespace, files) : files] as const,
+    ),
+  );
+  const manifests = kept.map(([name, files]) => secretManifest({ namespace, name }, files));
   return step(`keys of member ${member}`, () => applyObjects(api, manifests, { dryRun }));
 };

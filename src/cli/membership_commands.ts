@@ -132,10 +132,24 @@ const authorityCommands = (program: Command): void => {
     .action(async (options) => (await import('./authority.ts')).authorityInstall(options));
 };
 
+const keysCommands = (program: Command): void => {
+  const keys = program
+    .command('keys')
+    .description('keys of a cluster: record key, federation CA, certificate for etcd');
+  inCluster(keys.command('rotate'))
+    .description('have its controllers replace both now, without a gap')
+    .action(async (options) => (await import('./keys.ts')).keysRotate(options));
+  atDesk(inCluster(keys.command('renew-etcd')))
+    .description('give it a new client certificate for etcd')
+    .requiredOption('--cluster <name>', 'the member')
+    .action(async (options) => (await import('./keys.ts')).keysRenewEtcd(options));
+};
+
 export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
   joinCommand(program);
   tokenCommands(program, output);
   leaveCommands(program);
   authorityCommands(program);
+  keysCommands(program);
 };

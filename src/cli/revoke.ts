@@ -6,11 +6,9 @@
  * a quorum of three stays. Everything else etcd refuses from the moment that the user is gone.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { makeCrl, type Revoked } from '../ca/crl.ts';
-import { certificatesOf } from '../ca/pem.ts';
+import { makeCrl } from '../ca/crl.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { realClock } from '../ops/clock.ts';
 import { storeKeys } from '../records/keys.ts';
@@ -22,6 +20,7 @@ import { type Desk, membersOf, mustBeKnown, openDesk } from './desk.ts';
 import { readNamed } from './files.ts';
 import { mark, step } from './output.ts';
 import { isOf, lossesOf, proveUntouched, putOut, showLosses } from './put_out.ts';
+import { replace, revokeInMesh, standing } from './revoke_mesh.ts';
 
 export interface RevokeOptions extends DeskOptions, PassphraseOptions {
   readonly reason: string;
@@ -41,15 +40,6 @@ const restartTimeoutMs = 60_000;
 const backTimeoutMs = 30_000;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => realClock.after(ms, resolve));
 
-const standing = (path: string): Uint8Array | undefined => (existsSync(path) ? readFileSync(path) : undefined);
-
-/** Whole or not at all: who reads half a list at a handshake refuses everybody. */
-const replace = (path: string, content: string | Uint8Array): void => {
-  const next = `${path}.${process.pid}`;
-  writeFileSync(next, content, { mode: 0o644 });
-  renameSync(next, path);
-};
-
 /** etcd reads its list at every handshake, in DER alone, so writing it is enough. @returns where it is */
 const revokeAtEtcd = async (desk: Desk, name: string, options: RevokeOptions): Promise<string> => {
   const path = options.etcdCrl ?? join(options.authorityDir, 'etcd-crl.der');
@@ -65,33 +55,6 @@ const revokeAtEtcd = async (desk: Desk, name: string, options: RevokeOptions): P
   });
   replace(path, crl.der);
   return path;
-};
-
-/**
- * The member's intermediate on the list of its root, in the cacerts directory of every other cluster: `ca-crl.pem`.
- * @returns the files written
- */
-const revokeInMesh = async (name: string, trustDir: string): Promise<readonly string[]> => {
-  const own = join(trustDir, name);
-  const separate = join(trustDir, `${name}-root`);
-  const root = existsSync(separate) ? separate : join(trustDir, 'root');
-  const intermediate = certificatesOf(readNamed('--trust-dir', join(own, 'ca-cert.pem')), 'ca-cert.pem')[0]!;
-  const nowMs = realClock.wallMs();
-  const revoked: Revoked[] = [{ serial: intermediate.serialNumber, atMs: nowMs }];
-  const clusters = readdirSync(trustDir, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && existsSync(join(trustDir, entry.name, 'ca-cert.pem')))
-    .map(({ name: cluster }) => cluster)
-    .filter((cluster) => cluster !== name);
-  const ca = {
-    cert: readNamed('--trust-dir', join(root, 'root-cert.pem')),
-    key: readNamed('--trust-dir', join(root, 'root-key.pem')),
-  };
-  const list = standing(join(root, 'ca-crl.pem'));
-  const before = list === undefined ? undefined : Buffer.from(list).toString('latin1');
-  const crl = await makeCrl({ ca, revoked, before, nowMs, ttlS: crlTtlS, what: 'root CA' });
-  const files = [root, ...clusters.map((cluster) => join(trustDir, cluster))].map((dir) => join(dir, 'ca-crl.pem'));
-  for (const path of files) replace(path, crl.pem);
-  return files;
 };
 
 /** Waits until this endpoint answers again: the next one may then be restarted. */
@@ -163,9 +126,12 @@ const revokeFrom = async (desk: Desk, name: string, options: RevokeOptions): Pro
   process.stderr.write(`nothing else changed: ${proof.same} keys of others are as they were\n`);
   if (options.trustDir !== undefined) {
     const files = await step(`the intermediate CA of ${name} is on the revocation list`, () =>
-      revokeInMesh(name, options.trustDir!),
+      revokeInMesh(name, options.trustDir!, realClock.wallMs()),
     );
-    process.stderr.write(`install it in each cluster, as ca-crl.pem of the Secret cacerts: ${files.join(' ')}\n`);
+    process.stderr.write(
+      'give each cluster its own: as ca-crl.pem of the Secret cacerts, and to ztunnels (docs/SECURITY.md)\n',
+    );
+    for (const file of files) process.stderr.write(`     ${file}\n`);
   }
   if (options.etcdCrl === undefined) warn(`give etcd the list: --client-crl-file ${crl}`);
   if (restart !== undefined) return;

@@ -1,7 +1,7 @@
 /** `isthmus status`: facts, with the age of each. Judgement is left to the reader; nothing is green because it was green once. */
 import { percentText } from '../controller/wording.ts';
 import type { FailoverReport, JournalHealth, VerdictReport, WithdrawalReport } from '../core/failover_report.ts';
-import type { PeerReport, ProxyReport, ServiceReport, StatusReport } from '../core/report.ts';
+import type { MembershipReport, PeerReport, ProxyReport, ServiceReport, StatusReport } from '../core/report.ts';
 import { age, aligned, type Format, paint, paintState, print, printData, table, wrap } from './output.ts';
 import { type ReachOptions, reachControllers } from './reach.ts';
 
@@ -145,6 +145,31 @@ const withdrawalOf = ({ member, services, mass, ageSeconds, untilSeconds }: With
     : `${what}, unless its gateway refuses a probe before`;
 };
 
+const lasting = (seconds: number): string => (seconds <= 0 ? paint('red', 'ended') : `ends in ${age(seconds)}`);
+
+const keysOf = ({ keys }: MembershipReport): string => {
+  const due = keys.dueInSeconds === null ? 'never by age' : `in ${age(Math.max(0, keys.dueInSeconds))}`;
+  const stages = {
+    current: `next ${due}`,
+    overlap: `those before are still accepted; next ${due}`,
+    announced: `the next are announced, in use ${due} at the latest${keys.waiting.length === 0 ? '' : `; waiting for ${keys.waiting.join(', ')}`}`,
+  };
+  const text = `number ${keys.number}, ${age(keys.ageSeconds)} old; ${stages[keys.stage]}`;
+  return keys.late ? paint('red', `${text}; late`) : text;
+};
+
+const membershipLines = (m: MembershipReport): string[] => [
+  `  membership  ${m.endsInSeconds === null ? 'not known' : lasting(m.endsInSeconds)}; certificate for etcd ${lasting(m.keys.etcdCertificateEndsInSeconds)}`,
+  wrap(`  keys        ${keysOf(m)}`, '              '),
+  ...m.revoked.map((r) =>
+    wrap(
+      `  revoked     ${r.member} ${age(r.sinceSeconds)} ago, up to sequence ${r.sequence}: ${r.reason}`,
+      '              ',
+    ),
+  ),
+  ...m.ending.map((e) => `  ending      ${e.member}: its membership ${lasting(e.endsInSeconds)}`),
+];
+
 const failoverLines = (f: FailoverReport): string[] => [
   `  failover    ${f.deciding ? 'decides' : 'serves what the writer decides'}${f.observing.length === 0 ? '' : `; only observed: ${f.observing.join(', ')}`}`,
   wrap(`  journal     ${journalOf(f.journal)}`, '              '),
@@ -173,6 +198,7 @@ const head = (r: StatusReport): string => {
     `  state       ${saved}`,
     `  kubernetes  ${kube}`,
     `  gateways    ${gateways}`,
+    ...(r.membership === undefined ? [] : membershipLines(r.membership)),
     ...(r.failover === undefined ? [] : failoverLines(r.failover)),
   ].join('\n');
 };

@@ -47,6 +47,20 @@ export const configSchema = z.strictObject({
       recordKeyFile: z.string().default('record-key.pem').describe('Private key that signs this member’s manifests.'),
       federationCertFile: z.string().default('federation-ca.pem').describe('CA certificate of this member’s gateways.'),
       federationKeyFile: z.string().default('federation-ca-key.pem').describe('Key of that CA.'),
+      rotateAfterS: z
+        .number()
+        .int()
+        .min(0)
+        .max(10 * 365 * 86_400)
+        .default(90 * 86_400)
+        .describe('Age at which record key and federation CA are replaced, seconds; 0: never by age.'),
+      overlapS: z
+        .number()
+        .int()
+        .min(10)
+        .max(365 * 86_400)
+        .default(7 * 86_400)
+        .describe('For how long keys that were replaced are accepted, from the announcement of the next, seconds.'),
     })
     .prefault({})
     .describe('Keys of this member.'),

@@ -29,7 +29,7 @@ export interface CertificateKeeperOptions {
   readonly config: Config;
   readonly api: KubeApi;
   readonly authority: () => Authority;
-  readonly federationCa: FederationCa;
+  readonly federationCa: () => FederationCa;
   readonly isWriter: () => boolean;
   readonly clock: Clock;
   readonly rng: Rng;
@@ -121,7 +121,7 @@ export class CertificateKeeper {
     const { authority, federationCa } = this.#o;
     const found = secret === undefined ? undefined : read(secret);
     if (secret === undefined || found === undefined) return true;
-    if (secret.labels['isthmus.dev/issuers'] !== issuersOf(authority(), federationCa)) return true;
+    if (secret.labels['isthmus.dev/issuers'] !== issuersOf(authority(), federationCa())) return true;
     return this.#usedUp(found) > renewAt;
   }
 
@@ -147,7 +147,7 @@ export class CertificateKeeper {
     const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs };
     const leaf = await issueLeaf(authority, request, random);
     const input = { clusterset: config.clusterset, member: config.member, ttlS, nowMs };
-    const federation = await issueFederationCertificate(federationCa, input, random);
+    const federation = await issueFederationCertificate(federationCa(), input, random);
     return {
       mesh: { chain: [leaf, ...authority.intermediates].map(pemOf).join(''), key: pair.keyPem },
       federation: { chain: federation.cert, key: federation.key },
@@ -169,7 +169,7 @@ export class CertificateKeeper {
           'federation-key.pem': text(made.federation.key),
         },
         replaces: before?.resourceVersion,
-        labels: { 'isthmus.dev/issuers': issuersOf(this.#o.authority(), federationCa) },
+        labels: { 'isthmus.dev/issuers': issuersOf(this.#o.authority(), federationCa()) },
       },
     );
     this.#serve(made, 'issued');

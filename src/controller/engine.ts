@@ -9,7 +9,7 @@ import type { ServiceKey } from '../core/names.ts';
 import { noPlan, type Plan } from '../failover/plan.ts';
 import type { FederationChange } from '../federation/federation.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
-import type { ManifestHead, MemberView, View } from '../federation/view.ts';
+import type { MemberView, View } from '../federation/view.ts';
 import type { ViewKeeper } from '../federation/view_keeper.ts';
 import type { GatewayInput, GatewaySecrets, GatewaySettings } from '../translate/envoy/input.ts';
 import { roundTripsOf } from '../translate/envoy/resources.ts';
@@ -104,7 +104,7 @@ export class Engine {
   /** Services not yet given to the gateways' translation, while it could not begin. */
   #deferred: Set<ServiceKey> | undefined = new Set();
   #secrets: GatewaySecrets | undefined;
-  #head: ManifestHead | undefined;
+  #told: Pick<GatewayInput, 'head' | 'revocations'> = {};
   #gatewayHealth: ReadonlyMap<string, boolean> = new Map();
 
   constructor(options: EngineOptions) {
@@ -154,9 +154,9 @@ export class Engine {
     this.#healthChanged = true;
     this.wake();
   }
-  /** What our gateways tell peers of our records; a new one every few seconds. */
-  setHead(head: ManifestHead): void {
-    this.#head = head;
+  /** What our gateways tell peers: how far our records are, anew every few seconds, and who was put out. */
+  tell(told: Pick<GatewayInput, 'head' | 'revocations'>): void {
+    this.#told = told;
     this.wake();
   }
   setSecrets(secrets: GatewaySecrets): void {
@@ -314,7 +314,7 @@ export class Engine {
       plan,
       local,
       roundTrips: roundTripsOf(members.get(this.#o.self)),
-      head: this.#head,
+      ...this.#told,
     };
     const first = this.#deferred !== undefined;
     const dirty = {

@@ -8,6 +8,8 @@ import type { View } from '../federation/view.ts';
 import type { EtcdStore } from '../store/etcd.ts';
 import { version } from '../version.ts';
 import type { Cluster, ProblemOf } from './cluster.ts';
+import type { MemberKeys } from './keys.ts';
+import { membershipProblems, membershipReport } from './membership.ts';
 import type { Publishing } from './publishing.ts';
 import type { Records } from './records.ts';
 import { buildStatus } from './status.ts';
@@ -25,13 +27,15 @@ export interface FactsOptions {
   readonly problemOf: ProblemOf;
   readonly savedAge: () => number | null;
   readonly problems: () => readonly IsthmusError[];
+  readonly keys: MemberKeys;
 }
 
 export const facts = (o: FactsOptions): StatusReport => {
   const { config, clock, store, records, publishing, cluster } = o;
   const seen = store.status();
+  const membership = membershipReport(o.keys.about());
   const readBack = publishing.readBackMs() ?? records.readBackMs();
-  return buildStatus({
+  const report = buildStatus({
     identity: { clusterset: config.clusterset, member: config.member, replica: config.replica, version },
     nowMs: clock.monotonicMs(),
     silenceMs: config.publish.silenceMs,
@@ -57,7 +61,9 @@ export const facts = (o: FactsOptions): StatusReport => {
       ...records.problems,
       ...(records.members.get(config.member)?.problems ?? []),
       ...o.problems(),
+      ...membershipProblems(membership),
       ...(publishing.lastError === undefined ? [] : [publishing.lastError]),
     ],
   });
+  return { ...report, membership };
 };

@@ -4,9 +4,11 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { pemOf } from '../ca/pem.ts';
+import type { IsthmusError } from '../core/errors.ts';
 import type { GatewaySecrets } from '../translate/envoy/input.ts';
 import type { GatewayCertificates } from './certificates.ts';
 import type { Engine } from './engine.ts';
+import { ListKeeper, type ListKeeperOptions } from './lists.ts';
 
 export interface OfferedSecretsOptions {
   readonly engine: Engine;
@@ -14,18 +16,30 @@ export interface OfferedSecretsOptions {
   readonly meshRoots: string;
   /** Roots of the members that we trade with, as they are now. */
   readonly tradedRoots: () => readonly X509Certificate[];
+  /** Where the revocation lists of both are. */
+  readonly lists: Pick<ListKeeperOptions, 'dir' | 'authority' | 'clock' | 'log' | 'metrics'>;
   /** The engine got other secrets: worth saving. */
   readonly onChange: () => void;
 }
 
 export class OfferedSecrets {
   readonly #o: OfferedSecretsOptions;
+  readonly #lists: ListKeeper;
   #certificates: GatewayCertificates | undefined;
   /** What the last offer was made of. */
-  #made: { readonly certificates: unknown; readonly roots: unknown } | undefined;
+  #made: { readonly certificates: unknown; readonly roots: unknown; readonly lists: string } | undefined;
 
   constructor(options: OfferedSecretsOptions) {
     this.#o = options;
+    const { lists, tradedRoots } = options;
+    this.#lists = new ListKeeper({ ...lists, tradedRoots, onChange: () => this.offer() });
+  }
+
+  problems(): readonly IsthmusError[] {
+    return this.#lists.problems();
+  }
+  close(): void {
+    this.#lists.close();
   }
 
   certificates(found: GatewayCertificates): void {
@@ -33,19 +47,27 @@ export class OfferedSecrets {
     this.offer();
   }
 
-  /** To be called when certificates or the members that we trade with may have changed. */
+  /** To be called when certificates, revocation lists or the members that we trade with may have changed. */
   offer(): void {
     const { engine, meshRoots } = this.#o;
     const known = this.#certificates ?? engine.secrets;
     const roots = this.#o.tradedRoots();
-    if (known === undefined || (this.#made?.certificates === known && this.#made.roots === roots)) return;
+    if (known === undefined) return;
+    // Not read yet: what was saved stays.
+    const lists = this.#lists.current() ?? { mesh: engine.secrets?.meshLists, traded: engine.secrets?.tradedLists };
+    const same = this.#made?.certificates === known && this.#made.roots === roots;
+    if (same && this.#made?.lists === JSON.stringify(lists)) return;
     const more = roots.map(pemOf).filter((pem) => !meshRoots.includes(pem));
     const { mesh, federation } = known;
-    const next: GatewaySecrets = { mesh, federation, meshRoots, tradedRoots: meshRoots + more.join('') };
+    const next: GatewaySecrets = {
+      ...{ mesh, federation, meshRoots, tradedRoots: meshRoots + more.join('') },
+      ...(lists.mesh === undefined ? {} : { meshLists: lists.mesh }),
+      ...(lists.traded === undefined ? {} : { tradedLists: lists.traded }),
+    };
     if (JSON.stringify(next) !== JSON.stringify(engine.secrets)) {
       engine.setSecrets(next);
       this.#o.onChange();
     }
-    this.#made = { certificates: this.#certificates ?? engine.secrets, roots };
+    this.#made = { certificates: this.#certificates ?? engine.secrets, roots, lists: JSON.stringify(lists) };
   }
 }

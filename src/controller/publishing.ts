@@ -2,7 +2,6 @@
  * What this member publishes: its exports, gateways, roots and what it sees of the others. Every replica works it out; the one
  * that leads writes it.
  */
-import type { KeyObject } from 'node:crypto';
 import type { Authority } from '../ca/authority.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
@@ -23,11 +22,12 @@ import { grantsOf } from '../trust/grants.ts';
 import type { Member } from '../trust/membership.ts';
 import type { GatewayPod } from './cluster.ts';
 import type { Announcement } from './failover.ts';
+import type { MemberKeys } from './keys.ts';
 
 export interface PublishingOptions {
   readonly config: Config;
   readonly store: Store;
-  readonly recordKey: KeyObject;
+  readonly keys: () => MemberKeys;
   readonly authority: Authority;
   readonly epochFloor: () => bigint;
   readonly clock: Clock;
@@ -58,6 +58,8 @@ export class Publishing {
   #wantsToLead = false;
   /** What stands in the store is known: a leader withdraws what it does not itself want, the vantage too. */
   #recordsKnown = false;
+  /** Our keys are known: what is signed by those that were replaced is refused. */
+  #keysKnown = false;
   #members: ReadonlyMap<string, MemberView> = new Map();
   #peers = '';
   #epoch = 0n;
@@ -75,7 +77,8 @@ export class Publishing {
       clock,
       clusterset: config.clusterset,
       member: config.member,
-      recordKey: options.recordKey,
+      recordKey: () => options.keys().recordKey,
+      ownKeys: () => options.keys().accepted,
       heartbeatMs: config.publish.heartbeatMs,
       epochFloor: options.epochFloor,
       journalHead: () => options.heads().journal,
@@ -171,10 +174,21 @@ export class Publishing {
         );
     }
     this.#members = members;
+    this.keys();
     const shape = JSON.stringify([...peers]);
     if (shape === this.#peers) return;
     this.#peers = shape;
     this.#rtt.setPeers(peers);
+  }
+
+  /** Our keys, or those of others, went on. */
+  keys(): void {
+    const keys = this.#o.keys();
+    this.#must('keys', this.exports.setKeys(keys.links, keys.seen()));
+    this.#flush();
+    if (this.#keysKnown || !keys.known) return;
+    this.#keysKnown = true;
+    this.#tryToLead();
   }
 
   /** This replica was chosen to write: it decides, too. Stays so while the API server is dark. */
@@ -243,6 +257,7 @@ export class Publishing {
   #tryToLead(): void {
     // Not before the decisions are among what is wanted: a leader withdraws everything else.
     if (!this.#wantsToLead || !this.#complete || !this.#recordsKnown || !this.#announced) return;
+    if (!this.#keysKnown) return;
     this.#setVantage();
     this.#flush();
     this.#publisher.lead();

@@ -10,11 +10,13 @@ import type { IsthmusError } from '../core/errors.ts';
 import type { Store, StoreWatch } from '../core/store.ts';
 import { Federation, type FederationChange, type FederationOptions } from '../federation/federation.ts';
 import type { Times } from '../federation/head.ts';
+import { parseRevocations } from '../federation/revocation_text.ts';
 import type { MemberView } from '../federation/view.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { storeKeys } from '../records/keys.ts';
 import { Refusals } from './refusals.ts';
+import { unpackRevocations } from './state.ts';
 
 export interface RecordsOptions {
   readonly federation: FederationOptions;
@@ -76,6 +78,30 @@ export class Records {
     return { nowMs: this.#o.clock.monotonicMs(), wallMs: this.#o.clock.wallMs() };
   }
 
+  /** What a peer's gateway told of who was put out: signed by the authority, so believed whoever brings it. */
+  learnRevocations(peer: string, text: string): void {
+    const { metrics, log } = this.#o;
+    const { revocations } = this.#federation;
+    const told = parseRevocations(text);
+    if (told.digest === revocations.digest) return;
+    const change = this.#federation.learnRevocations(told.marks, this.times(), (error) => {
+      metrics.add('isthmus_record_refused_total', { peer, code: error.code });
+      log('debug', 'revocation refused', { peer, error });
+    });
+    if (!change.revocations) return;
+    metrics.add('isthmus_revocations_learnt_total', { peer });
+    log('warn', 'a peer knows who was put out, and the store does not say so', { peer, closed: [...change.members] });
+    this.#tell(change);
+  }
+
+  /** Marks of the last run first: whatever becomes of the rest, nobody who was seen to be out comes back. */
+  restoreRevocations(bytes: Uint8Array | undefined): void {
+    const marks = bytes === undefined ? [] : unpackRevocations(bytes);
+    this.#federation.learnRevocations(marks, this.times(), (error) =>
+      this.#o.log('error', 'saved revocation refused', { error }),
+    );
+  }
+
   restore(bytes: Uint8Array): void {
     const restored = this.#federation.restore(bytes, this.times());
     if (!restored.ok) {
@@ -134,8 +160,9 @@ export class Records {
       }
     }
     this.#look ??= this.#o.clock.after(lookAfterMs, () => this.#lookForRefusals());
-    const { services, own, members, signals, heads, policy } = change;
-    if (policy || services.size + own.size + members.size + signals.size + heads.size > 0) this.#o.onChange(change);
+    const { services, own, members, signals, heads, policy, revocations } = change;
+    if (policy || revocations || services.size + own.size + members.size + signals.size + heads.size > 0)
+      this.#o.onChange(change);
   }
 
   #lookForRefusals(): void {

@@ -1,6 +1,7 @@
 /**
  * Everything that this cluster finds out for itself about the others: probes of the data path and of applications, and what its own
- * gateways report. Only the replica that decides senses: the others would double the probes and decide nothing.
+ * gateways report. Only the replica that decides senses: the others would double the probes and decide nothing. Those ask each
+ * member's gateways now and then, for one thing alone: who was put out, should the store keep it from them.
  */
 import { type KeyObject, randomBytes, type X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
@@ -41,6 +42,8 @@ export interface SensingOptions {
   readonly authority: () => Authority;
   readonly moreRoots: () => readonly X509Certificate[];
   readonly failover: Failover;
+  /** What a member's gateway told of who was put out (`federation/revocation_text.ts`). */
+  readonly onRevocations: (member: string, text: string) => void;
   readonly chosen: () => boolean;
   readonly view: () => View;
   readonly local: () => LocalCluster;
@@ -61,6 +64,8 @@ const egressPort = 15_018;
 const certificateTtlS = 3_600;
 const renewMs = 1_200_000;
 const renewRetryMs = 5_000;
+/** Between two rounds of a replica that only listens. */
+const listenMs = 15_000;
 /** A service that takes so many CONNECTs a second from other clusters receives spill. */
 const spillPerSecond = 1;
 
@@ -80,8 +85,9 @@ const auditingOf = ({ config, signing, clock, rng, log, metrics }: SensingOption
 
 interface Probers {
   readonly path: DataPathProber;
-  readonly gray: GrayProber;
-  /** Undefined: nothing is configured to ask. */
+  /** Undefined: this replica only listens. */
+  readonly gray: GrayProber | undefined;
+  /** Undefined: nothing is configured to ask, or this replica only listens. */
   readonly metric: MetricProber | undefined;
 }
 
@@ -138,17 +144,16 @@ export class Sensing {
     return metricText(metric.value);
   }
 
-  /** Once a second: begins and ends with being chosen, follows what is suspected. */
+  /** Once a second: follows who is chosen, and what is suspected. */
   tick(): void {
     if (this.#closed) return;
     this.auditing.gauge(this.#o.failover.anchors());
-    if (!this.#o.chosen()) {
-      this.#stop();
-      return;
-    }
+    const chosen = this.#o.chosen();
+    if (this.#probers !== undefined && chosen !== (this.#probers.gray !== undefined)) this.#stop();
     if (this.#rootsOf !== this.#o.moreRoots()) this.#renew();
+    if (this.#credentials !== undefined) this.#start(chosen);
+    if (!chosen) return;
     this.#ejections.setPods(this.#o.gatewayPods());
-    if (this.#credentials !== undefined) this.#start();
     this.#probers?.path.want(this.#wanted());
   }
 
@@ -158,7 +163,7 @@ export class Sensing {
     for (const key of keys) this.#hosts.set(key, view.services.get(key));
     if (this.#probers === undefined) return;
     this.#probers.path.setMembers(memberTargets(view.members, view.self));
-    for (const key of keys) this.#service(this.#probers, key, view);
+    if (this.#probers.gray !== undefined) for (const key of keys) this.#service(this.#probers, key, view);
   }
 
   close(): void {
@@ -168,7 +173,7 @@ export class Sensing {
     this.#ejections.close();
   }
 
-  #start(): void {
+  #start(chosen: boolean): void {
     if (this.#probers !== undefined) return;
     const { config, clock, rng, view, path, failover, log } = this.#o;
     const common = {
@@ -179,33 +184,40 @@ export class Sensing {
       gatewayIdentity: workloadId(config.trustDomain, config.namespace, config.gateway.serviceAccount),
       localGateways: () => this.#o.gatewayPods().map(({ name, address }) => ({ name, address, port: egressPort })),
       path,
+      onRevocations: this.#o.onRevocations,
     };
-    const probers: Probers = {
-      path: new DataPathProber({
-        ...common,
-        onResult: (result, detail) => {
-          this.#o.metrics.add('isthmus_probes_total', { peer: result.member, result: result.failedAt ?? 'ok' });
-          if (!result.ok) log('debug', 'probe failed', { peer: result.member, service: result.service, detail });
-          failover.probe(result);
-        },
-      }),
-      gray: new GrayProber({
-        ...common,
-        self: config.member,
-        gateways: (member) => memberTargets(view().members, config.member).get(member) ?? [],
-        onSignal: (signal) => failover.gray(signal),
-        onProblem: (service, member, problem) => {
-          if (problem !== undefined) log('warn', 'a service cannot be probed', { service, member, problem });
-        },
-      }),
-      metric: this.#metricProber(),
-    };
-    this.#probers = probers;
     const now = view();
-    probers.path.setMembers(memberTargets(now.members, now.self));
+    const targets = memberTargets(now.members, now.self);
+    if (!chosen) {
+      const listening = new DataPathProber({ ...common, onResult: () => {}, intervalMs: listenMs, unhurried: true });
+      this.#probers = { path: listening, gray: undefined, metric: undefined };
+      listening.setMembers(targets);
+      listening.start();
+      return;
+    }
+    const pathProber = new DataPathProber({
+      ...common,
+      onResult: (result, detail) => {
+        this.#o.metrics.add('isthmus_probes_total', { peer: result.member, result: result.failedAt ?? 'ok' });
+        if (!result.ok) log('debug', 'probe failed', { peer: result.member, service: result.service, detail });
+        failover.probe(result);
+      },
+    });
+    const gray = new GrayProber({
+      ...common,
+      self: config.member,
+      gateways: (member) => memberTargets(view().members, config.member).get(member) ?? [],
+      onSignal: (signal) => failover.gray(signal),
+      onProblem: (service, member, problem) => {
+        if (problem !== undefined) log('warn', 'a service cannot be probed', { service, member, problem });
+      },
+    });
+    const probers: Probers = { path: pathProber, gray, metric: this.#metricProber() };
+    this.#probers = probers;
+    pathProber.setMembers(targets);
     for (const key of now.services.keys()) this.#service(probers, key, now);
-    probers.path.start();
-    probers.gray.start();
+    pathProber.start();
+    gray.start();
     probers.metric?.start();
   }
 
@@ -227,7 +239,7 @@ export class Sensing {
 
   #stop(): void {
     this.#probers?.path.stop();
-    this.#probers?.gray.stop();
+    this.#probers?.gray?.stop();
     this.#probers?.metric?.stop();
     this.#probers = undefined;
     this.#renewal?.cancel();
@@ -242,12 +254,12 @@ export class Sensing {
     path.setService(key, service === undefined ? [] : serviceTargets(service, view, config.trustDomain));
     const asked = service === undefined ? undefined : grayTarget(service, view, local(), config.trustDomain);
     if (asked?.ok === false) log('warn', 'a service’s probe cannot be read', { service: key, error: asked.error });
-    gray.setService(key, asked?.ok === true ? asked.value : undefined);
+    gray?.setService(key, asked?.ok === true ? asked.value : undefined);
     const measured = service === undefined ? undefined : metricTarget(service, view);
     if (measured?.ok === false)
       log('warn', 'a service’s metric query cannot be read', { service: key, error: measured.error });
     const target = measured?.ok === true ? measured.value : undefined;
-    if (target !== undefined && metric === undefined) {
+    if (target !== undefined && this.#o.config.metricQueries.url === undefined) {
       log('warn', 'a service asks for a metric, and metricQueries.url is not configured', { service: key });
     }
     metric?.setService(key, target);
@@ -285,7 +297,7 @@ export class Sensing {
     const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: clock.wallMs() };
     issueLeaf(authority(), request, (bytes) => new Uint8Array(randomBytes(bytes))).then(
       (leaf) => {
-        if (this.#rootsOf !== roots || this.#closed || !this.#o.chosen()) return;
+        if (this.#rootsOf !== roots || this.#closed) return;
         const chain = certChain(leaf, authority(), roots);
         this.#credentials = {
           certificatePem: chain.slice(0, -1).join(''),

@@ -8,12 +8,11 @@
 import { randomBytes } from 'node:crypto';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { loadAuthority } from '../ca/authority.ts';
-import { parseFederationCa } from '../ca/federation.ts';
 import { pemOf } from '../ca/pem.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
-import type { StatusReport, TraceReport } from '../core/report.ts';
+import type { StatusReport } from '../core/report.ts';
 import type { ExportProblem } from '../federation/local.ts';
 import { ViewKeeper } from '../federation/view_keeper.ts';
 import { type HttpListener, healthRoute, listenHttp, metricsRoute, type Route } from '../ops/http.ts';
@@ -32,15 +31,16 @@ import { Engine } from './engine.ts';
 import { facts } from './facts.ts';
 import { Failover } from './failover.ts';
 import { OfferedSecrets } from './gateway_secrets.ts';
+import { MemberKeys } from './keys.ts';
 import { Opening } from './opening.ts';
 import { Publishing } from './publishing.ts';
 import { readinessOf } from './readiness.ts';
 import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
 import { Sensing } from './sensing.ts';
-import { packLocal, packSecrets, StateKeeper, unpackLocal, unpackSecrets } from './state.ts';
+import { StateKeeper, stateSources, unpackLocal, unpackSecrets } from './state.ts';
 import { Telling } from './telling.ts';
-import { runTrace, type TraceRequest } from './tracing.ts';
+import { runTrace } from './tracing.ts';
 import { startUpkeep } from './upkeep.ts';
 
 export interface ControllerOptions {
@@ -65,14 +65,9 @@ const closeGraceMs = 2_000;
 export const startController = async (o: ControllerOptions): Promise<Controller> => {
   const { config, credentials, clock, rng, log, metrics } = o;
   const authority = loadAuthority(config.mesh.cacertsDir, clock.wallMs());
-  const federationCa = parseFederationCa(
-    credentials.federation.certPem,
-    credentials.federation.keyPem,
-    'federation CA',
-  );
   const disk = await openSavedState({ dir: config.state.dir, clock, log });
-  const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover] = await Promise.all(
-    (['records', 'cluster', 'tokens', 'gateways', 'failover'] as const).map((part) => disk.load(part)),
+  const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover, savedMarks] = await Promise.all(
+    (['records', 'cluster', 'tokens', 'gateways', 'failover', 'revocations'] as const).map((part) => disk.load(part)),
   );
   const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
   const traded = new TradedRoots();
@@ -127,6 +122,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       if (services.size + change.members.size + change.signals.size > 0) engine.markRecords({ ...change, services });
       if (change.own.size > 0) cluster.report(change.own, viewed.view, problemOf, records.members.get(config.member));
       if (change.members.size > 0) publishing.members(records.members);
+      if (change.revocations) state.now('revocations');
       // Manifests that rise are the heartbeat of every peer: not worth writing everything each second.
       state.touch('records', change.services.size + change.own.size + change.members.size === 0);
     },
@@ -134,7 +130,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const publishing: Publishing = new Publishing({
     config,
     store,
-    recordKey: credentials.recordKey,
+    keys: () => keys,
     authority,
     epochFloor: () => records.federation.seen(config.member)?.epoch ?? 0n,
     clock,
@@ -209,6 +205,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     authority: () => authority,
     moreRoots: () => traded.current(viewed.view),
     failover,
+    onRevocations: (peer, text) => records.learnRevocations(peer, text),
     chosen: () => publishing.chosen,
     view: () => viewed.view,
     local: () => cluster.local,
@@ -237,22 +234,23 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     clock,
     log,
     intervalMs: config.state.saveIntervalMs,
-    sources: {
-      // From disk it is there already, with its true age.
-      records: () =>
-        records.known && !records.fromDisk ? Buffer.concat([...records.federation.save(records.times())]) : undefined,
-      cluster: () => (cluster.pending().length === 0 ? packLocal(cluster.local) : undefined),
-      tokens: () => cluster.tokens.snapshot(),
-      gateways: () => (engine.secrets === undefined ? undefined : packSecrets(engine.secrets)),
+    sources: stateSources({ records, cluster, engine }),
+  });
+  const keys: MemberKeys = new MemberKeys({
+    ...{ config, credentials, api: cluster.api, isWriter: () => publishing.leading },
+    ...{ federation: records.federation, clock, rng, log },
+    onKeys: () => {
+      publishing.keys();
+      keeper.check();
     },
   });
   const keeper: CertificateKeeper = new CertificateKeeper({
     config,
     api: cluster.api,
     authority: () => authority,
-    federationCa,
+    federationCa: () => keys.federationCa,
     saved: savedSecrets,
-    isWriter: () => cluster.leading,
+    isWriter: () => cluster.leading && keys.known,
     clock,
     rng,
     log,
@@ -278,6 +276,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     engine,
     meshRoots: authority.roots.map(pemOf).join(''),
     tradedRoots: () => traded.current(viewed.view),
+    lists: { dir: config.mesh.cacertsDir, authority: () => authority, clock, log, metrics },
     onChange: () => state.touch('gateways'),
   });
 
@@ -321,7 +320,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
       savedAge,
-      problems: () => [disk, failover, cluster, sensing.auditing].flatMap((part) => part.problems()),
+      keys,
+      problems: () => [disk, failover, cluster, sensing.auditing, secrets, keys].flatMap((part) => part.problems()),
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -329,14 +329,6 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     return savedRecords === undefined ? null : Math.max(0, (clock.wallMs() - savedRecords.savedWallMs) / 1000);
   };
 
-  const trace = (request: TraceRequest): Promise<TraceReport> => {
-    const { view } = viewed;
-    const moreRoots = traded.current(view);
-    const { plan } = engine;
-    return runTrace(request, {
-      ...{ config, authority, moreRoots, local: cluster.local, view, plan, gateways: cluster.gatewayPods(), clock },
-    });
-  };
   const routes = adminRoutes(
     answers({
       config,
@@ -345,7 +337,11 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       view: () => ({ ...viewed.view, members: new Map(viewed.view.members), services: new Map(viewed.view.services) }),
       plan: () => engine.plan,
       facts: status,
-      trace,
+      trace: (request) => {
+        const [{ view }, { plan }, gateways] = [viewed, engine, cluster.gatewayPods()];
+        const moreRoots = traded.current(view);
+        return runTrace(request, { config, authority, moreRoots, local: cluster.local, view, plan, gateways, clock });
+      },
       readBackMs: () => publishing.readBackMs() ?? records.readBackMs() ?? undefined,
       graySignal: (service) => sensing.graySignal(service),
       loads: () => sensing.loads.rates(clock.monotonicMs()),
@@ -365,6 +361,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
 
   const forgotten = await failover.open(savedFailover?.payload);
   if (forgotten !== undefined) log('error', 'decisions of the last run cannot be read', { error: forgotten });
+  records.restoreRevocations(savedMarks?.payload);
   if (savedRecords !== undefined) records.restore(savedRecords.payload);
   if (savedSecrets !== undefined) engine.setSecrets(savedSecrets);
   const savedLocal = savedCluster === undefined ? undefined : unpackLocal(savedCluster.payload);
@@ -375,7 +372,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   }
   records.start();
   const endUpkeep = startUpkeep({
-    ...{ config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening, savedAge },
+    ...{ config, clock, metrics, engine, cluster, records, publishing },
+    ...{ failover, sensing, opening, savedAge, keys },
   });
 
   return {
@@ -391,6 +389,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       await cluster.close();
       publishing.close();
       keeper.close();
+      secrets.close();
+      keys.close();
       await state.close();
       records.close();
       await store.close();

@@ -1,5 +1,6 @@
 /**
- * The last good state of this replica: records of the members, the local cluster, what tokens said, the gateways' certificates.
+ * The last good state of this replica: records of the members and who was put out, the local cluster, what tokens said, the gateways'
+ * certificates.
  *
  * Saved when something changed, at most every `saveIntervalMs`, and at the end. Each part is a file of its own, so that one that is
  * corrupt costs itself alone. The local cluster is kept in V8's own format: it is read by this program alone, under a MAC, and a
@@ -8,11 +9,15 @@
 import { deserialize, serialize } from 'node:v8';
 import type { Clock, Timer } from '../core/clock.ts';
 import type { LocalCluster } from '../federation/local.ts';
+import type { SignedMark } from '../federation/revocation_text.ts';
 import type { Log } from '../ops/log.ts';
 import type { SavedState } from '../store/saved.ts';
 import type { GatewaySecrets } from '../translate/envoy/input.ts';
+import type { Cluster } from './cluster.ts';
+import type { Engine } from './engine.ts';
+import type { Records } from './records.ts';
 
-export type Part = 'records' | 'cluster' | 'tokens' | 'gateways';
+export type Part = 'revocations' | 'records' | 'cluster' | 'tokens' | 'gateways';
 
 /** How each part is made when it is to be saved; undefined: there is nothing to save yet. */
 export type Sources = Record<Part, () => Uint8Array | undefined>;
@@ -33,6 +38,32 @@ export const unpackLocal = (bytes: Uint8Array): LocalCluster | undefined => {
 export const packSecrets = (secrets: GatewaySecrets): Uint8Array => Buffer.from(JSON.stringify(secrets));
 export const unpackSecrets = (bytes: Uint8Array): GatewaySecrets =>
   JSON.parse(Buffer.from(bytes).toString('utf8')) as GatewaySecrets;
+
+/** By themselves, since they outlive whatever else is damaged, and are saved when nothing else is: with the store dark. */
+export const packRevocations = (marks: readonly SignedMark[]): Uint8Array =>
+  Buffer.from(JSON.stringify(marks.map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')])));
+export const unpackRevocations = (bytes: Uint8Array): readonly SignedMark[] =>
+  (JSON.parse(Buffer.from(bytes).toString('utf8')) as [string, string][]).map(([name, text]) => [
+    name,
+    new Uint8Array(Buffer.from(text, 'base64')),
+  ]);
+
+/** What is saved of each part of the running controller. */
+export const stateSources = (of: {
+  readonly records: Records;
+  readonly cluster: Cluster;
+  readonly engine: Engine;
+}): Sources => ({
+  revocations: () => packRevocations(of.records.federation.revocations.signed()),
+  // From disk it is there already, with its true age.
+  records: () =>
+    of.records.known && !of.records.fromDisk
+      ? Buffer.concat([...of.records.federation.save(of.records.times())])
+      : undefined,
+  cluster: () => (of.cluster.pending().length === 0 ? packLocal(of.cluster.local) : undefined),
+  tokens: () => of.cluster.tokens.snapshot(),
+  gateways: () => (of.engine.secrets === undefined ? undefined : packSecrets(of.engine.secrets)),
+});
 
 export class StateKeeper {
   readonly #disk: SavedState;
@@ -72,6 +103,12 @@ export class StateKeeper {
     this.#timer?.cancel();
     this.#dueMs = dueMs;
     this.#timer = this.#clock.after(waitMs, () => void this.flush());
+  }
+
+  /** A part has changed that must survive whatever comes next. */
+  now(part: Part): void {
+    this.#dirty.add(part);
+    if (!this.#closed) void this.flush();
   }
 
   /** Saves what changed. Never rejects: a disk that does not take it is told, and tried again with the next change. */

@@ -1,12 +1,15 @@
 /** What is done once a second, whatever happens: gauges, what has grown old, what is told of our own head. */
 import type { Config } from '../config/controller.ts';
 import type { Clock } from '../core/clock.ts';
+import { revocationsText } from '../federation/revocation_text.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { headToTell, type ToldHead } from '../translate/envoy/head_pace.ts';
 import type { Cluster } from './cluster.ts';
 import type { Engine } from './engine.ts';
 import type { Failover } from './failover.ts';
 import { gauge } from './gauges.ts';
+import type { MemberKeys } from './keys.ts';
+import { gaugeMembership, membershipReport } from './membership.ts';
 import type { Opening } from './opening.ts';
 import type { Publishing } from './publishing.ts';
 import type { Records } from './records.ts';
@@ -23,6 +26,7 @@ export interface UpkeepOptions {
   readonly failover: Failover;
   readonly sensing: Sensing;
   readonly opening: Opening;
+  readonly keys: MemberKeys;
   readonly savedAge: () => number | null;
 }
 
@@ -32,6 +36,8 @@ const everyMs = 1_000;
 export const startUpkeep = (o: UpkeepOptions): (() => void) => {
   const { config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening } = o;
   let told: ToldHead | undefined;
+  let turn = 0;
+  let digest = '';
   let deciding = false;
   const timer = setInterval(() => {
     gauge(metrics, {
@@ -47,14 +53,22 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
       denied: cluster.denied().keys(),
       tables: engine.tables,
     });
+    const about = o.keys.about();
+    gaugeMembership(metrics, membershipReport(about), about);
     failover.tick();
     sensing.tick();
     // Gateways report to the replica that decides: those that report here look for it.
     if (deciding && !publishing.chosen) opening.serving?.endReports();
     deciding = publishing.chosen;
     const next = headToTell(told, records.federation.seen(config.member), clock.monotonicMs()).told;
-    if (next !== undefined && next !== told) engine.setHead(next.head);
+    const { revocations } = records.federation;
+    if (next !== told || revocations.digest !== digest) {
+      const marks = revocations.signed();
+      const text = marks.length === 0 ? undefined : revocationsText(revocations.digest, marks, turn++);
+      engine.tell({ head: next?.head, revocations: text });
+    }
     told = next;
+    digest = revocations.digest;
     void opening.open();
   }, everyMs);
   return () => clearInterval(timer);

@@ -57,6 +57,7 @@ export const errorCodes = {
   'token/malformed': spec('MalformedToken', 65),
   'token/altered': spec('TokenAltered', 65),
   'token/expired': spec('TokenExpired', 65),
+  'keys/late': spec('KeysLate', 79),
   'token/used': spec('TokenUsed', 65),
   'token/unknown': spec('UnknownToken', 65),
   'token/mismatch': spec('TokenForAnotherCluster', 65),

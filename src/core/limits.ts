@@ -66,6 +66,8 @@ export const limits = {
   joinAnswerBytesMax: 128 * 1024,
   joinTokenTtlMaxMs: 7 * 86_400_000,
   revocationBytesMax: 4 * 1024,
+  successionLinkBytesMax: 12 * 1024,
+  successionLinksMax: 32,
   revocationsToldMax: 16,
   revocationsTextMax: 8 * 1024,
   // xds

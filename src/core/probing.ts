@@ -14,6 +14,9 @@ export const probeGatewayHeader = 'x-isthmus-probe-gateway';
 /** On the answer to a CONNECT to `gatewayAuthority`: `<epoch>.<sequence>` of the newest manifest of the far member. */
 export const headHeader = 'x-isthmus-head';
 
+/** On the same answer: who was put out, as far as the far member knows (`federation/revocation_text.ts`). */
+export const revocationsHeader = 'x-isthmus-revocations';
+
 /** Answered by the far gateway itself. No service is called so: their names end in the cluster's domain. */
 export const gatewayAuthority = 'gateway.federation.isthmus:15028';
 

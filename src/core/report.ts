@@ -66,6 +66,37 @@ export interface ProxyReport {
   readonly rejected: readonly { readonly resource: string; readonly reason: string }[];
 }
 
+/** Who is in, for how long, and who is out. */
+export interface MembershipReport {
+  /** Of our own membership; null: the authority's word on us is not known. */
+  readonly sequence: string | null;
+  readonly endsInSeconds: number | null;
+  readonly keys: {
+    /** How often they were replaced since the membership. */
+    readonly number: number;
+    readonly ageSeconds: number;
+    /** announced: the next are made, peers are being told; overlap: those before are still accepted. */
+    readonly stage: 'current' | 'announced' | 'overlap';
+    /** Until new ones are made, or those announced are used at the latest. */
+    readonly dueInSeconds: number | null;
+    readonly late: boolean;
+    /** Live peers that have not said that they know the next. */
+    readonly waiting: readonly string[];
+    readonly federationCaEndsInSeconds: number;
+    readonly etcdCertificateEndsInSeconds: number;
+    readonly etcdCertificateEndsSoon: boolean;
+  };
+  /** Memberships that end within 30 days (sooner when they are short), soonest first. */
+  readonly ending: readonly { readonly member: string; readonly endsInSeconds: number }[];
+  readonly revoked: readonly {
+    readonly member: string;
+    /** Memberships up to this one are closed. */
+    readonly sequence: string;
+    readonly sinceSeconds: number;
+    readonly reason: string;
+  }[];
+}
+
 export interface StatusReport {
   readonly apiVersion: 'isthmus.dev/v1';
   readonly kind: 'Status';
@@ -86,6 +117,8 @@ export interface StatusReport {
   readonly saved: { readonly ageSeconds: number | null; readonly servingFromDisk: boolean };
   readonly kubernetes: { readonly staleSeconds: number; readonly pending: readonly string[] };
   readonly gateways: readonly { readonly pod: string; readonly healthy: boolean }[];
+  /** Absent from controllers of an earlier version. */
+  readonly membership?: MembershipReport;
   readonly peers: readonly PeerReport[];
   readonly services: readonly ServiceReport[];
   readonly proxies: readonly ProxyReport[];

@@ -6,6 +6,7 @@
  */
 import { fail, IsthmusError, ok, type Result } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
+import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
@@ -32,13 +33,13 @@ export type RecordKind =
   | { readonly kind: SingleKind | 'other' };
 
 /** Of which a member has one each. */
-export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts';
+export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts' | 'keys';
 
 const servicesPrefix = 'services/';
 const grantsPrefix = 'grants/';
 const partsPrefix = 'verdicts/';
 const singleKinds: ReadonlyMap<string, RecordKind> = new Map(
-  (['gateways', 'trust', 'vantage', 'votes', 'verdicts'] as const).map((kind) => [kind, { kind }]),
+  (['gateways', 'trust', 'vantage', 'votes', 'verdicts', 'keys'] as const).map((kind) => [kind, { kind }]),
 );
 const other: RecordKind = { kind: 'other' };
 
@@ -176,6 +177,11 @@ export class Admission {
 
   verdicts(bytes: Uint8Array): Result<VerdictsRecord> {
     return this.#named('verdicts', codec.verdicts.decode(bytes));
+  }
+
+  /** How far it follows the keys of others; its own chain is read as it stands in the store (`succession.ts`). */
+  keys(bytes: Uint8Array): Result<KeysRecord> {
+    return this.#named('keys', codec.keys.decode(bytes));
   }
 
   /** @returns undefined for a part of another member's state: that is for its own replicas */

@@ -8,6 +8,7 @@
 import { type IsthmusError, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
+import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
@@ -57,6 +58,7 @@ export interface AdmittedSingles {
   grants: GrantsRecord | undefined;
   votes: VotesRecord | undefined;
   verdicts: VerdictsRecord | undefined;
+  keys: KeysRecord | undefined;
 }
 
 const nothing: AdmittedSingles = {
@@ -66,7 +68,11 @@ const nothing: AdmittedSingles = {
   grants: undefined,
   votes: undefined,
   verdicts: undefined,
+  keys: undefined,
 };
+
+/** What decisions are told, and nothing is translated from. */
+const signalKinds: ReadonlySet<keyof AdmittedSingles> = new Set(['grants', 'votes', 'verdicts', 'keys']);
 
 export class AdmittedRecords {
   readonly services = new Map<ServiceKey, ServiceRecord>();
@@ -218,7 +224,7 @@ export class AdmittedRecords {
 
   #set(kind: keyof AdmittedSingles, record: Single): void {
     this.singles = { ...this.singles, [kind]: record };
-    if (kind === 'grants' || kind === 'votes' || kind === 'verdicts') this.#signalsDirty = true;
+    if (signalKinds.has(kind)) this.#signalsDirty = true;
     else this.#otherDirty = true;
     if (kind === 'gateways') this.#gatewaysDirty = true;
   }

@@ -7,6 +7,7 @@
 import { IsthmusError, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { type ServiceKey, serviceHostname } from '../core/names.ts';
+import type { KeysSeen } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   Capacity,
   Gateway,
@@ -261,6 +262,17 @@ export class Exports {
     if (!written.ok) return written;
     this.#verdicts = content;
     for (let n = 0; n < limits.statePartsMax; n++) this.#write(`verdicts/${n}`, parts[n]);
+    return ok(undefined);
+  }
+
+  /** How our own keys follow each other, and how far we follow those of others. Neither: the record goes. Errors: `record/…`. */
+  setKeys(links: readonly Uint8Array[], seen: readonly KeysSeen[]): Result<void> {
+    if (links.length + seen.length > 0) {
+      const sorted = [...seen].sort((a, b) => (a.member < b.member ? -1 : 1));
+      const record = { $typeName: 'isthmus.v1.KeysRecord' as const, links: [...links], seen: sorted, critical: [] };
+      return this.#set('keys', codec.keys.encode(record));
+    }
+    this.#write('keys', undefined);
     return ok(undefined);
   }
 

@@ -8,17 +8,22 @@
 import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { isDnsLabel, type ServiceKey } from '../core/names.ts';
+import { isDnsLabel } from '../core/names.ts';
 import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
 import { storeKeys } from '../records/keys.ts';
 import { valueHash } from '../records/merkle.ts';
 import { AddressRanges } from '../trust/addresses.ts';
+import { type Changes, type FederationChange, newChanges } from './change.ts';
 import type { Times } from './head.ts';
 import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
 import { Memberships } from './memberships.ts';
+import type { SignedMark } from './revocation_text.ts';
+import type { Revocations } from './revocations.ts';
 import { readSaved, savedHeader, saveMember } from './saved.ts';
 import { SetPolicyLog } from './set_policy.ts';
 import type { ManifestHead, MemberView } from './view.ts';
+
+export type { FederationChange } from './change.ts';
 
 export interface FederationOptions {
   readonly clusterset: string;
@@ -34,33 +39,6 @@ export interface FederationOptions {
   readonly gatewayAccount?: string;
 }
 
-/** What changed in what may be used. */
-export interface FederationChange {
-  /** Keys of services that another member added, changed or withdrew. */
-  readonly services: ReadonlySet<ServiceKey>;
-  /** Keys of our own: what we wrote has been read back. Nothing that is served follows from it. */
-  readonly own: ReadonlySet<ServiceKey>;
-  /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went: what is translated. */
-  readonly members: ReadonlySet<string>;
-  /** Those of them whose membership or gateways changed: what the order of cells depends on. */
-  readonly topology: ReadonlySet<string>;
-  /** Members whose grants to us, votes or verdicts changed. */
-  readonly signals: ReadonlySet<string>;
-  /** Members whose manifest rose. */
-  readonly heads: ReadonlySet<string>;
-  /** The cluster set's policy changed. */
-  readonly policy: boolean;
-}
-
-interface Changes extends FederationChange {
-  readonly services: Set<ServiceKey>;
-  readonly own: Set<ServiceKey>;
-  readonly members: Set<string>;
-  readonly topology: Set<string>;
-  readonly signals: Set<string>;
-  readonly heads: Set<string>;
-}
-
 /** Where a key belongs. */
 type Place =
   | { readonly member: string; readonly rest: string }
@@ -69,9 +47,10 @@ type Place =
   | { readonly policy: true }
   | undefined;
 
-/** In the saved state the cluster set's policy, and each revocation, stand where a member would, under names that none can have. */
+/** In the saved state the cluster set's policy, and each revocation and each member's newest keys stand where a member would, under names that none can have. */
 const policyName = '';
 const revocationPrefix = '!';
+const keysPrefix = '~';
 const noLog = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
 
 /**
@@ -94,6 +73,8 @@ export class Federation {
   readonly #root: string;
   #ownRanges: AddressRanges;
   #wallMs = 0;
+  /** There are marks that nobody was told of yet. */
+  #marked = false;
 
   /** Throws `trust/invalid` when `ownRanges` are none. */
   constructor(options: FederationOptions) {
@@ -135,13 +116,28 @@ export class Federation {
   revoked(member: string): boolean {
     return this.#memberships.revoked(member);
   }
-  /** Revocation marks as they were signed, the newest first: for peers, which take them whoever brings them. */
-  revocations(): Iterable<readonly [string, Uint8Array]> {
-    return this.#memberships.revocations.signed();
+  get revocations(): Revocations {
+    return this.#memberships.revocations;
   }
-  /** A mark that a peer brought, by a way that the store is no part of. */
-  learnRevocation(name: string, bytes: Uint8Array, times: Times): FederationChange {
-    return this.#settle(new Set(this.#revoke([[name, bytes]], times)), times);
+  /** Marks from elsewhere than the store. @param refused - told of each that is none */
+  learnRevocations(
+    marks: readonly SignedMark[],
+    times: Times,
+    refused: (error: IsthmusError) => void = () => {},
+  ): FederationChange {
+    const out: string[] = [];
+    for (const [name, bytes] of marks) {
+      const learnt = this.revocations.learn(name, bytes);
+      if (typeof learnt === 'object') refused(learnt);
+      else if (learnt === true) this.#close(name, out);
+    }
+    this.#enforce(out, times);
+    return this.#settle(new Set(out), times);
+  }
+
+  /** Public keys that may sign a member's manifests now. */
+  keysOf(member: string): readonly KeyObject[] {
+    return this.#logs.get(member)?.signers ?? [];
   }
 
   /** The newest manifest head seen of a member, admitted or not. */
@@ -151,6 +147,7 @@ export class Federation {
 
   /** @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set. */
   snapshot(snapshot: StoreSnapshot, times: Times, prefix: string = this.#root): FederationChange {
+    this.#wallMs = times.wallMs;
     const memberships = new Map<string, Uint8Array>();
     const revocations: [string, Uint8Array | undefined][] = [];
     const records = new Map<string, Map<string, Uint8Array>>();
@@ -185,6 +182,7 @@ export class Federation {
 
   /** Whole revisions, in order. */
   events(events: readonly StoreEvent[], times: Times): FederationChange {
+    this.#wallMs = times.wallMs;
     const memberships = new Map<string, Uint8Array | undefined>();
     const revocations: [string, Uint8Array | undefined][] = [];
     const batches = new Map<
@@ -217,6 +215,7 @@ export class Federation {
 
   /** To be called about once a second: memberships start and end, standing problems age. */
   tick(times: Times): FederationChange {
+    this.#wallMs = times.wallMs;
     const changed = this.#memberships.retry(times.wallMs);
     this.#enforce(changed, times);
     for (const log of this.#logs.values()) log.tick(times.nowMs);
@@ -235,7 +234,11 @@ export class Federation {
     }
     for (const [name, log] of this.#logs) {
       const membership = this.#memberships.bytes(name);
-      if (membership !== undefined) yield saveMember({ name, membership, log: log.save() }, times.nowMs);
+      if (membership === undefined) continue;
+      // Before the member: its manifests may be by these keys.
+      if (log.keys !== undefined)
+        yield saveMember({ name: keysPrefix + name, membership: log.keys, log: noLog }, times.nowMs);
+      yield saveMember({ name, membership, log: log.save() }, times.nowMs);
     }
   }
 
@@ -246,6 +249,8 @@ export class Federation {
   restore(bytes: Uint8Array, times: Times): Result<FederationChange> {
     if (this.#logs.size > 0) throw new Error('restore: this federation has state already');
     const names: string[] = [];
+    const keys = new Map<string, Uint8Array>();
+    this.#wallMs = times.wallMs;
     try {
       for (const { name, membership, log } of readSaved(bytes, times.nowMs, times.wallMs)) {
         if (name === policyName) {
@@ -253,7 +258,11 @@ export class Federation {
           continue;
         }
         if (name.startsWith(revocationPrefix)) {
-          this.#memberships.revocations.add(name.slice(revocationPrefix.length), membership);
+          this.revocations.learn(name.slice(revocationPrefix.length), membership);
+          continue;
+        }
+        if (name.startsWith(keysPrefix)) {
+          keys.set(name.slice(keysPrefix.length), membership);
           continue;
         }
         // Signed by another authority: the authority was replaced, so its members are to be learnt anew.
@@ -264,15 +273,16 @@ export class Federation {
             `saved federation state: the records of ${name} do not match its manifest`,
           );
         }
+        this.#logs.get(name)?.offerKeys(keys.get(name));
         names.push(name);
       }
     } catch (error) {
       if (!(error instanceof IsthmusError)) throw error;
       this.#logs.clear();
       // Marks are signed one by one, so those that were read hold whatever became of the rest.
-      const marks = [...this.#memberships.revocations.signed()];
+      const marks = this.revocations.signed();
       this.#memberships = new Memberships(this.#options);
-      for (const [name, mark] of marks) this.#memberships.revocations.add(name, mark);
+      for (const [name, mark] of marks) this.revocations.learn(name, mark);
       this.#policy = new SetPolicyLog(this.#options);
       return { ok: false, error };
     }
@@ -313,7 +323,7 @@ export class Federation {
     const { clusterset, trustDomain, gatewayAccount = 'isthmus-system/isthmus-gateway' } = this.#options;
     const { self } = this.#options;
     const ownRanges = () => (name === self ? undefined : this.#ownRanges);
-    return { clusterset, self, trustDomain, gatewayAccount, ownRanges };
+    return { clusterset, self, trustDomain, gatewayAccount, ownRanges, wallMs: () => this.#wallMs };
   }
 
   /** @returns the names that are out now: what was kept of them is dropped */
@@ -321,10 +331,15 @@ export class Federation {
     const out: string[] = [];
     for (const [name, bytes] of marks) {
       if (bytes === undefined) this.#memberships.revocations.gone(name);
-      else if (this.#memberships.revocations.add(name, bytes) && this.revoked(name)) out.push(name);
+      else if (this.#memberships.revocations.add(name, bytes)) this.#close(name, out);
     }
     this.#enforce(out, times);
     return out;
+  }
+
+  #close(name: string, out: string[]): void {
+    this.#marked = true;
+    if (this.revoked(name)) out.push(name);
   }
 
   #compileOwnRanges(): AddressRanges {
@@ -348,15 +363,8 @@ export class Federation {
   /** Brings standing and views of the named members up to date, and says what changed. */
   #settle(names: ReadonlySet<string>, times: Times): FederationChange {
     this.#wallMs = times.wallMs;
-    const changes: Changes = {
-      services: new Set(),
-      own: new Set(),
-      members: new Set(),
-      topology: new Set(),
-      signals: new Set(),
-      heads: new Set(),
-      policy: this.#policy.take(),
-    };
+    const changes: Changes = newChanges({ policy: this.#policy.take(), revocations: this.#marked });
+    this.#marked = false;
     for (const name of names) {
       const log = this.#logs.get(name);
       if (log === undefined) continue;

@@ -12,17 +12,18 @@ import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { Manifest } from '../gen/isthmus/v1/records_pb.ts';
 import { verifyManifest } from '../records/manifest.ts';
-import { publicKeyOf } from '../records/signed.ts';
 import type { Member } from '../trust/membership.ts';
 import { Admission, type AdmissionContext } from './admission.ts';
 import { AdmittedRecords, type Packed } from './admitted.ts';
 import { compareHeads, headOf, shownHead, staleManifest } from './head.ts';
 import { SeenJournals } from './journals.ts';
 import { type StagedValue, Staging } from './staging.ts';
+import { Succession } from './succession.ts';
 import type { ManifestHead, MemberView } from './view.ts';
 
 /** Relative to the member's prefix. */
 export const manifestKey = 'manifest';
+const keysKey = 'keys';
 
 /** What changed in what may be used of a member. */
 export interface MemberChange {
@@ -62,6 +63,8 @@ export interface SavedLog {
 
 export interface MemberLogOptions extends AdmissionContext {
   readonly clusterset: string;
+  /** As of the change that is being worked on. */
+  wallMs(): number;
 }
 
 const grantsText = ({ addressRanges, namespaces, serviceAccounts }: Member): string =>
@@ -72,9 +75,9 @@ export class MemberLog {
   readonly #options: MemberLogOptions;
   readonly #staging: Staging;
   readonly #records = new AdmittedRecords();
+  readonly #succession: Succession;
   #member: Member | undefined;
   #grants = '';
-  #key: KeyObject | undefined;
   #admitting = true;
 
   /** The manifest as the store has it, and what became of it. */
@@ -95,6 +98,7 @@ export class MemberLog {
     this.name = name;
     this.#options = options;
     this.#staging = new Staging(name);
+    this.#succession = new Succession(options.clusterset, name);
   }
 
   /** Live but for its scalars; undefined until the authority's word on this member is known. */
@@ -111,6 +115,7 @@ export class MemberLog {
       stateParts,
       services,
       journals: this.#journals.heads,
+      succession: this.#succession.view,
       problems: this.problems,
     };
   }
@@ -128,6 +133,7 @@ export class MemberLog {
   /** Standing problems, those of records first, the manifest's last. They go when their cause goes. */
   get problems(): readonly IsthmusError[] {
     const last: IsthmusError[] = [];
+    if (this.#succession.problem !== undefined) last.push(this.#succession.problem);
     if (this.#staging.overflow !== undefined) last.push(this.#staging.overflow);
     if (this.#manifest !== undefined && !this.#manifest.ok) last.push(this.#manifest.error);
     const uncovered = this.#uncovered();
@@ -145,9 +151,7 @@ export class MemberLog {
     this.#topologyDirty = true;
     if (before === undefined || member === undefined) this.#records.touchAll();
     if (member === undefined) return;
-    const key = publicKeyOf(member.recordKey);
-    if (!key.ok) throw key.error;
-    this.#key = key.value;
+    this.#succession.setMember(member, this.#options.wallMs());
     this.#manifest = undefined;
     const admission = new Admission(member, this.#options);
     const grants = grantsText(member);
@@ -169,6 +173,7 @@ export class MemberLog {
     const records = new Map(entries);
     records.delete(manifestKey);
     this.#staging.replace(records, this.#stagedBytesMax());
+    this.offerKeys(entries.get(keysKey));
     this.#setManifest(entries.get(manifestKey));
     this.#tryAdmit(nowMs);
   }
@@ -181,6 +186,7 @@ export class MemberLog {
     for (let i = 0; i < changes.length; i++) {
       if (i === uncoveredFrom && i > 0) this.#tryAdmit(nowMs);
       const { key, value } = changes[i]!;
+      if (key === keysKey) this.offerKeys(value);
       if (key === manifestKey) this.#setManifest(value);
       else if (value === undefined) this.#staging.delete(key);
       else this.#staging.put(key, value, this.#stagedBytesMax());
@@ -188,9 +194,24 @@ export class MemberLog {
     this.#tryAdmit(nowMs);
   }
 
-  /** Lets standing problems age. */
+  /** Lets standing problems age, and keys that were replaced. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs;
+    if (this.#succession.tick(this.#options.wallMs())) this.#memberDirty = true;
+  }
+
+  /** What says which keys of its own count; it counts uncovered, and before the membership is known. */
+  offerKeys(bytes: Uint8Array | undefined): void {
+    if (!this.#succession.offer(bytes, this.#options.wallMs())) return;
+    this.#memberDirty = true;
+    this.#manifest = undefined;
+  }
+  get signers(): readonly KeyObject[] {
+    return this.#succession.keys;
+  }
+  /** For the saved state: the record in which the newest keys were seen. */
+  get keys(): Uint8Array | undefined {
+    return this.#succession.bytes;
   }
 
   /** What changed since the last call. */
@@ -262,9 +283,14 @@ export class MemberLog {
   /** Signature, name, and not older than any seen. A newer one is proof of life, whether or not it covers the records. */
   #verify(nowMs: number): Result<Manifest> | undefined {
     if (this.#manifestBytes === undefined) return undefined;
-    const signer = { clusterset: this.#options.clusterset, member: this.name, key: this.#key! };
-    const manifest = verifyManifest(this.#manifestBytes, signer);
-    if (!manifest.ok) return manifest;
+    const { clusterset } = this.#options;
+    let manifest: Result<Manifest> | undefined;
+    for (const key of this.#succession.keys) {
+      const by = verifyManifest(this.#manifestBytes, { clusterset, member: this.name, key });
+      manifest ??= by;
+      if (by.ok) manifest = by;
+    }
+    if (manifest?.ok !== true) return manifest;
     const stale = staleManifest(this.name, manifest.value, this.#seen);
     if (stale !== undefined) return { ok: false, error: stale };
     if (this.#seen === undefined || compareHeads(manifest.value, this.#seen) > 0) {

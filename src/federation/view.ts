@@ -4,6 +4,7 @@
  */
 import { type IsthmusError, ok, type Result } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
+import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
@@ -18,6 +19,7 @@ import type { PublishedHead } from '../records/journal_head.ts';
 import { joinState } from '../records/verdicts.ts';
 import type { Member } from '../trust/membership.ts';
 import type { LocalService } from './local.ts';
+import type { KeysView } from './succession.ts';
 
 /** The head of a member's manifest, the measure of how much of it is known. */
 export interface ManifestHead {
@@ -40,6 +42,10 @@ export interface MemberView {
   /** The regions that it holds for down, its own left out. They count while its manifest rises. */
   readonly votes?: VotesRecord | undefined;
   readonly verdicts?: VerdictsRecord | undefined;
+  /** How far it follows the keys of others. */
+  readonly keys?: KeysRecord | undefined;
+  /** Which keys of its own count; without it those of the membership do. */
+  readonly succession?: KeysView | undefined;
   /** Of our own member only: the writer's state, see `shippedState`. */
   readonly stateParts?: ReadonlyMap<number, StatePart>;
   readonly services: ReadonlyMap<ServiceKey, ServiceRecord>;

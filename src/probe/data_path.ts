@@ -31,10 +31,14 @@ export interface DataPathOptions {
   readonly path: (member: string) => PathTime | undefined;
   /** `detail` for people: why it failed; empty when it did not. */
   readonly onResult: (result: ProbeResult, detail: string) => void;
+  /** Who was put out, as far as a member's gateway tells (`federation/revocation_text.ts`). */
+  readonly onRevocations?: (member: string, text: string) => void;
   /** No probe could be made: our own gateways take none. */
   readonly onLocalFailure?: (detail: string) => void;
   /** Between rounds of one member; longer when there are many gateways. */
   readonly intervalMs?: number;
+  /** A failure asks for no round before its time. */
+  readonly unhurried?: boolean;
 }
 
 /** What the last probe of one remote gateway showed, for people. */
@@ -153,7 +157,8 @@ export class DataPathProber {
       void this.#round(name, member).then((reached) => {
         if (!this.#current(name, member)) return;
         const pauseMs = this.#pauseMs();
-        const wishMs = reached === false ? Math.max(afterFailureMs, pauseMs / 5) : pauseMs;
+        const wishMs =
+          reached === false && this.#o.unhurried !== true ? Math.max(afterFailureMs, pauseMs / 5) : pauseMs;
         // From start to start, so that slow answers do not stretch it.
         const spentMs = reached === false ? 0 : this.#o.clock.monotonicMs() - startMs;
         this.#schedule(name, member, Math.max(0, wishMs * (0.8 + 0.4 * this.#o.rng()) - spentMs));
@@ -176,8 +181,9 @@ export class DataPathProber {
     const failures: { readonly result: ProbeResult; readonly detail: string }[] = [];
     await Promise.all(
       asked.map(async (gateway) => {
-        const { result, detail } = await this.#probe(name, gateway, undefined);
+        const { result, detail, revocations } = await this.#probe(name, gateway, undefined);
         if (result === undefined || !this.#current(name, member)) return;
+        if (revocations !== undefined) this.#o.onRevocations?.(name, revocations);
         const { ok, ms, atMs } = result;
         const address = gateway.address;
         member.standing.set(gateway.id, { member: name, gateway: gateway.id, address, ok, ms, detail, atMs });

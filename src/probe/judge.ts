@@ -5,7 +5,7 @@
  * says how far it came. What is wrong with the near one itself says nothing about the peer.
  */
 import { type HopMark, hopHeader, parseHops } from '../core/hop.ts';
-import { headHeader, parseHead } from '../core/probing.ts';
+import { headHeader, parseHead, revocationsHeader } from '../core/probing.ts';
 import type { Tunnel } from '../core/tunnel.ts';
 import type { ProbeResult, ProbeStage } from '../health/signals.ts';
 
@@ -46,3 +46,6 @@ export const judge = ({ status, headers }: Pick<Tunnel, 'status' | 'headers'>): 
 
 export const headOf = ({ headers }: Pick<Tunnel, 'headers'>): ProbeResult['head'] =>
   parseHead(text(headers[headHeader]));
+
+export const revocationsOf = ({ headers }: Pick<Tunnel, 'headers'>): string | undefined =>
+  text(headers[revocationsHeader]);

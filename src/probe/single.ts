@@ -7,7 +7,7 @@ import { IsthmusError } from '../core/errors.ts';
 import { gatewayAuthority, probeGatewayHeader, probeHeader } from '../core/probing.ts';
 import type { Tunnel, TunnelConnection } from '../core/tunnel.ts';
 import type { PathTime, ProbeResult, ProbeStage } from '../health/signals.ts';
-import { headOf, judge } from './judge.ts';
+import { headOf, judge, revocationsOf } from './judge.ts';
 import type { ServiceTarget } from './rotation.ts';
 import { lingerMs, probeTimeoutMs } from './timing.ts';
 
@@ -30,6 +30,8 @@ export interface SingleProbe {
 export interface SingleResult {
   readonly result: ProbeResult | undefined;
   readonly detail: string;
+  /** What the far gateway told of who was put out; nothing of it is believed yet. */
+  readonly revocations?: string | undefined;
 }
 
 const pingTimeoutMs = 300;
@@ -79,8 +81,10 @@ export const probeOnce = async (
     if (verdict.kind === 'failed') return failed(verdict.at, verdict.detail, verdict.status);
     const { status, denied } = verdict;
     const ms = () => clock.monotonicMs() - startMs;
-    if (service === undefined)
-      return { result: result({ ok: true, status, ms: ms(), head: headOf(tunnel) }), detail: '' };
+    if (service === undefined) {
+      const answered = result({ ok: true, status, ms: ms(), head: headOf(tunnel) });
+      return { result: answered, detail: '', revocations: revocationsOf(tunnel) };
+    }
     if (denied) return { result: result({ ok: true, denied, status, ms: ms() }), detail: `denied with ${status}` };
     if (!verdict.open) return failed('connect', `answered ${status}`, status);
     const hop = `workload of ${service.service} at ${member}`;

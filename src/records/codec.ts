@@ -7,6 +7,7 @@
  * shipped state are in `verdicts.ts`.
  */
 import type { Result } from '../core/errors.ts';
+import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
@@ -19,6 +20,7 @@ import type {
 import { decodeGateways, encodeGateways } from './gateways.ts';
 import { decodeGrants, encodeGrants } from './grants.ts';
 import { decodeService, encodeService } from './service.ts';
+import { decodeKeys, encodeKeys } from './succession.ts';
 import { decodeTrust, encodeTrust } from './trust.ts';
 import { decodeVantage, encodeVantage } from './vantage.ts';
 import { decodeVerdicts, encodeVerdicts } from './verdicts.ts';
@@ -39,6 +41,7 @@ export const codec: {
   readonly grants: RecordCodec<GrantsRecord>;
   readonly votes: RecordCodec<VotesRecord>;
   readonly verdicts: RecordCodec<VerdictsRecord>;
+  readonly keys: RecordCodec<KeysRecord>;
 } = {
   service: { encode: encodeService, decode: decodeService },
   gateways: { encode: encodeGateways, decode: decodeGateways },
@@ -47,4 +50,5 @@ export const codec: {
   grants: { encode: encodeGrants, decode: decodeGrants },
   votes: { encode: encodeVotes, decode: decodeVotes },
   verdicts: { encode: encodeVerdicts, decode: decodeVerdicts },
+  keys: { encode: encodeKeys, decode: decodeKeys },
 };

@@ -16,6 +16,8 @@ export type SignedKind =
   | 'membership'
   | 'policy'
   | 'revocation'
+  | 'succession'
+  | 'succession-key'
   | 'join-token'
   | 'join-keys'
   | 'join-request'

@@ -45,7 +45,6 @@ export class Publisher {
   readonly #o: PublisherOptions;
   readonly #prefix: string;
   readonly #manifestKey: string;
-  readonly #publicKey: KeyObject;
   readonly #records: Publication;
   readonly #watch: StoreWatch;
 
@@ -71,7 +70,6 @@ export class Publisher {
     this.#prefix = keys.memberPrefix(options.member);
     this.#manifestKey = keys.manifest(options.member);
     this.#records = new Publication(this.#prefix, this.#manifestKey);
-    this.#publicKey = createPublicKey(options.recordKey);
     this.#witness = new Witness(() => options.clock.monotonicMs());
     this.#watch = options.store.watch(this.#prefix, {
       snapshot: (snapshot, reason) => this.#onSnapshot(snapshot, reason === 'restored'),
@@ -290,7 +288,7 @@ export class Publisher {
         ...(audit === undefined ? {} : { audit: toJournalHead(audit) }),
         critical: [],
       },
-      this.#o.recordKey,
+      this.#recordKey(),
     );
     if (!signed.ok) throw signed.error;
     this.#witness.sending(signed.value);
@@ -347,8 +345,16 @@ export class Publisher {
 
   #verified(bytes: Uint8Array): Manifest | undefined {
     const { clusterset, member } = this.#o;
-    const manifest = verifyManifest(bytes, { clusterset, member, key: this.#publicKey });
-    return manifest.ok ? manifest.value : undefined;
+    for (const key of [createPublicKey(this.#recordKey()), ...(this.#o.ownKeys?.() ?? [])]) {
+      const manifest = verifyManifest(bytes, { clusterset, member, key });
+      if (manifest.ok) return manifest.value;
+    }
+    return undefined;
+  }
+
+  #recordKey(): KeyObject {
+    const { recordKey } = this.#o;
+    return typeof recordKey === 'function' ? recordKey() : recordKey;
   }
 
   #onSnapshot(snapshot: StoreSnapshot, restored: boolean): void {

@@ -10,8 +10,10 @@ export interface PublisherOptions {
   readonly clock: Clock;
   readonly clusterset: string;
   readonly member: string;
-  /** Our record key: Ed25519, private. */
-  readonly recordKey: KeyObject;
+  /** Our record key: Ed25519, private; asked for at each manifest. */
+  readonly recordKey: KeyObject | (() => KeyObject);
+  /** Public keys under which manifests of ours may stand in the store, besides that; default: none. */
+  readonly ownKeys?: (() => readonly KeyObject[]) | undefined;
   readonly heartbeatMs: number;
   /** The highest epoch of ours known from elsewhere: saved on disk, echoed by peers. */
   readonly epochFloor: () => bigint;

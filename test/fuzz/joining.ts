@@ -1,6 +1,8 @@
-/** What passes between a cluster that joins and the authority, and the authority's own file. */
+/** What passes between a cluster that joins and the authority, the authority's own file, marks, and keys that follow each other. */
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { makeFederationCa } from '../../src/ca/federation.ts';
 import type { Result } from '../../src/core/errors.ts';
+import { parseRevocations, revocationsText } from '../../src/federation/revocation_text.ts';
 import type { JoinAnswer, JoinRequest, JoinToken, Revocation } from '../../src/gen/isthmus/v1/joining_pb.ts';
 import {
   decodeJoinAnswer,
@@ -12,8 +14,10 @@ import {
 } from '../../src/records/joining.ts';
 import { decodeRevocation, encodeRevocation } from '../../src/records/revocation.ts';
 import { rawPublicKey } from '../../src/records/signed.ts';
+import { decodeKeys, encodeKeys } from '../../src/records/succession.ts';
 import { openAuthority, sealAuthority, sealedPublicKey, sealRandomBytes } from '../../src/trust/authority_file.ts';
 import { signRevocation, verifyRevocation } from '../../src/trust/revocation.ts';
+import { signLink, verifyChain } from '../../src/trust/succession.ts';
 import { readToken, tokenText } from '../../src/trust/tokens.ts';
 import { certificate } from '../unit/trust/certificates.ts';
 import type { Target } from './target.ts';
@@ -99,6 +103,24 @@ const marked = value(
   signRevocation({ clusterset: 'demo', member: 'us-west', sequence: 3n, reason: 'lost', wallMs: 5 }, privateKey),
 );
 
+const next = await makeFederationCa(
+  { clusterset: 'demo', member: 'us-west', ttlS: 86_400, nowMs: 1_000 },
+  (bytes) => new Uint8Array(randomBytes(bytes)),
+);
+const link = value(
+  signLink({
+    ...{ clusterset: 'demo', member: 'us-west', number: 1, signer: privateKey, madeMs: 1, previousUntilMs: 2 },
+    recordKey: generateKeyPairSync('ed25519').privateKey,
+    federation: { certPem: next.cert, keyPem: next.key },
+  }),
+);
+const keysRecord = {
+  $typeName: 'isthmus.v1.KeysRecord' as const,
+  links: [link],
+  seen: [{ $typeName: 'isthmus.v1.KeysSeen' as const, member: 'us-east', number: 3 }],
+  critical: [],
+};
+
 export const joiningBytes: readonly Target<Uint8Array>[] = [
   both('join-token', [token], encodeJoinToken, decodeJoinToken),
   both('join-request', [request], encodeJoinRequest, decodeJoinRequest),
@@ -108,6 +130,12 @@ export const joiningBytes: readonly Target<Uint8Array>[] = [
     name: 'revocation-signed',
     seeds: [marked],
     run: (bytes) => verifyRevocation(bytes, { clusterset: 'demo', name: 'us-west', authorityKey: publicKey }),
+  },
+  both('keys', [keysRecord], encodeKeys, decodeKeys),
+  {
+    name: 'keys-link',
+    seeds: [link],
+    run: (bytes) => verifyChain([bytes], { clusterset: 'demo', member: 'us-west' }, authority, undefined),
   },
 ];
 
@@ -121,6 +149,7 @@ const written = value(
 
 export const joiningTexts: readonly Target<string>[] = [
   { name: 'token-text', seeds: [written], run: readToken },
+  { name: 'revocations', seeds: [revocationsText('0123456789abcdef', [['us-west', marked]])], run: parseRevocations },
   { name: 'authority-file', seeds: [sealed], run: sealedPublicKey },
   // Each good try costs what a passphrase must cost.
   {

@@ -1,13 +1,13 @@
 /**
- * How a gateway answers for itself: a CONNECT to a reserved authority gets 200 and the head of our newest manifest.
+ * How a gateway answers for itself: a CONNECT to a reserved authority gets 200, the head of our newest manifest, and who was put out.
  *
  * So freshness has a second channel: a peer that sees our gateway answer sees how far our records should be, whatever a store
- * withholds. The head changes every few seconds, and the routes of a thousand services must not be sent again for that. So the
+ * withholds, and marks of revocation reach it that a store keeps from it. The head changes every few seconds, and the routes of a thousand services must not be sent again for that. So the
  * federation listener's route leads to a listener inside the same Envoy whose own routes are some hundred bytes and hold the head.
  * An endpoint of the controller was passed over: peers would have reached it, and its death would have looked like the gateway's.
  */
 import { create, toBinary } from '@bufbuild/protobuf';
-import { gatewayAuthority, headHeader, headText } from '../../core/probing.ts';
+import { gatewayAuthority, headHeader, headText, revocationsHeader } from '../../core/probing.ts';
 import { Cluster_DiscoveryType, ClusterSchema } from '../../gen/envoy/config/cluster/v3/cluster_pb.ts';
 import { HeaderValueOption_HeaderAppendAction } from '../../gen/envoy/config/core/v3/base_pb.ts';
 import { ListenerSchema } from '../../gen/envoy/config/listener/v3/listener_pb.ts';
@@ -99,24 +99,23 @@ const listener = (): Encoded =>
     }),
   );
 
+const header = (key: string, value: string) => ({
+  header: { key, value },
+  appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+});
+
 /** The small resource: changes with every head that is told. Without a head the gateway answers without. */
-export const headRoutes = (head: GatewayInput['head']): Encoded =>
+export const headRoutes = ({ head, revocations }: Pick<GatewayInput, 'head' | 'revocations'>): Encoded =>
   encode(
     typeUrls.routes,
     headName,
     RouteConfigurationSchema,
     create(RouteConfigurationSchema, {
       name: headName,
-      ...(head === undefined
-        ? {}
-        : {
-            responseHeadersToAdd: [
-              {
-                header: { key: headHeader, value: headText(head) },
-                appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-              },
-            ],
-          }),
+      responseHeadersToAdd: [
+        ...(head === undefined ? [] : [header(headHeader, headText(head))]),
+        ...(revocations === undefined ? [] : [header(revocationsHeader, revocations)]),
+      ],
       virtualHosts: [
         {
           name: headName,

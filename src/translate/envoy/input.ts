@@ -24,6 +24,9 @@ export interface GatewaySecrets {
   readonly meshRoots: string;
   /** Our own roots and those of the members that we trade with. */
   readonly tradedRoots: string;
+  /** Revocation lists of every CA under the one and under the other; none: nothing is checked against lists. */
+  readonly meshLists?: string;
+  readonly tradedLists?: string;
 }
 
 /** Where the listeners stand. Other values than the default serve tests and machines with several gateways. */
@@ -76,4 +79,6 @@ export interface GatewayInput {
    * manifest.
    */
   readonly head?: ManifestHead | undefined;
+  /** What they tell with it of who was put out (`federation/revocation_text.ts`). */
+  readonly revocations?: string | undefined;
 }

@@ -90,7 +90,8 @@ export const localResources = (
 
 /** Listeners, secrets and the way of probes: they change with membership and certificates, not with services. */
 export const memberResources = ({ settings, secrets, members, roundTrips }: GatewayInput): Encoded[] => {
-  const others = [...members.values()].map((view) => view.member).filter(({ name }) => name !== settings.self.name);
+  const views = [...members.values()].filter(({ member }) => member.name !== settings.self.name);
+  const others = views.map(({ member }) => member);
   return [
     egressListener(settings),
     federationListener(
@@ -105,7 +106,7 @@ export const memberResources = ({ settings, secrets, members, roundTrips }: Gate
       roundTrips,
     ),
     ...ownSecrets(secrets),
-    ...others.map(memberSecret),
+    ...views.map(memberSecret),
   ];
 };
 
@@ -139,7 +140,7 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
   resources.push(
     egressRoutes(settings.self.name, outward),
     ...localRoutes(settings.self.name, inward, [headHost()]),
-    headRoutes(input.head),
+    headRoutes(input),
     ...grantResources(input),
   );
   return resources;

@@ -112,7 +112,7 @@ export class GatewayTranslation {
       this.#replace('members', memberResources(input), changed, removed);
     }
     if (routes) this.#replace('routes', this.#routes(input), changed, removed);
-    this.#replace('head', [headRoutes(input.head)], changed, removed);
+    this.#replace('head', [headRoutes(input)], changed, removed);
     this.#replace('grants', grantResources(input, this.#grants), changed, removed);
     for (const [name, { users }] of [...this.#classes]) {
       if (users.size > 0) continue;

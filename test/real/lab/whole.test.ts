@@ -1,10 +1,13 @@
 /** The whole lab, small: two clusters joined by our own commands, one controller and one gateway each, a service that moves. */
 import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Load, threeClusters } from '../../../scenarios/lab/lab.ts';
+import { clusterset } from '../../../scenarios/lab/local/bootstrap.ts';
 import { LocalLab } from '../../../scenarios/lab/local/lab.ts';
 import { clusterOf } from '../../../scenarios/lab/outcome.ts';
 import { parseAccess } from '../../../scenarios/lab/ztunnel-rig.ts';
+import type { StatusReport } from '../../../src/core/report.ts';
 
 const namespace = 'shop';
 let lab: LocalLab;
@@ -91,6 +94,37 @@ test('calls go on while the controller is dead, and it comes back', async () => 
       { timeout: 40_000 },
     )
     .toBe(true);
+});
+
+test('who is put out stays out where etcd does not say so: a gateway of a peer does, and a restart in the dark forgets nothing', async () => {
+  const [east, west] = [lab.cluster('us-east'), lab.cluster('us-west')];
+  const { ca, caKey, rootCert, rootKey } = lab.etcd.files;
+  const authority = join(lab.run.dir, 'bundles');
+  const must = async (...args: string[]) => {
+    const { code, stderr } = await west.isthmus(args);
+    expect([0, 79], stderr).toContain(code);
+  };
+  const members = async (cluster: typeof east) => {
+    const { stdout } = await cluster.isthmus(['status', '-o', 'json']);
+    return (JSON.parse(stdout) as StatusReport).peers.map(({ member }) => member).join();
+  };
+  await must(
+    ...['init', '--no-passphrase', '--clusterset', clusterset, '--out', authority, '--etcd', ...lab.etcd.endpoints],
+    ...['--etcd-ca', ca, '--etcd-ca-key', caKey, '--etcd-cert', rootCert, '--etcd-key', rootKey],
+    ...['--member', 'thief,region=thief,network=thief,range=10.250.0.0/16,namespaces=shop'],
+  );
+  await expect.poll(() => members(east), { timeout: 20_000 }).toBe('thief,us-west');
+  const place = { kind: 'pod', cluster: 'us-east', namespace: 'isthmus-system', name: 'isthmus-controller-0' } as const;
+  const dark = await Promise.all(
+    ['us-east', 'us-west'].map((cluster) => lab.inject({ kind: 'refuse', from: place, to: { kind: 'etcd', cluster } })),
+  );
+  await must('revoke', 'thief', '--yes', '--authority-dir', authority);
+  await expect.poll(() => members(west), { timeout: 20_000 }).toBe('us-east');
+  await expect.poll(() => members(east), { timeout: 20_000 }).toBe('us-west');
+  const killed = await lab.inject({ kind: 'kill', target: { place, process: 'controller' } });
+  await killed.lift();
+  await expect.poll(() => members(east).catch(() => 'nothing yet'), { timeout: 40_000 }).toBe('us-west');
+  await Promise.all(dark.map((fault) => fault.lift()));
 });
 
 test('the clock of a controller is shifted, as its own log tells, and set right again', async () => {

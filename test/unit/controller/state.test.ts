@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { StateKeeper } from '../../../src/controller/state.ts';
+import { packRevocations, StateKeeper, unpackRevocations } from '../../../src/controller/state.ts';
 import type { SavedState } from '../../../src/store/saved.ts';
 import { SimClock } from '../../sim/clock.ts';
 
@@ -20,7 +20,7 @@ const rig = (tookMs = 0, fails = () => false) => {
     clock,
     log: (_level, message) => logged.push(message),
     intervalMs: 1_000,
-    sources: { records: source, cluster: source, tokens: source, gateways: () => undefined },
+    sources: { revocations: source, records: source, cluster: source, tokens: source, gateways: () => undefined },
   });
   return { clock, saves, logged, state };
 };
@@ -83,5 +83,14 @@ describe('the saved state', () => {
     state.touch('records');
     await clock.advance(60_000);
     expect(saves).toHaveLength(1);
+  });
+
+  it('is written at once when it must survive whatever comes next', async () => {
+    const { saves, state } = rig();
+    state.now('revocations');
+    await state.flush();
+    expect(saves.map((s) => s.part)).toEqual(['revocations']);
+    const marks = [['us-west', Uint8Array.of(1, 2, 255)]] as const;
+    expect(unpackRevocations(packRevocations(marks))).toEqual(marks);
   });
 });

@@ -108,17 +108,17 @@ describe('a member that is revoked', () => {
     expect(cut.members.has('us-west')).toBe(false);
     // A saved state from before the mark does not take it away from who knows it already.
     const peer = federation();
-    peer.learnRevocation('us-west', [...fed.revocations()][0]![1], times());
+    peer.learnRevocations([['us-west', fed.revocations.signed()[0]![1]]], times());
     peer.snapshot(before, times());
     expect(peer.members.has('us-west')).toBe(false);
   });
 
   it('is closed by a mark that a peer brings while the store withholds it', () => {
     const { fed } = setup();
-    const change = fed.learnRevocation('us-west', markBytes(), times());
+    const change = fed.learnRevocations([['us-west', markBytes()]], times());
     expect([fed.members.has('us-west'), [...change.services]]).toEqual([false, ['shop/checkout']]);
     const forged = markBytes(1n, generateKeyPairSync('ed25519').privateKey, 'us-east');
-    expect(fed.learnRevocation('us-east', forged, times()).members.size).toBe(0);
+    expect(fed.learnRevocations([['us-east', forged]], times()).members.size).toBe(0);
     expect(fed.members.has('us-east')).toBe(true);
   });
 
@@ -137,25 +137,73 @@ describe('a member that is revoked', () => {
 });
 
 describe('the header that carries marks', () => {
-  it('goes from one reader to another', () => {
+  const textOf = ({ revocations }: Federation, turn = 0) =>
+    revocationsText(revocations.digest, revocations.signed(), turn);
+
+  it('goes from one reader to another, and says when there is nothing more to read', () => {
     const { shelf, fed } = setup();
-    fed.events(shelf.write(revoke()), times());
-    const told = parseRevocations(revocationsText(fed.revocations()));
+    expect(fed.events(shelf.write(revoke()), times()).revocations).toBe(true);
+    expect(fed.events(shelf.write(revoke()), times()).revocations).toBe(false);
+    const told = parseRevocations(textOf(fed));
     const { fed: peer } = setup();
-    for (const [name, bytes] of told) peer.learnRevocation(name, bytes, times());
+    expect(peer.revocations.digest).not.toBe(told.digest);
+    expect(peer.learnRevocations(told.marks, times())).toMatchObject({
+      revocations: true,
+      members: new Set(['us-west']),
+      services: new Set(['shop/checkout']),
+    });
     expect([peer.members.has('us-west'), peer.members.has('us-east')]).toEqual([false, true]);
+    expect(peer.revocations.digest).toBe(told.digest);
+    expect(peer.learnRevocations(told.marks, times()).revocations).toBe(false);
   });
 
-  it('is bounded, and nonsense in it is passed over', () => {
-    const many = Array.from({ length: 100 }, (_, i) => [`m${i}`, markBytes()] as const);
-    const text = revocationsText(many);
-    expect(text.length).toBeLessThanOrEqual(limits.revocationsTextMax);
-    expect(parseRevocations(text)).toHaveLength(limits.revocationsToldMax);
-    for (const nonsense of ['', ',,,', 'x', 'A:aa', 'us-west', ':', 'us-west:', 'a:!', `a:${'b'.repeat(100_000)}`]) {
-      expect(parseRevocations(nonsense), nonsense.slice(0, 20)).toEqual([]);
+  it('tells of one who is no member here yet: the mark is news all the same', () => {
+    const fed = federation();
+    expect(fed.learnRevocations([['us-west', markBytes()]], times()).revocations).toBe(true);
+    const { shelf } = setup();
+    fed.snapshot(shelf.snapshot(), times());
+    expect([fed.members.has('us-west'), fed.members.has('us-east')]).toEqual([false, true]);
+  });
+
+  it('is bounded; the newest is always there, and each of many has its turn', () => {
+    const fed = federation();
+    const marks = Array.from({ length: 100 }, (_, i) => {
+      const mark = { clusterset: 'demo', member: `m${i}`, sequence: 1n, reason: 'r'.repeat(200), wallMs: i };
+      const signed = signRevocation(mark, authority.privateKey);
+      if (!signed.ok) throw signed.error;
+      return [`m${i}`, signed.value] as const;
+    });
+    fed.learnRevocations(marks, times());
+    const peer = federation();
+    for (let turn = 0; turn < 100; turn++) {
+      const text = textOf(fed, turn);
+      expect(text.length).toBeLessThanOrEqual(limits.revocationsTextMax);
+      const told = parseRevocations(text);
+      expect(told.marks.length).toBeLessThanOrEqual(limits.revocationsToldMax);
+      expect(told.marks[0]?.[0]).toBe('m99');
+      peer.learnRevocations(told.marks, times());
     }
+    expect(peer.revocations.digest).toBe(fed.revocations.digest);
+    expect(peer.revocations.signed()).toHaveLength(100);
+  });
+
+  it('holds no mark but the authority’s, and nonsense in it is passed over', () => {
+    const texts = ['', ',,,', 'x', 'A:aa', 'us-west', ':', '=', '=,us-west:', '=x,a:!', `=x,a:${'b'.repeat(100_000)}`];
+    for (const nonsense of texts) expect(parseRevocations(nonsense).marks, nonsense.slice(0, 20)).toEqual([]);
     const { fed } = setup();
-    expect(fed.learnRevocation('us-west', new Uint8Array(), times()).members.size).toBe(0);
-    expect(fed.members.has('us-west')).toBe(true);
+    const forged = markBytes(1n, generateKeyPairSync('ed25519').privateKey);
+    const refused: string[] = [];
+    const tell = (marks: readonly (readonly [string, Uint8Array])[]) =>
+      fed.learnRevocations(marks, times(), (error) => refused.push(error.code)).revocations;
+    expect(
+      tell([
+        ['us-west', forged],
+        ['us-west', new Uint8Array()],
+        ['us-east', markBytes()],
+      ]),
+    ).toBe(false);
+    expect(refused).toEqual(['member/signature', 'record/malformed', 'member/signature']);
+    // It was the peer that told it: nothing is wrong with the store.
+    expect([fed.members.has('us-west'), fed.members.has('us-east'), codes(fed)]).toEqual([true, true, []]);
   });
 });

@@ -205,6 +205,7 @@ export const world = (spec: WorldSpec = {}): GatewayInput => {
     local,
     roundTrips: spec.roundTrips ?? new Map(),
     head: spec.head,
+    revocations: spec.revocations,
   };
 };
 

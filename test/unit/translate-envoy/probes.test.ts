@@ -136,6 +136,14 @@ describe('the head', () => {
     expect(headOf(resources)).toEqual([]);
   });
 
+  it('is told with the marks of who was put out', () => {
+    const told = gatewayResources(
+      world({ members, services, head: { epoch: 1n, sequence: 7n }, revocations: '=ab,m:cd' }),
+    );
+    expect(headOf(told)).toEqual(['1.7', '=ab,m:cd']);
+    expect(headOf(gatewayResources(world({ members, services, revocations: '=ab' })))).toEqual(['=ab']);
+  });
+
   it('changes nothing else when it rises', () => {
     const translation = new GatewayTranslation();
     const nothing = { services: new Set<string>(), pods: new Set<string>(), members: false };
