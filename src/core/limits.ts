@@ -17,6 +17,7 @@ export const limits = {
   localitiesPerServiceMax: 64,
   gatewaysPerMemberMax: 32,
   rootsPerMemberMax: 8,
+  registeredRootsMax: 32,
   capacityMax: 1_000_000,
   capacityPerSecondMax: 1_000_000,
   grantsPerReaderMax: 1_024,

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file isthmus/v1/records.proto.
  */
 export const file_isthmus_v1_records: GenFile = /*@__PURE__*/
-  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEiogIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi0QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEhEKCGNyaXRpY2FsGNAPIAMoDSI8CgtKb3VybmFsSGVhZBINCgVjaGFpbhgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMIjkKCExvY2FsaXR5Eg4KBnJlZ2lvbhgBIAEoCRIMCgR6b25lGAIgASgJEg8KB3N1YnpvbmUYAyABKAkiOwoLU2VydmljZVBvcnQSDAoEbmFtZRgBIAEoCRIMCgRwb3J0GAIgASgNEhAKCHByb3RvY29sGAMgASgJIlAKCENhcGFjaXR5EiYKCGxvY2FsaXR5GAEgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eRINCgVyZWFkeRgCIAEoDRINCgV0b3RhbBgDIAEoDSL2AgoNU2VydmljZVJlY29yZBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIQCghob3N0bmFtZRgDIAEoCRImCgVwb3J0cxgEIAMoCzIXLmlzdGhtdXMudjEuU2VydmljZVBvcnQSEAoIYWNjb3VudHMYBSADKAkSJgoIY2FwYWNpdHkYBiADKAsyFC5pc3RobXVzLnYxLkNhcGFjaXR5EhMKC2V4cG9ydGVkX21zGAcgASgEEhAKCGhlYWRsZXNzGAggASgIEhgKEHNlc3Npb25fYWZmaW5pdHkYCSABKAgSDAoEbW9kZRgKIAEoCRIVCghkcmFpbmluZxgLIAEoCEgAiAEBEikKHGRlY2xhcmVkX2NhcGFjaXR5X3Blcl9zZWNvbmQYDCABKA1IAYgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nQh8KHV9kZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kIo0BCgdHYXRld2F5EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFwoPZmVkZXJhdGlvbl9wb3J0GAMgASgNEhIKCmhib25lX3BvcnQYBCABKA0SEAoIZHJhaW5pbmcYBSABKAgSJgoIbG9jYWxpdHkYBiABKAsyFC5pc3RobXVzLnYxLkxvY2FsaXR5In8KDkdhdGV3YXlzUmVjb3JkEiUKCGdhdGV3YXlzGAEgAygLMhMuaXN0aG11cy52MS5HYXRld2F5Eg8KB2FjY291bnQYAiABKAkSFQoIZHJhaW5pbmcYAyABKAhIAIgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nIm8KC1RydXN0UmVjb3JkEhQKDHRydXN0X2RvbWFpbhgBIAEoCRINCgVyb290cxgCIAMoDBIQCghzZXF1ZW5jZRgDIAEoBBIWCg5yZWZyZXNoX2hpbnRfcxgEIAEoDRIRCghjcml0aWNhbBjQDyADKA0iVAoLUGVlclZhbnRhZ2USDgoGbWVtYmVyGAEgASgJEg4KBnJ0dF9tcxgCIAEoDRISCgpydHRfdmFyX21zGAMgASgNEhEKCXJlYWNoYWJsZRgEIAEoCCJKCg1WYW50YWdlUmVjb3JkEiYKBXBlZXJzGAEgAygLMhcuaXN0aG11cy52MS5QZWVyVmFudGFnZRIRCghjcml0aWNhbBjQDyADKA0iMQoKU3BpbGxHcmFudBIPCgdzZXJ2aWNlGAEgASgJEhIKCnBlcl9zZWNvbmQYAiABKA0iWQoMR3JhbnRzUmVjb3JkEg4KBnJlYWRlchgBIAEoCRImCgZncmFudHMYAiADKAsyFi5pc3RobXVzLnYxLlNwaWxsR3JhbnQSEQoIY3JpdGljYWwY0A8gAygNIjEKC1ZvdGVzUmVjb3JkEg8KB2FjY3VzZWQYASADKAkSEQoIY3JpdGljYWwY0A8gAygNIlAKDlZlcmRpY3RTdW1tYXJ5Eg8KB3NlcnZpY2UYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBXN0YXRlGAMgASgJEg4KBnJlYXNvbhgEIAEoCSK8AQoOVmVyZGljdHNSZWNvcmQSKwoHc3VtbWFyeRgBIAMoCzIaLmlzdGhtdXMudjEuVmVyZGljdFN1bW1hcnkSDAoEbW9yZRgCIAEoDRIOCgZmcm96ZW4YAyABKAgSDQoFcGFydHMYBCABKA0SDQoFYnl0ZXMYBSABKA0SDgoGZGlnZXN0GAYgASgMEg0KBWF0X21zGAcgASgEEg8KB3dhbGxfbXMYCCABKAQSEQoIY3JpdGljYWwY0A8gAygNIiwKCVN0YXRlUGFydBIMCgRkYXRhGAEgASgMEhEKCGNyaXRpY2FsGNAPIAMoDSJSCglTZXRQb2xpY3kSEgoKY2x1c3RlcnNldBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRzcGVjGAMgASgMEhEKCGNyaXRpY2FsGNAPIAMoDWIGcHJvdG8z");
+  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEitwIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhMKC3RydXN0X3Jvb3RzGA8gAygMEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi0QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEhEKCGNyaXRpY2FsGNAPIAMoDSI8CgtKb3VybmFsSGVhZBINCgVjaGFpbhgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMIjkKCExvY2FsaXR5Eg4KBnJlZ2lvbhgBIAEoCRIMCgR6b25lGAIgASgJEg8KB3N1YnpvbmUYAyABKAkiOwoLU2VydmljZVBvcnQSDAoEbmFtZRgBIAEoCRIMCgRwb3J0GAIgASgNEhAKCHByb3RvY29sGAMgASgJIlAKCENhcGFjaXR5EiYKCGxvY2FsaXR5GAEgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eRINCgVyZWFkeRgCIAEoDRINCgV0b3RhbBgDIAEoDSL2AgoNU2VydmljZVJlY29yZBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIQCghob3N0bmFtZRgDIAEoCRImCgVwb3J0cxgEIAMoCzIXLmlzdGhtdXMudjEuU2VydmljZVBvcnQSEAoIYWNjb3VudHMYBSADKAkSJgoIY2FwYWNpdHkYBiADKAsyFC5pc3RobXVzLnYxLkNhcGFjaXR5EhMKC2V4cG9ydGVkX21zGAcgASgEEhAKCGhlYWRsZXNzGAggASgIEhgKEHNlc3Npb25fYWZmaW5pdHkYCSABKAgSDAoEbW9kZRgKIAEoCRIVCghkcmFpbmluZxgLIAEoCEgAiAEBEikKHGRlY2xhcmVkX2NhcGFjaXR5X3Blcl9zZWNvbmQYDCABKA1IAYgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nQh8KHV9kZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kIo0BCgdHYXRld2F5EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFwoPZmVkZXJhdGlvbl9wb3J0GAMgASgNEhIKCmhib25lX3BvcnQYBCABKA0SEAoIZHJhaW5pbmcYBSABKAgSJgoIbG9jYWxpdHkYBiABKAsyFC5pc3RobXVzLnYxLkxvY2FsaXR5In8KDkdhdGV3YXlzUmVjb3JkEiUKCGdhdGV3YXlzGAEgAygLMhMuaXN0aG11cy52MS5HYXRld2F5Eg8KB2FjY291bnQYAiABKAkSFQoIZHJhaW5pbmcYAyABKAhIAIgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nIm8KC1RydXN0UmVjb3JkEhQKDHRydXN0X2RvbWFpbhgBIAEoCRINCgVyb290cxgCIAMoDBIQCghzZXF1ZW5jZRgDIAEoBBIWCg5yZWZyZXNoX2hpbnRfcxgEIAEoDRIRCghjcml0aWNhbBjQDyADKA0i6gEKDFJvb3RTdGFuZGluZxITCgtmaW5nZXJwcmludBgBIAEoDBINCgVnaXZlbhgCIAEoCBIPCgdpc3N1aW5nGAMgASgIEg8KB2xhY2tpbmcYBCABKA0SGAoQbGFja2luZ191bnRpbF9tcxgFIAEoBBIVCg1sYWNraW5nX25hbWVzGAYgAygJEg4KBmluX3VzZRgHIAEoDRIXCg9pbl91c2VfdW50aWxfbXMYCCABKAQSFAoMaW5fdXNlX25hbWVzGAkgAygJEg4KBnByb2JlZBgKIAMoCRIUCgxwcm9iZV9mYWlsZWQYCyADKAkibQoMTG9hZGVkUmVjb3JkEicKBXJvb3RzGAEgAygLMhguaXN0aG11cy52MS5Sb290U3RhbmRpbmcSEAoIcGFydG5lcnMYAiADKAkSDwoHdW5rbm93bhgDIAMoCRIRCghjcml0aWNhbBjQDyADKA0iVAoLUGVlclZhbnRhZ2USDgoGbWVtYmVyGAEgASgJEg4KBnJ0dF9tcxgCIAEoDRISCgpydHRfdmFyX21zGAMgASgNEhEKCXJlYWNoYWJsZRgEIAEoCCJKCg1WYW50YWdlUmVjb3JkEiYKBXBlZXJzGAEgAygLMhcuaXN0aG11cy52MS5QZWVyVmFudGFnZRIRCghjcml0aWNhbBjQDyADKA0iMQoKU3BpbGxHcmFudBIPCgdzZXJ2aWNlGAEgASgJEhIKCnBlcl9zZWNvbmQYAiABKA0iWQoMR3JhbnRzUmVjb3JkEg4KBnJlYWRlchgBIAEoCRImCgZncmFudHMYAiADKAsyFi5pc3RobXVzLnYxLlNwaWxsR3JhbnQSEQoIY3JpdGljYWwY0A8gAygNIjEKC1ZvdGVzUmVjb3JkEg8KB2FjY3VzZWQYASADKAkSEQoIY3JpdGljYWwY0A8gAygNIlAKDlZlcmRpY3RTdW1tYXJ5Eg8KB3NlcnZpY2UYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBXN0YXRlGAMgASgJEg4KBnJlYXNvbhgEIAEoCSK8AQoOVmVyZGljdHNSZWNvcmQSKwoHc3VtbWFyeRgBIAMoCzIaLmlzdGhtdXMudjEuVmVyZGljdFN1bW1hcnkSDAoEbW9yZRgCIAEoDRIOCgZmcm96ZW4YAyABKAgSDQoFcGFydHMYBCABKA0SDQoFYnl0ZXMYBSABKA0SDgoGZGlnZXN0GAYgASgMEg0KBWF0X21zGAcgASgEEg8KB3dhbGxfbXMYCCABKAQSEQoIY3JpdGljYWwY0A8gAygNIiwKCVN0YXRlUGFydBIMCgRkYXRhGAEgASgMEhEKCGNyaXRpY2FsGNAPIAMoDSJSCglTZXRQb2xpY3kSEgoKY2x1c3RlcnNldBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRzcGVjGAMgASgMEhEKCGNyaXRpY2FsGNAPIAMoDWIGcHJvdG8z");
 
 /**
  * What the authority says of a member; nothing else is trusted about it. Key: set/members/<m>.
@@ -100,6 +100,13 @@ export type Membership = Message<"isthmus.v1.Membership"> & {
    * @generated from field: repeated string service_accounts = 13;
    */
   serviceAccounts: string[];
+
+  /**
+   * SHA-256 of each certificate (DER) that its trust bundle may hold; none: its bundle is not checked against a list.
+   *
+   * @generated from field: repeated bytes trust_roots = 15;
+   */
+  trustRoots: Uint8Array[];
 
   /**
    * @generated from field: repeated uint32 critical = 2000;
@@ -537,6 +544,125 @@ export const TrustRecordSchema: GenMessage<TrustRecord> = /*@__PURE__*/
   messageDesc(file_isthmus_v1_records, 10);
 
 /**
+ * How far one root has come among the proxies of a member. Names are for people, and bounded; the counts are not.
+ *
+ * @generated from message isthmus.v1.RootStanding
+ */
+export type RootStanding = Message<"isthmus.v1.RootStanding"> & {
+  /**
+   * SHA-256 of the certificate.
+   *
+   * @generated from field: bytes fingerprint = 1;
+   */
+  fingerprint: Uint8Array;
+
+  /**
+   * Every replica gives it with each certificate from now on.
+   *
+   * @generated from field: bool given = 2;
+   */
+  given: boolean;
+
+  /**
+   * The issuing CA of every replica ends in it.
+   *
+   * @generated from field: bool issuing = 3;
+   */
+  issuing: boolean;
+
+  /**
+   * Proxies and certificates in use that came without it, the newest moment at which one of them ends (ms since 1970), and some of them.
+   *
+   * @generated from field: uint32 lacking = 4;
+   */
+  lacking: number;
+
+  /**
+   * @generated from field: uint64 lacking_until_ms = 5;
+   */
+  lackingUntilMs: bigint;
+
+  /**
+   * @generated from field: repeated string lacking_names = 6;
+   */
+  lackingNames: string[];
+
+  /**
+   * Certificates in use that end in it, while it is not the one that issues.
+   *
+   * @generated from field: uint32 in_use = 7;
+   */
+  inUse: number;
+
+  /**
+   * @generated from field: uint64 in_use_until_ms = 8;
+   */
+  inUseUntilMs: bigint;
+
+  /**
+   * @generated from field: repeated string in_use_names = 9;
+   */
+  inUseNames: string[];
+
+  /**
+   * Probes with a certificate that ends in it, by peer: those that passed, and those that failed.
+   *
+   * @generated from field: repeated string probed = 10;
+   */
+  probed: string[];
+
+  /**
+   * @generated from field: repeated string probe_failed = 11;
+   */
+  probeFailed: string[];
+};
+
+/**
+ * Describes the message isthmus.v1.RootStanding.
+ * Use `create(RootStandingSchema)` to create a new message.
+ */
+export const RootStandingSchema: GenMessage<RootStanding> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 11);
+
+/**
+ * Key: public/<m>/loaded. Which roots this member's proxies have, by what they acknowledged and what was issued to them.
+ *
+ * @generated from message isthmus.v1.LoadedRecord
+ */
+export type LoadedRecord = Message<"isthmus.v1.LoadedRecord"> & {
+  /**
+   * @generated from field: repeated isthmus.v1.RootStanding roots = 1;
+   */
+  roots: RootStanding[];
+
+  /**
+   * The members whose roots it needs, for it trades with them.
+   *
+   * @generated from field: repeated string partners = 2;
+   */
+  partners: string[];
+
+  /**
+   * Why nothing may be concluded from this record yet.
+   *
+   * @generated from field: repeated string unknown = 3;
+   */
+  unknown: string[];
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.LoadedRecord.
+ * Use `create(LoadedRecordSchema)` to create a new message.
+ */
+export const LoadedRecordSchema: GenMessage<LoadedRecord> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 12);
+
+/**
  * @generated from message isthmus.v1.PeerVantage
  */
 export type PeerVantage = Message<"isthmus.v1.PeerVantage"> & {
@@ -568,7 +694,7 @@ export type PeerVantage = Message<"isthmus.v1.PeerVantage"> & {
  * Use `create(PeerVantageSchema)` to create a new message.
  */
 export const PeerVantageSchema: GenMessage<PeerVantage> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 11);
+  messageDesc(file_isthmus_v1_records, 13);
 
 /**
  * Key: public/<m>/vantage. What this member sees of the others; written on change only.
@@ -592,7 +718,7 @@ export type VantageRecord = Message<"isthmus.v1.VantageRecord"> & {
  * Use `create(VantageRecordSchema)` to create a new message.
  */
 export const VantageRecordSchema: GenMessage<VantageRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 12);
+  messageDesc(file_isthmus_v1_records, 14);
 
 /**
  * @generated from message isthmus.v1.SpillGrant
@@ -618,7 +744,7 @@ export type SpillGrant = Message<"isthmus.v1.SpillGrant"> & {
  * Use `create(SpillGrantSchema)` to create a new message.
  */
 export const SpillGrantSchema: GenMessage<SpillGrant> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 13);
+  messageDesc(file_isthmus_v1_records, 15);
 
 /**
  * Key: public/<m>/grants/<reader>. How much of its traffic one reader may spill onto this member. A record for each reader: a
@@ -650,7 +776,7 @@ export type GrantsRecord = Message<"isthmus.v1.GrantsRecord"> & {
  * Use `create(GrantsRecordSchema)` to create a new message.
  */
 export const GrantsRecordSchema: GenMessage<GrantsRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 14);
+  messageDesc(file_isthmus_v1_records, 16);
 
 /**
  * Key: public/<m>/votes. The regions that this member holds for down, never its own. A vote stands while it is here, and counts
@@ -675,7 +801,7 @@ export type VotesRecord = Message<"isthmus.v1.VotesRecord"> & {
  * Use `create(VotesRecordSchema)` to create a new message.
  */
 export const VotesRecordSchema: GenMessage<VotesRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 15);
+  messageDesc(file_isthmus_v1_records, 17);
 
 /**
  * What a member holds of one service at one cluster, or of a cluster as a whole.
@@ -715,7 +841,7 @@ export type VerdictSummary = Message<"isthmus.v1.VerdictSummary"> & {
  * Use `create(VerdictSummarySchema)` to create a new message.
  */
 export const VerdictSummarySchema: GenMessage<VerdictSummary> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 16);
+  messageDesc(file_isthmus_v1_records, 18);
 
 /**
  * Key: public/<m>/verdicts. The member's current decisions: for people and readers what is not fresh, for its own replicas the
@@ -785,7 +911,7 @@ export type VerdictsRecord = Message<"isthmus.v1.VerdictsRecord"> & {
  * Use `create(VerdictsRecordSchema)` to create a new message.
  */
 export const VerdictsRecordSchema: GenMessage<VerdictsRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 17);
+  messageDesc(file_isthmus_v1_records, 19);
 
 /**
  * Key: public/<m>/verdicts/<n>, n from 0. Opaque to all but the member's own replicas.
@@ -809,7 +935,7 @@ export type StatePart = Message<"isthmus.v1.StatePart"> & {
  * Use `create(StatePartSchema)` to create a new message.
  */
 export const StatePartSchema: GenMessage<StatePart> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 18);
+  messageDesc(file_isthmus_v1_records, 20);
 
 /**
  * Key: set/policy, as Signed. The cluster set's default FailoverPolicy.
@@ -847,5 +973,5 @@ export type SetPolicy = Message<"isthmus.v1.SetPolicy"> & {
  * Use `create(SetPolicySchema)` to create a new message.
  */
 export const SetPolicySchema: GenMessage<SetPolicy> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 19);
+  messageDesc(file_isthmus_v1_records, 21);
 
