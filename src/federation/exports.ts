@@ -11,6 +11,7 @@ import type {
   Capacity,
   Gateway,
   GatewaysRecord,
+  LoadedRecord,
   ServiceRecord,
   TrustRecord,
   VantageRecord,
@@ -193,6 +194,10 @@ export class Exports {
         critical: [],
       }),
     );
+  }
+
+  setLoaded(record: LoadedRecord): Result<void> {
+    return this.#set('loaded', codec.loaded.encode(record));
   }
 
   setVantage(peers: VantageRecord['peers']): Result<void> {

@@ -64,8 +64,8 @@ export interface MemberLogOptions extends AdmissionContext {
   readonly clusterset: string;
 }
 
-const grantsText = ({ addressRanges, namespaces, serviceAccounts }: Member): string =>
-  JSON.stringify([addressRanges, namespaces, serviceAccounts]);
+const grantsText = ({ addressRanges, namespaces, serviceAccounts, trustRoots }: Member): string =>
+  JSON.stringify([addressRanges, namespaces, serviceAccounts, trustRoots ?? []]);
 
 export class MemberLog {
   readonly name: string;

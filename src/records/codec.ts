@@ -10,6 +10,7 @@ import type { Result } from '../core/errors.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  LoadedRecord,
   ServiceRecord,
   TrustRecord,
   VantageRecord,
@@ -18,6 +19,7 @@ import type {
 } from '../gen/isthmus/v1/records_pb.ts';
 import { decodeGateways, encodeGateways } from './gateways.ts';
 import { decodeGrants, encodeGrants } from './grants.ts';
+import { decodeLoaded, encodeLoaded } from './loaded.ts';
 import { decodeService, encodeService } from './service.ts';
 import { decodeTrust, encodeTrust } from './trust.ts';
 import { decodeVantage, encodeVantage } from './vantage.ts';
@@ -39,6 +41,7 @@ export const codec: {
   readonly grants: RecordCodec<GrantsRecord>;
   readonly votes: RecordCodec<VotesRecord>;
   readonly verdicts: RecordCodec<VerdictsRecord>;
+  readonly loaded: RecordCodec<LoadedRecord>;
 } = {
   service: { encode: encodeService, decode: decodeService },
   gateways: { encode: encodeGateways, decode: decodeGateways },
@@ -47,4 +50,5 @@ export const codec: {
   grants: { encode: encodeGrants, decode: decodeGrants },
   votes: { encode: encodeVotes, decode: decodeVotes },
   verdicts: { encode: encodeVerdicts, decode: decodeVerdicts },
+  loaded: { encode: encodeLoaded, decode: decodeLoaded },
 };
