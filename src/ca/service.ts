@@ -10,9 +10,9 @@ import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { parseWorkloadId, workloadId } from '../trust/spiffe.ts';
 import { Admission } from './admission.ts';
-import type { Authority } from './authority.ts';
+import { type Authority, fullFingerprint } from './authority.ts';
 import { readRequest } from './csr.ts';
-import { certChain, issueLeaf } from './issue.ts';
+import { certChain, givenRoots, issueLeaf } from './issue.ts';
 import type { RandomBytes } from './mint.ts';
 
 /** Whom the caller's token speaks for. */
@@ -36,6 +36,9 @@ export interface Issued {
   readonly identity: string;
   readonly chain: readonly string[];
   readonly notAfterMs: number;
+  /** The roots that came with it, and the one that its own chain ends in: SHA-256, hexadecimal. */
+  readonly roots: readonly string[];
+  readonly issuer: string;
 }
 
 export interface CertificateServiceOptions {
@@ -53,7 +56,7 @@ export interface CertificateServiceOptions {
   readonly clock: Clock;
   readonly random: RandomBytes;
   /** Called for each certificate, and for each refusal. */
-  issued?(issued: Issued): void;
+  issued?(issued: Issued, caller: Caller): void;
   refused?(error: IsthmusError): void;
 }
 
@@ -110,17 +113,20 @@ export const createCertificateService = (options: CertificateServiceOptions): Ce
         },
         options.random,
       );
+      const moreRoots = options.moreRoots();
       return {
         identity,
-        chain: certChain(leaf, authority, options.moreRoots()),
+        chain: certChain(leaf, authority, moreRoots),
         notAfterMs: leaf.validToDate.getTime(),
+        roots: givenRoots(authority, moreRoots),
+        issuer: fullFingerprint(authority.root),
       };
     });
   };
   return async (call, caller) => {
     try {
       const issued = await answer(call, caller);
-      options.issued?.(issued);
+      options.issued?.(issued, caller);
       return issued.chain;
     } catch (error) {
       if (error instanceof IsthmusError) options.refused?.(error);

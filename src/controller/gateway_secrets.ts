@@ -10,8 +10,8 @@ import type { Engine } from './engine.ts';
 
 export interface OfferedSecretsOptions {
   readonly engine: Engine;
-  /** Roots of our own mesh, PEM. */
-  readonly meshRoots: string;
+  /** Roots of our own mesh, PEM, as they are now. */
+  readonly meshRoots: () => string;
   /** Roots of the members that we trade with, as they are now. */
   readonly tradedRoots: () => readonly X509Certificate[];
   /** The engine got other secrets: worth saving. */
@@ -22,7 +22,7 @@ export class OfferedSecrets {
   readonly #o: OfferedSecretsOptions;
   #certificates: GatewayCertificates | undefined;
   /** What the last offer was made of. */
-  #made: { readonly certificates: unknown; readonly roots: unknown } | undefined;
+  #made: { readonly certificates: unknown; readonly roots: unknown; readonly meshRoots: string } | undefined;
 
   constructor(options: OfferedSecretsOptions) {
     this.#o = options;
@@ -35,10 +35,13 @@ export class OfferedSecrets {
 
   /** To be called when certificates or the members that we trade with may have changed. */
   offer(): void {
-    const { engine, meshRoots } = this.#o;
+    const { engine } = this.#o;
+    const meshRoots = this.#o.meshRoots();
     const known = this.#certificates ?? engine.secrets;
     const roots = this.#o.tradedRoots();
-    if (known === undefined || (this.#made?.certificates === known && this.#made.roots === roots)) return;
+    const made = this.#made;
+    const same = made?.certificates === known && made?.roots === roots && made?.meshRoots === meshRoots;
+    if (known === undefined || same) return;
     const more = roots.map(pemOf).filter((pem) => !meshRoots.includes(pem));
     const { mesh, federation } = known;
     const next: GatewaySecrets = { mesh, federation, meshRoots, tradedRoots: meshRoots + more.join('') };
@@ -46,6 +49,6 @@ export class OfferedSecrets {
       engine.setSecrets(next);
       this.#o.onChange();
     }
-    this.#made = { certificates: this.#certificates ?? engine.secrets, roots };
+    this.#made = { certificates: this.#certificates ?? engine.secrets, roots, meshRoots };
   }
 }

@@ -70,6 +70,7 @@ export class Sensing {
   #probers: Probers | undefined;
   #credentials: Credentials | undefined;
   #rootsOf: unknown;
+  #issuer: unknown;
   #renewal: Timer | undefined;
   #closed = false;
 
@@ -112,7 +113,7 @@ export class Sensing {
       this.#stop();
       return;
     }
-    if (this.#rootsOf !== this.#o.moreRoots()) this.#renew();
+    if (this.#rootsOf !== this.#o.moreRoots() || this.#issuer !== this.#o.authority()) this.#renew();
     this.#ejections.setPods(this.#o.gatewayPods());
     if (this.#credentials !== undefined) this.#start();
     this.#probers?.path.want(this.#wanted());
@@ -217,6 +218,7 @@ export class Sensing {
     const { config, authority, moreRoots, clock, log } = this.#o;
     const roots = moreRoots();
     this.#rootsOf = roots;
+    this.#issuer = authority();
     this.#renewal?.cancel();
     const pair = newP256();
     const identity = workloadId(config.trustDomain, config.namespace, 'isthmus-controller');
@@ -224,7 +226,7 @@ export class Sensing {
     const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: clock.wallMs() };
     issueLeaf(authority(), request, (bytes) => new Uint8Array(randomBytes(bytes))).then(
       (leaf) => {
-        if (this.#rootsOf !== roots || this.#closed || !this.#o.chosen()) return;
+        if (this.#rootsOf !== roots || this.#issuer !== authority() || this.#closed || !this.#o.chosen()) return;
         const chain = certChain(leaf, authority(), roots);
         this.#credentials = {
           certificatePem: chain.slice(0, -1).join(''),

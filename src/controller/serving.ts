@@ -3,7 +3,7 @@
  */
 import { randomBytes, type X509Certificate } from 'node:crypto';
 import type { Authority } from '../ca/authority.ts';
-import { createCertificateService } from '../ca/service.ts';
+import { type Caller, createCertificateService, type Issued } from '../ca/service.ts';
 import { issueServing, servingNames } from '../ca/serving.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng, Timer } from '../core/clock.ts';
@@ -19,12 +19,15 @@ import type { Engine } from './engine.ts';
 
 export interface ServingOptions {
   readonly config: Config;
-  readonly authority: Authority;
+  readonly authority: () => Authority;
+  /** CAs of this cluster whose certificates gateways may have. */
+  readonly issuers: () => readonly X509Certificate[];
   readonly engine: Engine;
   readonly authenticate: (token: string) => Promise<TokenPeer>;
   readonly isGatewayPod: (pod: string) => boolean;
   readonly local: () => LocalCluster;
   readonly moreRoots: () => readonly X509Certificate[];
+  readonly onIssued: (issued: Issued, caller: Caller) => void;
   /** Where gateways' reports go. */
   readonly reports: ReportSink;
   /** How many streams each gateway pod has here. */
@@ -69,7 +72,7 @@ export class Serving {
       mtlsListen: listenOf(config.listen.gatewayAddress),
       tls,
       gatewayIdentity: workloadId(config.trustDomain, config.namespace, config.gateway.serviceAccount),
-      gatewayIssuers: () => [this.#o.authority.certificate],
+      gatewayIssuers: this.#o.issuers,
       authenticateToken: this.#o.authenticate,
       isGatewayPod: this.#o.isGatewayPod,
       tables: engine.tables,
@@ -105,6 +108,12 @@ export class Serving {
     this.#server?.changed();
   }
 
+  /** Another CA issues, or other roots are trusted: new connections get what is so now. */
+  reissue(): void {
+    this.#renewal?.cancel();
+    this.#renew();
+  }
+
   /** Ends the streams on which gateways report. */
   endReports(): void {
     this.#server?.endReports();
@@ -113,6 +122,15 @@ export class Serving {
   /** A decision took effect: the time to the first response with it, and to the last gateway's acknowledgement, is measured. */
   decided(): void {
     this.#decided = { atMs: this.#o.clock.monotonicMs(), pushedMs: undefined };
+  }
+
+  /** Gateways' nodes on this replica that have acknowledged all resources of a type as they are now. */
+  acknowledged(typeUrl: string): string[] {
+    return (this.#server?.proxies() ?? []).flatMap(({ role, nodeId, types }) => {
+      const type = role === 'gateway' ? types.find((one) => one.typeUrl === typeUrl) : undefined;
+      const all = type?.synced === true && type.ackedVersion !== undefined && type.rejected.length === 0;
+      return all ? [nodeId] : [];
+    });
   }
 
   proxies(): ProxyReport[] {
@@ -129,7 +147,7 @@ export class Serving {
   async #certificate(): Promise<ServerTls> {
     const { config, authority, clock } = this.#o;
     const serving = await issueServing(
-      authority,
+      authority(),
       {
         dns: servingNames(config.namespace, config.clusterDomain),
         uris: [workloadId(config.trustDomain, config.namespace, 'isthmus-controller')],
@@ -157,7 +175,7 @@ export class Serving {
     const { config, authority, local, moreRoots, clock, log, metrics } = this.#o;
     return createCertificateService({
       trustDomain: config.trustDomain,
-      authority: () => authority,
+      authority,
       moreRoots,
       sharedZtunnel,
       accountOnNode: (namespace, serviceAccount, node) => {
@@ -169,7 +187,10 @@ export class Serving {
       ttlMaxS: config.mesh.certificateTtlS,
       clock,
       random,
-      issued: () => metrics.add('isthmus_certificates_total', { result: 'issued' }),
+      issued: (issued, caller) => {
+        metrics.add('isthmus_certificates_total', { result: 'issued' });
+        this.#o.onIssued(issued, caller);
+      },
       refused: (error) => {
         metrics.add('isthmus_certificates_total', { result: error.code });
         log('warn', 'certificate refused', { error });

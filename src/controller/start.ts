@@ -7,9 +7,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { KubeConfig } from '@kubernetes/client-node';
-import { loadAuthority } from '../ca/authority.ts';
 import { parseFederationCa } from '../ca/federation.ts';
-import { pemOf } from '../ca/pem.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
@@ -32,8 +30,9 @@ import { Engine } from './engine.ts';
 import { facts } from './facts.ts';
 import { Failover } from './failover.ts';
 import { OfferedSecrets } from './gateway_secrets.ts';
+import { MeshTrust } from './mesh_trust.ts';
 import { Opening } from './opening.ts';
-import { Publishing } from './publishing.ts';
+import { ownSingles, Publishing } from './publishing.ts';
 import { readinessOf } from './readiness.ts';
 import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
@@ -64,12 +63,10 @@ const closeGraceMs = 2_000;
 
 export const startController = async (o: ControllerOptions): Promise<Controller> => {
   const { config, credentials, clock, rng, log, metrics } = o;
-  const authority = loadAuthority(config.mesh.cacertsDir, clock.wallMs());
-  const federationCa = parseFederationCa(
-    credentials.federation.certPem,
-    credentials.federation.keyPem,
-    'federation CA',
-  );
+  const parts = () => ({ cluster, engine, keeper, opening, publishing, secrets, traded, view: () => viewed.view });
+  const trust: MeshTrust = new MeshTrust({ config, clock, log, parts });
+  const { certPem, keyPem } = credentials.federation;
+  const federationCa = parseFederationCa(certPem, keyPem, 'federation CA');
   const disk = await openSavedState({ dir: config.state.dir, clock, log });
   const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover] = await Promise.all(
     (['records', 'cluster', 'tokens', 'gateways', 'failover'] as const).map((part) => disk.load(part)),
@@ -134,14 +131,14 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     config,
     store,
     recordKey: credentials.recordKey,
-    authority,
+    authority: trust.authority,
     epochFloor: () => records.federation.seen(config.member)?.epoch ?? 0n,
     clock,
     rng,
     log,
     metrics,
     journalHead: () => failover.journaling.journal.head(),
-    standing: () => ({ known: records.known, vantage: records.members.get(config.member)?.vantage }),
+    standing: () => ({ known: records.known, ...ownSingles(records.members.get(config.member)) }),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
     onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && lead()),
   });
@@ -206,8 +203,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   });
   const sensing: Sensing = new Sensing({
     config,
-    authority: () => authority,
-    moreRoots: () => traded.current(viewed.view),
+    authority: trust.authority,
+    moreRoots: trust.moreRoots,
     failover,
     chosen: () => publishing.chosen,
     view: () => viewed.view,
@@ -248,7 +245,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const keeper: CertificateKeeper = new CertificateKeeper({
     config,
     api: cluster.api,
-    authority: () => authority,
+    authority: trust.authority,
     federationCa,
     saved: savedSecrets,
     isWriter: () => cluster.leading,
@@ -275,20 +272,22 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
 
   const secrets = new OfferedSecrets({
     engine,
-    meshRoots: authority.roots.map(pemOf).join(''),
-    tradedRoots: () => traded.current(viewed.view),
+    meshRoots: trust.meshRoots,
+    tradedRoots: trust.moreRoots,
     onChange: () => state.touch('gateways'),
   });
 
   const opening: Opening = new Opening({
     serving: {
       config,
-      authority,
+      authority: trust.authority,
+      issuers: trust.issuers,
+      onIssued: trust.onIssued,
       engine,
       authenticate: (token) => cluster.tokens.review(token),
       isGatewayPod: (pod) => engine.gatewaysKnown && cluster.isGateway(pod),
       local: () => cluster.local,
-      moreRoots: () => traded.current(viewed.view),
+      moreRoots: trust.moreRoots,
       reports: sensing.telemetry,
       onGatewayStreams: (streams) => cluster.gatewayStreams(streams),
       clock,
@@ -320,7 +319,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
       savedAge,
-      problems: () => [...disk.problems(), ...failover.problems()],
+      problems: () => [...disk.problems(), ...failover.problems(), ...trust.problems()],
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -329,12 +328,10 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   };
 
   const trace = (request: TraceRequest): Promise<TraceReport> => {
-    const { view } = viewed;
-    const moreRoots = traded.current(view);
-    const { plan } = engine;
-    return runTrace(request, {
-      ...{ config, authority, moreRoots, local: cluster.local, view, plan, gateways: cluster.gatewayPods(), clock },
-    });
+    const { local } = cluster;
+    const issuing = { config, clock, authority: trust.authority(), moreRoots: trust.moreRoots() };
+    const now = { local, view: viewed.view, plan: engine.plan, gateways: cluster.gatewayPods() };
+    return runTrace(request, { ...issuing, ...now });
   };
   const routes = adminRoutes(
     answers({
@@ -353,7 +350,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       rng,
     }),
   );
-  const admin: Route = (...asked) => failover.journaling.route(...asked) ?? routes.get(...asked);
+  const admin: Route = (...asked) =>
+    trust.route(asked[0]) ?? failover.journaling.route(...asked) ?? routes.get(...asked);
   const listening = () => opening.serving?.listening === true;
   const readiness = readinessOf({ config, engine, cluster, records, store, listening });
   const listeners: HttpListener[] = await Promise.all([
@@ -374,7 +372,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   }
   records.start();
   const endUpkeep = startUpkeep({
-    ...{ config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening, savedAge },
+    ...{ config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening, trust, savedAge },
   });
 
   return {
@@ -386,6 +384,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       await failover.close();
       publishing.follow();
       await opening.serving?.close(closeGraceMs);
+      await trust.close();
       await cluster.close();
       publishing.close();
       keeper.close();

@@ -7,6 +7,7 @@ import type { Cluster } from './cluster.ts';
 import type { Engine } from './engine.ts';
 import type { Failover } from './failover.ts';
 import { gauge } from './gauges.ts';
+import type { MeshTrust } from './mesh_trust.ts';
 import type { Opening } from './opening.ts';
 import type { Publishing } from './publishing.ts';
 import type { Records } from './records.ts';
@@ -23,6 +24,7 @@ export interface UpkeepOptions {
   readonly failover: Failover;
   readonly sensing: Sensing;
   readonly opening: Opening;
+  readonly trust: MeshTrust;
   readonly savedAge: () => number | null;
 }
 
@@ -30,7 +32,7 @@ const everyMs = 1_000;
 
 /** @returns ends it */
 export const startUpkeep = (o: UpkeepOptions): (() => void) => {
-  const { config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening } = o;
+  const { config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening, trust } = o;
   let told: ToldHead | undefined;
   let deciding = false;
   const timer = setInterval(() => {
@@ -48,6 +50,7 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
     });
     failover.tick();
     sensing.tick();
+    trust.tick();
     // Gateways report to the replica that decides: those that report here look for it.
     if (deciding && !publishing.chosen) opening.serving?.endReports();
     deciding = publishing.chosen;
