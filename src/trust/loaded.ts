@@ -139,7 +139,7 @@ const standingOf = (input: LoadedInput, root: string, holdings: readonly Holding
   const issuing = every(({ issuer }) => issuer === root);
   const lacking = input.wanted.includes(root) ? holdings.filter(({ roots }) => !roots.includes(root)) : [];
   // What issues now is in use as a matter of course, and would change this record with each certificate.
-  const inUse = issuing ? [] : holdings.filter(({ issuer }) => issuer === root);
+  const inUse = issuing ? [] : holdings.filter(({ issuer }) => issuer === root || issuer === '');
   const probes = input.probes.get(root);
   return {
     ...noStanding(new Uint8Array(Buffer.from(root, 'hex'))),
