@@ -46,8 +46,8 @@ export interface PodContext {
   readonly apiserverCa: string;
   /** Cluster address of the controllers' Service. */
   readonly controllerAddress: string;
-  /** Root of this cluster's mesh, PEM. */
-  readonly meshRoot: string;
+  /** Roots of this cluster's mesh as they are now, PEM. */
+  readonly meshRoot: () => string;
   readonly envoy: string;
   readonly controllerConfig: Readonly<Record<string, unknown>>;
 }
@@ -84,6 +84,8 @@ const skewable = (pod: RunningPod): Record<string, string> => ({
 export const controllerNodeFlags = ['--max-semi-space-size=8'] as const;
 const node = [process.execPath, '--import', skewHook] as const;
 
+/** What a pod checks its controller with: a ConfigMap's file, which follows the cluster's roots. */
+export const meshRootFile = 'mesh-root.pem';
 const meshToken: TokenRequest = { file: 'istio-token', audience: 'istio-ca', expirationSeconds: 3_600 };
 
 const ztunnel = (context: PodContext, pod: RunningPod): Program => {
@@ -100,7 +102,7 @@ const ztunnel = (context: PodContext, pod: RunningPod): Program => {
     nodeName: state.node,
     xdsAddress: `https://${context.controllerAddress}:${controllerPorts.discovery}`,
     caAddress: `https://${context.controllerAddress}:${controllerPorts.discovery}`,
-    rootCa: join(pod.dir, 'mesh-root.pem'),
+    rootCa: join(pod.dir, meshRootFile),
     token: join(pod.dir, meshToken.file),
     serverName: controllerName,
   });
@@ -126,7 +128,7 @@ export const workloadTemplate = (context: PodContext, workload: Workload): PodTe
     tokens: [meshToken],
     mesh: true,
     secrets: {},
-    files: () => ({ 'mesh-root.pem': context.meshRoot }),
+    files: () => ({ [meshRootFile]: context.meshRoot() }),
     programs: (pod) => {
       const { address, name } = pod.state;
       const flags = ['--host', address, '--port', `${appPort}`, '--cluster', context.cluster, '--pod', name];
@@ -227,7 +229,7 @@ export const gatewayTemplate = (context: PodContext): PodTemplate => ({
   mesh: false,
   secrets: {},
   files: (pod) => ({
-    'mesh-root.pem': context.meshRoot,
+    [meshRootFile]: context.meshRoot(),
     'config.yaml': JSON.stringify(
       {
         member: context.cluster,
@@ -236,7 +238,7 @@ export const gatewayTemplate = (context: PodContext): PodTemplate => ({
         controllers: [`${context.controllerAddress}:${controllerPorts.gateways}`],
         certificates: [`${context.controllerAddress}:${controllerPorts.discovery}`],
         tokenFile: join(pod.dir, meshToken.file),
-        rootFile: join(pod.dir, 'mesh-root.pem'),
+        rootFile: join(pod.dir, meshRootFile),
         envoy: context.envoy,
         runDir: join(pod.dir, 'run'),
       },
