@@ -63,7 +63,8 @@ export class MeshCa {
       this.#material = parseMaterial(files, dir, clock.wallMs());
     } catch (error) {
       if (!(error instanceof IsthmusError)) throw error;
-      if (this.#problem?.message !== error.message) log('error', 'cacerts are not taken up', { error });
+      const said = (this.#problem?.cause as Error | undefined)?.message;
+      if (said !== error.message) log('error', 'cacerts are not taken up', { error });
       this.#problem = new IsthmusError(error.code, `cacerts changed and are not used: ${error.message}`, {
         hint: error.hint ?? 'put them right; until then the last good CA and roots stay in use',
         cause: error,

@@ -160,59 +160,62 @@ const inClusterConfig = (context: PodContext, tokenFile: string): string =>
     'current-context': 'pod',
   });
 
-export const controllerTemplate = (context: PodContext): PodTemplate => ({
-  spec: {
-    namespace: systemNamespace,
-    serviceAccount: 'isthmus-controller',
-    labels: { app: 'isthmus-controller' },
-    ports: [
-      { name: 'discovery', port: controllerPorts.discovery },
-      { name: 'gateways', port: controllerPorts.gateways },
-    ],
-  },
-  tokens: [{ file: 'api-token', expirationSeconds: 3_600 }],
-  mesh: false,
-  secrets: { member: `${systemNamespace}/isthmus-member`, cacerts: `${systemNamespace}/cacerts` },
-  files: (pod) => ({
-    kubeconfig: inClusterConfig(context, join(pod.dir, 'api-token')),
-    // JSON is YAML.
-    'config.yaml': JSON.stringify(
-      {
-        replica: pod.state.name,
-        memberDir: join(pod.dir, 'member'),
-        mesh: { cacertsDir: join(pod.dir, 'cacerts') },
-        kube: { kubeconfig: join(pod.dir, 'kubeconfig') },
-        state: { dir: join(pod.dir, 'state') },
-        ...context.controllerConfig,
-      },
-      undefined,
-      2,
-    ),
-  }),
-  programs: (pod) => [
-    {
-      name: 'controller',
-      argv: [
-        process.execPath,
-        ...controllerNodeFlags,
-        ...node.slice(1),
-        isthmusProgram,
-        'controller',
-        '--config',
-        join(pod.dir, 'config.yaml'),
+export const controllerTemplate = (context: PodContext): PodTemplate => {
+  const { mesh: meshConfig, ...controllerConfig } = context.controllerConfig as { mesh?: object };
+  return {
+    spec: {
+      namespace: systemNamespace,
+      serviceAccount: 'isthmus-controller',
+      labels: { app: 'isthmus-controller' },
+      ports: [
+        { name: 'discovery', port: controllerPorts.discovery },
+        { name: 'gateways', port: controllerPorts.gateways },
       ],
-      env: { ...skewable(pod), POD_NAME: pod.state.name },
     },
-    {
-      name: 'admin',
-      argv: [process.execPath, portalProgram, `${join(pod.dir, adminSocket)}=127.0.0.1:${controllerPorts.admin}`],
-      env: nodeEnvironment(),
-    },
-  ],
-  probes: [{ port: controllerPorts.health, path: '/readyz' }],
-  preStopMs: 0,
-  graceMs: 5_000,
-});
+    tokens: [{ file: 'api-token', expirationSeconds: 3_600 }],
+    mesh: false,
+    secrets: { member: `${systemNamespace}/isthmus-member`, cacerts: `${systemNamespace}/cacerts` },
+    files: (pod) => ({
+      kubeconfig: inClusterConfig(context, join(pod.dir, 'api-token')),
+      // JSON is YAML.
+      'config.yaml': JSON.stringify(
+        {
+          replica: pod.state.name,
+          memberDir: join(pod.dir, 'member'),
+          mesh: { cacertsDir: join(pod.dir, 'cacerts'), ...meshConfig },
+          kube: { kubeconfig: join(pod.dir, 'kubeconfig') },
+          state: { dir: join(pod.dir, 'state') },
+          ...controllerConfig,
+        },
+        undefined,
+        2,
+      ),
+    }),
+    programs: (pod) => [
+      {
+        name: 'controller',
+        argv: [
+          process.execPath,
+          ...controllerNodeFlags,
+          ...node.slice(1),
+          isthmusProgram,
+          'controller',
+          '--config',
+          join(pod.dir, 'config.yaml'),
+        ],
+        env: { ...skewable(pod), POD_NAME: pod.state.name },
+      },
+      {
+        name: 'admin',
+        argv: [process.execPath, portalProgram, `${join(pod.dir, adminSocket)}=127.0.0.1:${controllerPorts.admin}`],
+        env: nodeEnvironment(),
+      },
+    ],
+    probes: [{ port: controllerPorts.health, path: '/readyz' }],
+    preStopMs: 0,
+    graceMs: 5_000,
+  };
+};
 
 export const gatewayTemplate = (context: PodContext): PodTemplate => ({
   spec: {
