@@ -26,8 +26,6 @@ const merged = (all: readonly Earlier[]): Earlier[] => {
 export class IssuedCertificates {
   readonly #all = new Map<string, IssuedCertificate>();
   #earlier: readonly Earlier[] = [];
-  /** Rises with each change. */
-  changes = 0;
 
   /** What is left of an earlier run. */
   adopt(certificates: readonly IssuedCertificate[], earlier: readonly Earlier[]): void {
@@ -36,7 +34,6 @@ export class IssuedCertificates {
       if (!this.#all.has(key)) this.#all.set(key, one);
     }
     this.#earlier = merged([...this.#earlier, ...earlier]);
-    this.changes++;
   }
 
   note({ identity, notAfterMs, roots, issuer }: Issued, caller: Caller, nowMs: number): void {
@@ -49,7 +46,6 @@ export class IssuedCertificates {
     this.#all.delete(key);
     this.#all.set(key, { holder, pod, issuedMs: nowMs, untilMs: notAfterMs, roots, issuer });
     while (this.#all.size > limits.callersRememberedMax) this.#forget(this.#all.keys().next().value!);
-    this.changes++;
   }
 
   /** Whether all that is in use came with the same roots from the same CA as what is given now. */

@@ -11,7 +11,8 @@ import type { Config } from '../config/controller.ts';
 import type { Clock } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
 import type { MemberTrust, TrustReport } from '../core/trust_report.ts';
-import type { MemberView, View } from '../federation/view.ts';
+import type { MemberView } from '../federation/view.ts';
+import type { ViewKeeper } from '../federation/view_keeper.ts';
 import type { LoadedRecord } from '../gen/isthmus/v1/records_pb.ts';
 import { json, type Reply } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
@@ -29,6 +30,7 @@ import { MeshCa } from './mesh_ca.ts';
 import { NextProbes } from './next_probes.ts';
 import type { Opening } from './opening.ts';
 import type { Publishing } from './publishing.ts';
+import type { Records } from './records.ts';
 import { ReplicaReports } from './replica_reports.ts';
 import type { TradedRoots } from './roots.ts';
 
@@ -41,7 +43,8 @@ export interface TrustParts {
   readonly publishing: Publishing;
   readonly secrets: OfferedSecrets;
   readonly traded: TradedRoots;
-  readonly view: () => View;
+  readonly viewed: ViewKeeper;
+  readonly records: Records;
 }
 
 export interface MeshTrustOptions {
@@ -83,7 +86,6 @@ export class MeshTrust {
   #holding: { readonly of: GatewaySecrets; readonly roots: GivenRoots } | undefined;
   #adopted = false;
   #publishedAtMs = Number.NEGATIVE_INFINITY;
-  #told = -1;
 
   /** @throws IsthmusError 'trust/invalid' or 'files/invalid' */
   constructor(options: MeshTrustOptions) {
@@ -98,8 +100,8 @@ export class MeshTrust {
   /** Roots of our own mesh, PEM. */
   readonly meshRoots = (): string => this.#ca.authority.roots.map(pemOf).join('');
   readonly moreRoots = (): readonly X509Certificate[] => {
-    const { traded, view } = this.#o.parts();
-    return traded.current(view());
+    const { traded, viewed } = this.#o.parts();
+    return traded.current(viewed.view);
   };
   readonly onIssued = (issued: Issued, caller: Caller): void =>
     this.#issued.note(issued, caller, this.#o.clock.wallMs());
@@ -123,7 +125,8 @@ export class MeshTrust {
       clusterset: config.clusterset,
       member: config.member,
       replica: config.replica,
-      members: [...parts().view().members.values()]
+      // Not the view's, which is as old as the last translation.
+      members: [...parts().records.members.values()]
         .map((member) => memberTrust(member, nowMs, silenceMs))
         .sort((a, b) => (a.member < b.member ? -1 : 1)),
     };
@@ -133,24 +136,20 @@ export class MeshTrust {
   tick(): void {
     this.#ca.look();
     const { publishing } = this.#o.parts();
-    const { roots, issuer } = this.#gives();
-    this.#lookAtGateways();
     this.#probing().tick(publishing.chosen ? this.#ca.next : undefined);
     const reports = this.#replicas();
-    const busy = this.#busy({ roots, issuer });
+    const busy = this.#busy(this.#gives());
     const everyMs = busy ? busyMs : calmMs;
     if (reports.idle && reports.sinceReadMs >= everyMs) void reports.read().then(() => this.#adopt());
     if (!this.#adopted) return;
-    const due =
-      reports.sinceWrittenMs >= calmMs || (this.#told !== this.#issued.changes && reports.sinceWrittenMs >= busyMs);
-    if (reports.idle && (due || (busy && reports.sinceWrittenMs >= busyMs))) {
-      this.#told = this.#issued.changes;
-      void reports.write(this.#own(busy, false));
+    if (reports.idle && reports.sinceWrittenMs >= everyMs) {
+      void reports.write(this.#own(busy ? toldBusyMax : toldCalmMax, false));
     }
     const { clock } = this.#o;
     if (!busy && clock.monotonicMs() - this.#publishedAtMs < publishCalmMs) return;
     this.#publishedAtMs = clock.monotonicMs();
-    publishing.loaded(this.#loaded(busy));
+    this.#lookAtGateways();
+    publishing.loaded(this.#loaded());
     this.#sweep();
   }
 
@@ -159,7 +158,7 @@ export class MeshTrust {
     this.#probes?.close();
     if (!this.#adopted) return;
     const waited = new Promise<void>((resolve) => this.#o.clock.after(closeWaitMs, resolve));
-    await Promise.race([this.#replicas().write(this.#own(true, true)), waited]);
+    await Promise.race([this.#replicas().write(this.#own(toldBusyMax, true)), waited]);
   }
 
   #changed(): void {
@@ -188,7 +187,7 @@ export class MeshTrust {
     const { config, clock, log, parts } = this.#o;
     this.#probes ??= new NextProbes({
       ...{ config, clock, log, moreRoots: this.moreRoots },
-      view: () => parts().view(),
+      view: () => parts().viewed.view,
       partners: () => parts().traded.partners,
       localGateways: () => {
         const { cluster } = parts();
@@ -246,22 +245,23 @@ export class MeshTrust {
     for (const node of this.#gateways.keys()) if (!pods.has(node.split('~')[0]!)) this.#gateways.delete(node);
   }
 
-  #own(busy: boolean, closed: boolean): ReplicaReport {
+  /** @param most - certificates that are told one by one */
+  #own(most: number, closed: boolean): ReplicaReport {
     const { config, clock } = this.#o;
     const atMs = clock.wallMs();
     return {
       ...{ replica: config.replica, atMs, closed },
       gives: this.#gives(),
-      ...this.#issued.tell(atMs, busy ? toldBusyMax : toldCalmMax),
+      ...this.#issued.tell(atMs, most),
       gateways: [...this.#gateways].map(([node, one]) => ({ node, ...one })),
     };
   }
 
-  #loaded(busy: boolean): LoadedRecord {
+  #loaded(): LoadedRecord {
     const { config, clock, parts } = this.#o;
     const { cluster, traded } = parts();
     const pods = [...cluster.local.pods.values()];
-    const own = this.#own(busy, false);
+    const own = this.#own(Number.POSITIVE_INFINITY, false);
     const others = this.#replicas().all.filter(({ replica }) => replica !== own.replica);
     const input: LoadedInput = {
       reports: [...others, own],

@@ -63,7 +63,7 @@ const closeGraceMs = 2_000;
 
 export const startController = async (o: ControllerOptions): Promise<Controller> => {
   const { config, credentials, clock, rng, log, metrics } = o;
-  const parts = () => ({ cluster, engine, keeper, opening, publishing, secrets, traded, view: () => viewed.view });
+  const parts = () => ({ cluster, engine, keeper, opening, publishing, records, secrets, traded, viewed });
   const trust: MeshTrust = new MeshTrust({ config, clock, log, parts });
   const { certPem, keyPem } = credentials.federation;
   const federationCa = parseFederationCa(certPem, keyPem, 'federation CA');
