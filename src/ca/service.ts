@@ -6,7 +6,7 @@
  * refused rather than corrected, since a certificate that nobody asked for helps nobody.
  */
 import type { X509Certificate } from 'node:crypto';
-import type { Clock } from '../core/clock.ts';
+import type { Clock, Rng } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { parseWorkloadId, workloadId } from '../trust/spiffe.ts';
 import { Admission } from './admission.ts';
@@ -54,11 +54,16 @@ export interface CertificateServiceOptions {
   /** Longest life of a certificate, seconds. */
   readonly ttlMaxS: number;
   readonly clock: Clock;
+  /** Lives are shortened by up to a tenth, so that those who asked together do not renew together. Absent: they are not. */
+  readonly rng?: Rng;
   readonly random: RandomBytes;
   /** Called for each certificate, and for each refusal. */
   issued?(issued: Issued, caller: Caller): void;
   refused?(error: IsthmusError): void;
 }
+
+/** Proxies renew at half of a certificate's life, all of them in the same way. */
+const jitter = 0.1;
 
 export type CertificateService = (call: CertificateCall, caller: Caller) => Promise<readonly string[]>;
 
@@ -108,7 +113,7 @@ export const createCertificateService = (options: CertificateServiceOptions): Ce
           identity,
           publicKey: request.publicKey,
           ttlS: call.validityS,
-          ttlMaxS: options.ttlMaxS,
+          ttlMaxS: Math.ceil(options.ttlMaxS * (1 - jitter * (options.rng?.() ?? 0))),
           nowMs: clock.wallMs(),
         },
         options.random,

@@ -40,6 +40,9 @@ export interface ServingOptions {
 
 const random = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
 const timerMaxMs = 86_400_000;
+/** Of what is left of the serving certificate's life. */
+const renewAt = 2 / 3;
+const renewJitter = 0.1;
 const renewRetryMs = 10_000;
 const countSoonMs = 500;
 const sharedZtunnel = { namespace: 'istio-system', serviceAccount: 'ztunnel' } as const;
@@ -145,7 +148,7 @@ export class Serving {
   }
 
   async #certificate(): Promise<ServerTls> {
-    const { config, authority, clock } = this.#o;
+    const { config, authority, clock, rng } = this.#o;
     const serving = await issueServing(
       authority(),
       {
@@ -156,7 +159,8 @@ export class Serving {
       },
       random,
     );
-    const inMs = Math.min(timerMaxMs, Math.max(1_000, ((serving.notAfterMs - clock.wallMs()) * 2) / 3));
+    const share = renewAt - renewJitter * rng();
+    const inMs = Math.min(timerMaxMs, Math.max(1_000, (serving.notAfterMs - clock.wallMs()) * share));
     this.#renewal = clock.after(inMs, () => this.#renew());
     return { cert: serving.cert, key: serving.key, clientRoots: serving.roots };
   }
@@ -172,7 +176,7 @@ export class Serving {
   }
 
   #certificates() {
-    const { config, authority, local, moreRoots, clock, log, metrics } = this.#o;
+    const { config, authority, local, moreRoots, clock, rng, log, metrics } = this.#o;
     return createCertificateService({
       trustDomain: config.trustDomain,
       authority,
@@ -186,6 +190,7 @@ export class Serving {
       },
       ttlMaxS: config.mesh.certificateTtlS,
       clock,
+      rng,
       random,
       issued: (issued, caller) => {
         metrics.add('isthmus_certificates_total', { result: 'issued' });
