@@ -4,7 +4,7 @@
  */
 import type { Caller, Issued } from '../ca/service.ts';
 import { limits } from '../core/limits.ts';
-import type { GivenRoots, IssuedCertificate, ReplicaReport } from '../trust/loaded.ts';
+import { type GivenRoots, heldFor, type IssuedCertificate, type ReplicaReport } from '../trust/loaded.ts';
 
 type Earlier = ReplicaReport['earlier'][number];
 
@@ -37,10 +37,11 @@ export class IssuedCertificates {
   }
 
   note({ identity, notAfterMs, roots, issuer }: Issued, caller: Caller, nowMs: number): void {
-    const account = identity.slice(identity.indexOf('/ns/') + 4).replace('/sa/', '/');
+    const [namespace = '', name = ''] = identity.slice(identity.indexOf('/ns/') + 4).split('/sa/');
+    const account = `${namespace}/${name}`;
     const own = account === `${caller.namespace}/${caller.serviceAccount}`;
     const where = own ? caller.pod?.name : caller.node;
-    const holder = where === undefined ? account : `${account} ${own ? 'in' : 'on'} ${where}`;
+    const holder = where === undefined ? account : own ? `${account} in ${where}` : heldFor(namespace, name, where);
     const pod = caller.pod?.uid ?? '';
     const key = `${holder}\n${pod}`;
     this.#all.delete(key);

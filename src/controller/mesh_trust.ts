@@ -19,7 +19,7 @@ import type { Log } from '../ops/log.ts';
 import type { GatewaySecrets } from '../translate/envoy/input.ts';
 import { secretNames } from '../translate/envoy/resource_names.ts';
 import { rootFingerprint } from '../trust/bundle.ts';
-import { type GivenRoots, type LoadedInput, loadedRecord, type ReplicaReport } from '../trust/loaded.ts';
+import { type GivenRoots, heldFor, type LoadedInput, loadedRecord, type ReplicaReport } from '../trust/loaded.ts';
 import { types } from '../xds/resource.ts';
 import type { CertificateKeeper } from './certificates.ts';
 import type { Cluster } from './cluster.ts';
@@ -277,7 +277,10 @@ export class MeshTrust {
         .gatewayPods()
         .filter(({ terminating }) => !terminating)
         .map(({ name }) => name),
-      pods: cluster.pending().length > 0 ? undefined : new Set(pods.map(({ uid }) => uid)),
+      pods:
+        cluster.pending().length > 0
+          ? undefined
+          : new Set(pods.flatMap((pod) => [pod.uid, heldFor(pod.namespace, pod.serviceAccount, pod.node)])),
       probes: this.#probes?.results ?? new Map(),
     };
     return loadedRecord(input);

@@ -51,11 +51,15 @@ export interface LoadedInput {
   /** Pods of our controllers and gateways. */
   readonly controllers: readonly string[];
   readonly gatewayPods: readonly string[];
-  /** UIDs of all pods of this cluster; undefined: not known. */
+  /** UIDs of all pods of this cluster, and who lives where as `heldFor` names it; undefined: not known. */
   readonly pods: ReadonlySet<string> | undefined;
   /** Probes with a certificate under a root, by fingerprint. */
   readonly probes: ReadonlyMap<string, { readonly passed: readonly string[]; readonly failed: readonly string[] }>;
 }
+
+/** A certificate that a node's ztunnel has for the pods of an account there. */
+export const heldFor = (namespace: string, account: string, node: string): string =>
+  `${namespace}/${account} on ${node}`;
 
 /** A replica says something at least three times in this. */
 export const reportStaleMs = 90_000;
@@ -84,9 +88,11 @@ const certificatesOf = ({ reports, nowMs, pods }: LoadedInput): Holding[] =>
     ({ holder, pod }) => `${holder}\n${pod}`,
     ({ issuedMs }) => issuedMs,
   )
-    .filter(({ untilMs, pod, issuedMs }) => {
-      const gone = pods !== undefined && pod !== '' && !pods.has(pod) && nowMs - issuedMs > podLagMs;
-      return untilMs > nowMs && !gone;
+    .filter(({ untilMs, pod, issuedMs, holder }) => {
+      // Of a pod that is gone, or a ztunnel's for pods that are gone from its node.
+      const holds =
+        pods === undefined || ((pod === '' || pods.has(pod)) && (!holder.includes(' on ') || pods.has(holder)));
+      return untilMs > nowMs && (holds || nowMs - issuedMs <= podLagMs);
     })
     .map((one) => ({ name: one.holder, roots: one.roots, issuer: one.issuer, untilMs: one.untilMs }));
 

@@ -64,9 +64,12 @@ describe('which roots the proxies of a member have', () => {
       certificate('shop/gone'),
       certificate('shop/new', { issuedMs: now - 10 }),
       certificate('shop/here'),
+      certificate('shop/moved on node-1', { pod: 'ztunnel-1' }),
+      certificate('shop/stays on node-1', { pod: 'ztunnel-1' }),
     ];
-    const { of } = loaded([report('a', { certificates })], { pods: new Set(['uid-shop/here']) });
-    expect(of(fresh).lackingNames).toEqual(['shop/here', 'shop/new']);
+    const pods = new Set(['uid-shop/here', 'ztunnel-1', 'shop/stays on node-1', 'shop/moved on node-2']);
+    const { of } = loaded([report('a', { certificates })], { pods });
+    expect(of(fresh).lackingNames).toEqual(['shop/here', 'shop/new', 'shop/stays on node-1']);
   });
 
   it('counts what a replica may have issued before it fell silent, until it must have ended', () => {
