@@ -56,7 +56,7 @@ export const rotationText = (rotation: Rotation, judged: Judgement, seen: TrustR
         usedOf(fresh),
         loadedOf(find(member, from)),
         usedOf(find(member, from)),
-        clusters.includes(member.member) ? probes : '',
+        judged.step === 'switch' && clusters.includes(member.member) ? probes : '',
       ];
     }),
   );

@@ -188,7 +188,7 @@ export class MeshTrust {
     this.#probes ??= new NextProbes({
       ...{ config, clock, log, moreRoots: this.moreRoots },
       view: () => parts().viewed.view,
-      partners: () => parts().traded.partners,
+      partners: (root) => this.#ready(root),
       localGateways: () => {
         const { cluster } = parts();
         const alive = cluster.gatewayPods().filter(({ name }) => cluster.liveness.health.get(name) !== false);
@@ -196,6 +196,18 @@ export class MeshTrust {
       },
     });
     return this.#probes;
+  }
+
+  /** Partners of whom it is said that every proxy has the root; none before our own have. */
+  #ready(root: string): readonly string[] {
+    const { records, traded } = this.#o.parts();
+    const has = (loaded: LoadedRecord | undefined): boolean =>
+      loaded?.roots.some(
+        ({ fingerprint, given, lacking }) =>
+          given && lacking === 0 && Buffer.from(fingerprint).toString('hex') === root,
+      ) === true;
+    if (!has(records.members.get(this.#o.config.member)?.loaded)) return [];
+    return traded.partners.filter((partner) => has(records.members.get(partner)?.loaded));
   }
 
   #replicas(): ReplicaReports {

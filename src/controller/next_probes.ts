@@ -25,7 +25,8 @@ export interface NextProbesOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly view: () => View;
-  readonly partners: () => readonly string[];
+  /** Who says that all of its proxies have a root: asked earlier, they would only refuse. */
+  readonly partners: (root: string) => readonly string[];
   readonly moreRoots: () => readonly X509Certificate[];
   readonly localGateways: () => readonly LocalGateway[];
 }
@@ -90,6 +91,8 @@ export class NextProbes {
 
   async #round(next: Authority): Promise<void> {
     const { view, partners } = this.#o;
+    const ready = partners(fullFingerprint(next.root));
+    if (ready.length === 0) return;
     // Anew each round: a connection that is open already would prove nothing.
     this.#gateways?.close();
     this.#gateways = await this.#dialled(next);
@@ -98,7 +101,7 @@ export class NextProbes {
       serviceTargets(service, now, this.#o.config.trustDomain),
     );
     this.#turn++;
-    for (const member of partners()) {
+    for (const member of ready) {
       const own = targets.filter((target) => target.member === member);
       await this.#probe(next, member, own.length === 0 ? undefined : own[this.#turn % own.length]);
     }
