@@ -234,6 +234,14 @@ const happen = async (stage: Stage, step: ScenarioStep): Promise<void> => {
     const { cluster, namespace, name, replicas } = step.scale;
     await lab.cluster(cluster).scale(namespace, name, replicas);
     note(`${cluster}/${namespace}/${name} has ${replicas} pods`);
+  } else if ('rotate' in step) {
+    const { cluster, args, refused } = step.rotate;
+    const { code, stdout, stderr } = await lab.rotateTrust(cluster, args);
+    note(`${cluster}: isthmus trust rotate ${args.join(' ')}${code === 0 ? '' : ` (exit ${code})`}`);
+    const said = stderr || stdout;
+    const asExpected = refused === undefined ? code === 0 : code !== 0 && said.includes(refused);
+    if (!asExpected)
+      throw new Error(`isthmus trust rotate ${args.join(' ')} at ${cluster} ended with ${code}: ${said}`);
   } else {
     const { cluster, args } = step.isthmus;
     const began = lab.now();

@@ -96,6 +96,11 @@ const step = z.intersection(
         replicas: z.number().int().min(0),
       }),
     }),
+    /** A rotation of the mesh's root; `refused`: it must be refused, for this reason. */
+    z.strictObject({
+      at: seconds,
+      rotate: z.strictObject({ cluster: name, args: z.array(z.string()).min(1), refused: z.string().optional() }),
+    }),
     z.strictObject({ at: seconds, isthmus: z.strictObject({ cluster: name, args: z.array(z.string()).min(1) }) }),
   ]),
 );
@@ -186,6 +191,8 @@ export const scenarioSchema = z.strictObject({
       .default([]),
     service: name.default('checkout'),
     storeLeader: name.default('us-west'),
+    /** A lab of its own, in which certificates live so long, seconds. */
+    certificateTtlS: z.number().int().min(60).max(86_400).optional(),
   }),
   load: z.strictObject({
     from: name,

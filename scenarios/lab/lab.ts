@@ -196,6 +196,8 @@ export interface Lab {
   note(what: string): void;
   now(): number;
   inject(fault: Fault): Promise<FaultHandle>;
+  /** `isthmus trust rotate …` at a cluster's desk, and what it wrote into every cluster. */
+  rotateTrust(cluster: string, args: readonly string[], timeoutMs?: number): Promise<ExecResult>;
   /** The cluster whose federation etcd member leads, or undefined when none does. */
   storeLeader(): Promise<string | undefined>;
   moveStoreLeader(cluster: string): Promise<void>;

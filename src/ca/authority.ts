@@ -30,6 +30,8 @@ export interface Authority {
   /** What comes between a leaf and the roots: the issuing CA first. Empty when it is a root itself. */
   readonly intermediates: readonly X509Certificate[];
   readonly roots: readonly X509Certificate[];
+  /** The one of them that its own chain ends in. */
+  readonly root: X509Certificate;
   /** When the first certificate of the chain ends; ms since 1970. */
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
@@ -140,6 +142,7 @@ export const parseAuthority = (files: Cacerts, what: string, nowMs: number): Aut
     signing,
     intermediates: path,
     roots,
+    root,
     notBeforeMs: Math.max(...all.map((one) => one.validFromDate.getTime())),
     notAfterMs: Math.min(...all.map((one) => one.validToDate.getTime())),
   };
@@ -164,3 +167,7 @@ export const readCacerts = (dir: string): Cacerts => {
 /** Short and stable, for people to compare. */
 export const fingerprint = (certificate: X509Certificate): string =>
   createHash('sha256').update(certificate.raw).digest('hex').slice(0, 16);
+
+/** SHA-256, hexadecimal: as memberships register roots. */
+export const fullFingerprint = (certificate: X509Certificate): string =>
+  certificate.fingerprint256.replaceAll(':', '').toLowerCase();

@@ -1,7 +1,7 @@
 /** Workload certificates: one identity, both usages, no CA, no longer than anything above it. */
 import type { X509Certificate } from 'node:crypto';
 import { limits } from '../core/limits.ts';
-import type { Authority } from './authority.ts';
+import { type Authority, fullFingerprint } from './authority.ts';
 import { mint, type RandomBytes, validity } from './mint.ts';
 import { pemOf, unique } from './pem.ts';
 
@@ -52,3 +52,19 @@ export const certChain = (
     .map(pemOf)
     .join(''),
 ];
+
+const given = new WeakMap<
+  Authority,
+  { readonly more: readonly X509Certificate[]; readonly roots: readonly string[] }
+>();
+
+/** Fingerprints of what comes as the last element; the same array while neither changes. */
+export const givenRoots = (authority: Authority, moreRoots: readonly X509Certificate[]): readonly string[] => {
+  const before = given.get(authority);
+  if (before !== undefined && before.more === moreRoots) return before.roots;
+  const roots = unique([...authority.roots, ...moreRoots])
+    .map(fullFingerprint)
+    .sort();
+  given.set(authority, { more: moreRoots, roots });
+  return roots;
+};

@@ -6,13 +6,13 @@
  * refused rather than corrected, since a certificate that nobody asked for helps nobody.
  */
 import type { X509Certificate } from 'node:crypto';
-import type { Clock } from '../core/clock.ts';
+import type { Clock, Rng } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { parseWorkloadId, workloadId } from '../trust/spiffe.ts';
 import { Admission } from './admission.ts';
-import type { Authority } from './authority.ts';
+import { type Authority, fullFingerprint } from './authority.ts';
 import { readRequest } from './csr.ts';
-import { certChain, issueLeaf } from './issue.ts';
+import { certChain, givenRoots, issueLeaf } from './issue.ts';
 import type { RandomBytes } from './mint.ts';
 
 /** Whom the caller's token speaks for. */
@@ -36,6 +36,9 @@ export interface Issued {
   readonly identity: string;
   readonly chain: readonly string[];
   readonly notAfterMs: number;
+  /** The roots that came with it, and the one that its own chain ends in: SHA-256, hexadecimal. */
+  readonly roots: readonly string[];
+  readonly issuer: string;
 }
 
 export interface CertificateServiceOptions {
@@ -51,11 +54,16 @@ export interface CertificateServiceOptions {
   /** Longest life of a certificate, seconds. */
   readonly ttlMaxS: number;
   readonly clock: Clock;
+  /** Lives are shortened by up to a tenth, so that those who asked together do not renew together. Absent: they are not. */
+  readonly rng?: Rng;
   readonly random: RandomBytes;
   /** Called for each certificate, and for each refusal. */
-  issued?(issued: Issued): void;
+  issued?(issued: Issued, caller: Caller): void;
   refused?(error: IsthmusError): void;
 }
+
+/** Proxies renew at half of a certificate's life, all of them in the same way. */
+const jitter = 0.1;
 
 export type CertificateService = (call: CertificateCall, caller: Caller) => Promise<readonly string[]>;
 
@@ -105,22 +113,25 @@ export const createCertificateService = (options: CertificateServiceOptions): Ce
           identity,
           publicKey: request.publicKey,
           ttlS: call.validityS,
-          ttlMaxS: options.ttlMaxS,
+          ttlMaxS: Math.ceil(options.ttlMaxS * (1 - jitter * (options.rng?.() ?? 0))),
           nowMs: clock.wallMs(),
         },
         options.random,
       );
+      const moreRoots = options.moreRoots();
       return {
         identity,
-        chain: certChain(leaf, authority, options.moreRoots()),
+        chain: certChain(leaf, authority, moreRoots),
         notAfterMs: leaf.validToDate.getTime(),
+        roots: givenRoots(authority, moreRoots),
+        issuer: fullFingerprint(authority.root),
       };
     });
   };
   return async (call, caller) => {
     try {
       const issued = await answer(call, caller);
-      options.issued?.(issued);
+      options.issued?.(issued, caller);
       return issued.chain;
     } catch (error) {
       if (error instanceof IsthmusError) options.refused?.(error);

@@ -6,15 +6,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { IsthmusError } from '../core/errors.ts';
 import { isDnsLabel } from '../core/names.ts';
-import {
-  type Authority,
-  type Cacerts,
-  type CacertsFile,
-  cacertsFiles,
-  parseAuthority,
-  readCacerts,
-  signingKeyOf,
-} from './authority.ts';
+import { type Authority, type Cacerts, cacertsFiles, parseAuthority, signingKeyOf } from './authority.ts';
+import { type MaterialFiles, materialFiles, parseMaterial, readMaterial } from './material.ts';
 import { type Issuer, mint, newP256, type RandomBytes, validity } from './mint.ts';
 import { pemOf } from './pem.ts';
 
@@ -132,19 +125,20 @@ export const initTrust = async (input: InitTrustInput, random: RandomBytes): Pro
 
 /**
  * Takes existing material as it is: a cacerts directory, or the data of such a secret (texts, already decoded from base64).
- * Nothing is changed or converted. @throws IsthmusError 'trust/invalid' or 'files/invalid'.
+ * In the middle of a rotation the CAs that wait come with it. Nothing is changed or converted. @throws IsthmusError 'trust/invalid' or 'files/invalid'.
  */
 export const importTrust = (
   from: string | Readonly<Record<string, string>>,
   nowMs: number,
-): { readonly cacerts: Cacerts; readonly authority: Authority } => {
+): { readonly cacerts: MaterialFiles; readonly authority: Authority } => {
   const what = typeof from === 'string' ? from : 'secret';
-  const cacerts = typeof from === 'string' ? readCacerts(from) : fromSecret(from);
-  return { cacerts, authority: parseAuthority(cacerts, what, nowMs) };
+  const cacerts = typeof from === 'string' ? readMaterial(from) : fromSecret(from);
+  return { cacerts, authority: parseMaterial(cacerts, what, nowMs).authority };
 };
 
-const fromSecret = (data: Readonly<Record<string, string>>): Cacerts => {
-  const entries = cacertsFiles.map((file) => {
+const fromSecret = (data: Readonly<Record<string, string>>): MaterialFiles => {
+  const there = materialFiles.filter((file) => data[file] !== undefined);
+  const entries = [...new Set([...cacertsFiles, ...there])].map((file) => {
     const text = data[file];
     if (text === undefined) {
       throw new IsthmusError('trust/invalid', `secret: key ${file} is missing`, {
@@ -153,8 +147,8 @@ const fromSecret = (data: Readonly<Record<string, string>>): Cacerts => {
     }
     return [file, text] as const;
   });
-  return Object.fromEntries(entries) as Record<CacertsFile, string>;
+  return Object.fromEntries(entries);
 };
 
 /** Writes imported material into a directory of its own. @throws IsthmusError 'files/invalid' (never overwrites). */
-export const writeCacerts = (dir: string, cacerts: Cacerts): readonly string[] => write(dir, cacerts);
+export const writeCacerts = (dir: string, cacerts: MaterialFiles): readonly string[] => write(dir, cacerts);

@@ -13,6 +13,7 @@ import type { StoreEntry } from '../core/store.ts';
 import { realClock } from '../ops/clock.ts';
 import { refusalText } from '../records/joining.ts';
 import { storeKeys } from '../records/keys.ts';
+import { shortFingerprint } from '../trust/bundle.ts';
 import { agreedTerms, type Request, requestDigest, signAnswer, type Terms, verifyRequest } from '../trust/joining.ts';
 import { claimsOf, type Member, signMembership } from '../trust/membership.ts';
 import { checkTokenTime } from '../trust/tokens.ts';
@@ -243,7 +244,7 @@ export const approveWhenAsked = async (desk: Desk, token: LedgerToken, settings:
     const member = await letIn(desk, token, asked, settings);
     desk.ledger.audit({
       ...{ action: 'join', outcome: 'done', cluster: token.cluster, token: token.id },
-      detail: `sequence ${member.sequence}, ranges ${member.addressRanges.join(' ')}, namespaces ${member.namespaces.join(' ') || 'none'}`,
+      detail: `sequence ${member.sequence}, ranges ${member.addressRanges.join(' ')}, namespaces ${member.namespaces.join(' ') || 'none'}, roots ${member.trustRoots?.map(shortFingerprint).join(' ') || 'not registered'}`,
     });
     await step(`${token.cluster} took its answer, and the token's user is gone`, () =>
       collected(desk, token, settings.collectMs ?? 30_000),

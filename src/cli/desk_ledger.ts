@@ -37,6 +37,7 @@ const issuedSchema = z.strictObject({
     addressRanges: z.array(z.string()),
     namespaces: z.array(z.string()),
     serviceAccounts: z.array(z.string()),
+    trustRoots: z.array(z.string().regex(/^[0-9a-f]{64}$/)).optional(),
   }),
 });
 
@@ -48,7 +49,7 @@ export interface LedgerToken extends IssuedToken {
 
 /** One line of the audit. Never a secret. */
 export interface AuditLine {
-  readonly action: 'token' | 'join' | 'leave' | 'revoke' | 'authority' | 'renew';
+  readonly action: 'token' | 'join' | 'leave' | 'revoke' | 'authority' | 'renew' | 'trust';
   readonly outcome: 'done' | 'refused';
   readonly cluster?: string;
   readonly token?: string;

@@ -23,6 +23,7 @@ import { Ledger } from './desk_ledger.ts';
 import { flaggedEtcd } from './etcd_access.ts';
 import { mustNotExist, readNamed, writeNew } from './files.ts';
 import { print, step, table } from './output.ts';
+import { rootsInFile } from './trust_register.ts';
 
 export interface InitOptions extends PassphraseOptions {
   readonly clusterset: string;
@@ -35,6 +36,8 @@ export interface InitOptions extends PassphraseOptions {
   readonly member: readonly string[];
   readonly allowUnsafeEtcd: boolean;
   readonly restartEtcd?: string;
+  /** What `isthmus trust init` wrote. */
+  readonly trustDir?: string;
 }
 
 interface MemberSpec {
@@ -115,6 +118,9 @@ const makeMember = async (spec: MemberSpec, options: InitOptions, authority: Key
   writeNew(join(dir, 'etcd-client-key.pem'), client.key, true);
   writeNew(join(dir, 'authority.pem'), authorityPem(authority), false);
   writeNew(join(dir, 'member.yaml'), stringify(member), false);
+  const { trustDir } = options;
+  const trustRoots =
+    trustDir === undefined ? [] : rootsInFile('--trust-dir', join(trustDir, spec.name, 'root-cert.pem'));
   return {
     clusterset: options.clusterset,
     name: spec.name,
@@ -125,6 +131,7 @@ const makeMember = async (spec: MemberSpec, options: InitOptions, authority: Key
     addressRanges: spec.ranges,
     namespaces: spec.namespaces,
     serviceAccounts: [],
+    ...(trustRoots.length > 0 && { trustRoots }),
     federationCa: new Uint8Array(new X509Certificate(federation.cert).raw),
     recordKey: rawPublicKey(record),
     notBeforeMs: nowMs - 60_000,

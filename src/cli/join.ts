@@ -28,6 +28,7 @@ import { sayDataPath, sayTrust, trustStanding } from './join_verify.ts';
 import { print, step, table } from './output.ts';
 import { proposalOf } from './proposal.ts';
 import { type TermsOptions, termsOf } from './token.ts';
+import { rootsInPem } from './trust_register.ts';
 
 export interface JoinOptions extends ClusterOptions, PassphraseOptions, TermsOptions {
   readonly bundle?: string;
@@ -92,8 +93,15 @@ const noProposal: Terms = {
 };
 
 /** What was given by hand goes before what the cluster says of itself. */
-const proposed = async (api: KubeApi | undefined, cluster: string, options: JoinOptions): Promise<Terms> => {
+const proposed = async (
+  api: KubeApi | undefined,
+  cluster: string,
+  options: JoinOptions,
+  cacerts?: Files,
+): Promise<Terms> => {
   const given = termsOf(options);
+  const pem = cacerts?.['root-cert.pem']?.toString('utf8');
+  const roots = given.trustRoots ?? (pem === undefined ? [] : rootsInPem(pem, 'root-cert.pem'));
   const found = api === undefined ? noProposal : await proposalOf(api, cluster, options.namespace);
   return {
     region: given.region || found.region,
@@ -102,6 +110,7 @@ const proposed = async (api: KubeApi | undefined, cluster: string, options: Join
     addressRanges: given.addressRanges.length > 0 ? given.addressRanges : found.addressRanges,
     namespaces: given.namespaces.length > 0 ? given.namespaces : found.namespaces,
     serviceAccounts: given.serviceAccounts,
+    ...(roots.length > 0 && { trustRoots: roots }),
   };
 };
 
@@ -135,7 +144,7 @@ const joinCluster = async (token: Token, options: JoinOptions, ready: Prepared, 
   const { api, cacerts, present } = ready;
   const { namespace } = options;
   const joined = await joinByToken(token, {
-    proposed: await proposed(api, token.cluster, options),
+    proposed: await proposed(api, token.cluster, options, cacerts),
     waitMs: timeOf('--timeout', options.timeout),
     allowUnsafeEtcd: options.allowUnsafeEtcd,
   });
@@ -174,7 +183,12 @@ const joinWithToken = async (file: string, options: JoinOptions): Promise<void> 
 const joinToDirectory = async (token: Token, out: string, options: JoinOptions): Promise<void> => {
   mustNotExist(out, 'directory');
   const joined = await joinByToken(token, {
-    proposed: await proposed(undefined, token.cluster, options),
+    proposed: await proposed(
+      undefined,
+      token.cluster,
+      options,
+      options.cacerts === undefined ? undefined : await readCacertsDir(options.cacerts),
+    ),
     waitMs: timeOf('--timeout', options.timeout),
     allowUnsafeEtcd: options.allowUnsafeEtcd,
   });
@@ -201,7 +215,7 @@ const joinWithContexts = async (toContext: string, options: JoinOptions): Promis
   try {
     const ready = await prepare(options);
     try {
-      const terms = await proposed(ready.api, cluster, options);
+      const terms = await proposed(ready.api, cluster, options, ready.cacerts);
       const ttlMs = timeOf('--timeout', options.timeout);
       const { token, issued } = await createToken(desk, cluster, ttlMs, terms);
       const settings = { untilMs: issued.expiresMs, acceptProposed: true };

@@ -21,7 +21,8 @@ const withTerms = (command: Command): Command =>
     .option('--network <name>', 'its network')
     .option('--address-range <cidr>', 'addresses that it may name as its own (repeat)', collect, [])
     .option('--export-namespace <name>', 'namespace that it may export, or * (repeat)', collect, [])
-    .option('--service-account <namespace/name>', 'account that it may export; none: all (repeat)', collect, []);
+    .option('--service-account <namespace/name>', 'account that it may export; none: all (repeat)', collect, [])
+    .option('--root <file>', 'root that its trust bundle may hold; none: those of its CA (repeat)', collect, []);
 
 const inCluster = (command: Command): Command =>
   command
@@ -45,6 +46,7 @@ const initCommand = (program: Command): void => {
       collect,
       [],
     )
+    .option('--trust-dir <dir>', 'what `isthmus trust init` wrote: register each member’s roots')
     .option('--no-passphrase', 'leave the authority’s key open on the disk: for labs')
     .option('--restart-etcd <command>', 'how `isthmus revoke` ends the connections of one etcd member, {endpoint}')
     .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)

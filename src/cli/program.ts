@@ -6,6 +6,7 @@ import { auditCommands } from './audit_commands.ts';
 import { journalCommands } from './journal_commands.ts';
 import { membershipCommands } from './membership_commands.ts';
 import { formats, reportFailure } from './output.ts';
+import { trustCommands } from './trust_commands.ts';
 
 const output = () => new Option('-o, --output <format>', 'output format').choices([...formats]).default('table');
 
@@ -47,6 +48,7 @@ const setUpCommands = (program: Command): void => {
     .option('-n, --namespace <name>', 'namespace to install into', 'isthmus-system')
     .option('--dry-run', 'check only', false)
     .action(async (options) => (await import('./trust.ts')).trustImport(options));
+  trustCommands(trust, reach, output);
 };
 
 const policyCommands = (program: Command): void => {

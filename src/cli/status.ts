@@ -47,7 +47,10 @@ const peerRows = (peers: readonly PeerReport[]): string => {
   const doubted = peers.flatMap((p) =>
     p.verdict === undefined || p.verdict.reason === 'Healthy' ? [] : [verdictRow(p.member, p.verdict)],
   );
-  return doubted.length === 0 ? rows : `${rows}\n${aligned(doubted)}`;
+  const open = peers.filter(({ trust }) => trust?.registered === false).map(({ member }) => member);
+  const said =
+    open.length === 0 ? '' : `\nroots not registered, any is taken: ${open.join(', ')} (isthmus trust register)`;
+  return (doubted.length === 0 ? rows : `${rows}\n${aligned(doubted)}`) + said;
 };
 
 const remotesOf = (service: ServiceReport): string =>

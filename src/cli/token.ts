@@ -22,6 +22,7 @@ import { type Desk, isMember, membersOf, openDesk } from './desk.ts';
 import { Ledger, type LedgerToken } from './desk_ledger.ts';
 import { readNamed } from './files.ts';
 import { type Format, print, printData, step, table } from './output.ts';
+import { rootsInFile } from './trust_register.ts';
 
 export interface TermsOptions {
   readonly region?: string;
@@ -31,6 +32,8 @@ export interface TermsOptions {
   /** Also named --export-namespace, since --namespace is where Isthmus runs. */
   readonly exportNamespace: readonly string[];
   readonly serviceAccount: readonly string[];
+  /** Files with the roots that its trust bundle may hold; none: as the cluster says. */
+  readonly root?: readonly string[];
 }
 
 export interface TokenCreateOptions extends DeskOptions, PassphraseOptions, TermsOptions {
@@ -62,6 +65,7 @@ export const termsOf = (options: TermsOptions): Terms => {
   for (const account of options.serviceAccount) {
     if (!isAccount(account)) throw usage(`--service-account "${account}" is not <namespace>/<name>`, 'name both');
   }
+  const roots = [...new Set((options.root ?? []).flatMap((path) => rootsInFile('--root', path)))];
   return {
     region: options.region ?? '',
     zone: options.zone ?? '',
@@ -69,6 +73,7 @@ export const termsOf = (options: TermsOptions): Terms => {
     addressRanges: [...new Set(options.addressRange)],
     namespaces: [...new Set(options.exportNamespace)],
     serviceAccounts: [...new Set(options.serviceAccount)],
+    ...(roots.length > 0 && { trustRoots: roots }),
   };
 };
 

@@ -66,7 +66,10 @@ export const configSchema = z.strictObject({
     .describe('Keys of this member.'),
   mesh: z
     .strictObject({
-      cacertsDir: z.string().default('/etc/cacerts').describe('Intermediate CA in Istio’s cacerts layout.'),
+      cacertsDir: z
+        .string()
+        .default('/etc/cacerts')
+        .describe('Intermediate CA in Istio’s cacerts layout; a change is taken up without a restart.'),
       certificateTtlS: z
         .number()
         .int()

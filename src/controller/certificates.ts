@@ -1,6 +1,6 @@
 /**
  * The gateways' certificates. The writer issues them and keeps them in a Secret; every replica reads them from there, so that all
- * serve the same bytes. They are renewed by the writer at two thirds of their life.
+ * serve the same bytes. They are renewed by the writer before two thirds of their life.
  *
  * Each replica issuing its own was passed over: a gateway that moves from one replica to the other would get other certificates
  * for nothing. Except at the very end: when nobody could renew them for most of their life (the API server is dark), each replica
@@ -43,8 +43,11 @@ const secretName = 'isthmus-gateway-certs';
 const files = ['mesh.pem', 'mesh-key.pem', 'federation.pem', 'federation-key.pem'] as const;
 /** Shares of a certificate’s life: when the writer renews it, and when every replica helps itself. */
 const renewAt = 2 / 3;
+const renewJitter = 0.1;
 const lastResortAt = 5 / 6;
-const checkMs = 60_000;
+const checkMaxMs = 60_000;
+/** Often enough for certificates that live for a minute. */
+const checksPerLife = 20;
 const retryMs = 1_000;
 const random = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
 
@@ -59,11 +62,15 @@ export class CertificateKeeper {
   #served: GatewayCertificates | undefined;
   #busy = false;
   #closed = false;
+  readonly #checkMs: number;
+  readonly #renewAt: number;
 
   constructor(options: CertificateKeeperOptions) {
     this.#o = options;
     this.#served = options.saved;
     const { api, clock, rng, log, config } = options;
+    this.#checkMs = Math.min(checkMaxMs, (config.mesh.certificateTtlS * 1_000) / checksPerLife);
+    this.#renewAt = renewAt - renewJitter * rng();
     this.#watch = watchSecret({
       api,
       clock,
@@ -79,7 +86,7 @@ export class CertificateKeeper {
       },
       onProblem: (error) => log('warn', 'gateway certificates cannot be read', { error }),
     });
-    this.#again(checkMs);
+    this.#again(this.#checkMs);
   }
 
   get synced(): boolean {
@@ -89,7 +96,7 @@ export class CertificateKeeper {
   /** Issues when this replica writes and the certificates are missing, old or by another CA. */
   check(): void {
     if (this.#busy || this.#closed) return;
-    this.#again(checkMs);
+    this.#again(this.#checkMs);
     const due = this.#o.isWriter() && this.#watch.synced && this.#due(this.#watch.current);
     const ending = this.#served !== undefined && this.#usedUp(this.#served) > lastResortAt;
     if (!due && !ending) return;
@@ -98,7 +105,7 @@ export class CertificateKeeper {
     renewed
       .catch(async (error: unknown) => {
         this.#o.log('warn', 'gateway certificates not written', { error: error as Error });
-        this.#again(ending ? checkMs : retryMs);
+        this.#again(ending ? this.#checkMs : retryMs);
         if (ending) this.#serve(await this.#make(), 'kept to this replica');
       })
       .finally(() => {
@@ -122,7 +129,7 @@ export class CertificateKeeper {
     const found = secret === undefined ? undefined : read(secret);
     if (secret === undefined || found === undefined) return true;
     if (secret.labels['isthmus.dev/issuers'] !== issuersOf(authority(), federationCa())) return true;
-    return this.#usedUp(found) > renewAt;
+    return this.#usedUp(found) > this.#renewAt;
   }
 
   /** The larger share of their life that has passed, of the two certificates. */

@@ -12,8 +12,8 @@ import { ListKeeper, type ListKeeperOptions } from './lists.ts';
 
 export interface OfferedSecretsOptions {
   readonly engine: Engine;
-  /** Roots of our own mesh, PEM. */
-  readonly meshRoots: string;
+  /** Roots of our own mesh, PEM, as they are now. */
+  readonly meshRoots: () => string;
   /** Roots of the members that we trade with, as they are now. */
   readonly tradedRoots: () => readonly X509Certificate[];
   /** Where the revocation lists of both are. */
@@ -27,7 +27,9 @@ export class OfferedSecrets {
   readonly #lists: ListKeeper;
   #certificates: GatewayCertificates | undefined;
   /** What the last offer was made of. */
-  #made: { readonly certificates: unknown; readonly roots: unknown; readonly lists: string } | undefined;
+  #made:
+    | { readonly certificates: unknown; readonly roots: unknown; readonly meshRoots: string; readonly lists: string }
+    | undefined;
 
   constructor(options: OfferedSecretsOptions) {
     this.#o = options;
@@ -49,14 +51,16 @@ export class OfferedSecrets {
 
   /** To be called when certificates, revocation lists or the members that we trade with may have changed. */
   offer(): void {
-    const { engine, meshRoots } = this.#o;
+    const { engine } = this.#o;
+    const meshRoots = this.#o.meshRoots();
     const known = this.#certificates ?? engine.secrets;
     const roots = this.#o.tradedRoots();
     if (known === undefined) return;
     // Not read yet: what was saved stays.
     const lists = this.#lists.current() ?? { mesh: engine.secrets?.meshLists, traded: engine.secrets?.tradedLists };
-    const same = this.#made?.certificates === known && this.#made.roots === roots;
-    if (same && this.#made?.lists === JSON.stringify(lists)) return;
+    const made = this.#made;
+    const same = made?.certificates === known && made.roots === roots && made.meshRoots === meshRoots;
+    if (same && made.lists === JSON.stringify(lists)) return;
     const more = roots.map(pemOf).filter((pem) => !meshRoots.includes(pem));
     const { mesh, federation } = known;
     const next: GatewaySecrets = {
@@ -68,6 +72,6 @@ export class OfferedSecrets {
       engine.setSecrets(next);
       this.#o.onChange();
     }
-    this.#made = { certificates: this.#certificates ?? engine.secrets, roots, lists: JSON.stringify(lists) };
+    this.#made = { certificates: this.#certificates ?? engine.secrets, roots, meshRoots, lists: JSON.stringify(lists) };
   }
 }

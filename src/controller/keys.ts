@@ -1,5 +1,5 @@
 /**
- * This member's record key and federation CA, and how they are replaced: made, stored in the Secret, announced, used (`trust/rotation.ts`).
+ * This member's record key and federation CA, and how they are replaced: made, stored in the Secret, announced, used (`trust/key_rotation.ts`).
  *
  * The Secret `isthmus-member` is the truth: what it holds is what every replica uses, and each step is one compare-and-swap of it by the
  * writer. So a replica that dies between two steps, or another that takes over, goes on where the Secret stands. Until the Secret was read
@@ -19,7 +19,7 @@ import { type Secret, type SecretWatch, watchSecret, writeSecret } from '../kube
 import type { Log } from '../ops/log.ts';
 import { rawPublicKey } from '../records/signed.ts';
 import { decodeKeys, encodeKeys } from '../records/succession.ts';
-import { type RotationStep, rotationStep } from '../trust/rotation.ts';
+import { type RotationStep, rotationStep } from '../trust/key_rotation.ts';
 import { firstKey, type Link, signLink, verifyChain } from '../trust/succession.ts';
 import type { Credentials } from './credentials.ts';
 import type { MembershipInput } from './membership.ts';

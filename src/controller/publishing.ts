@@ -11,7 +11,7 @@ import type { Plan } from '../failover/plan.ts';
 import { Exports } from '../federation/exports.ts';
 import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
-import type { VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type { LoadedRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { PathTime } from '../health/signals.ts';
 import type { Head } from '../journal/entry.ts';
 import type { Log } from '../ops/log.ts';
@@ -28,19 +28,26 @@ export interface PublishingOptions {
   readonly config: Config;
   readonly store: Store;
   readonly keys: () => MemberKeys;
-  readonly authority: Authority;
+  readonly authority: () => Authority;
   readonly epochFloor: () => bigint;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** Our own vantage record as it stands; undefined: there is none. `known`: whether that can be told yet. */
-  readonly standing: () => { readonly known: boolean; readonly vantage: VantageRecord | undefined };
+  /** Our own vantage and trust records as they stand; undefined: there is none. `known`: whether that can be told yet. */
+  readonly standing: () => {
+    readonly known: boolean;
+    readonly vantage: VantageRecord | undefined;
+    readonly trust: TrustRecord | undefined;
+  };
   /** The newest durable entries of journal and audit: peers hold them, so that one cut short shows. */
   readonly heads: () => { readonly journal: Head | undefined; readonly audit: Head | undefined };
   /** A term was lost to another writer although the lease was ours. */
   readonly onFenced: () => void;
 }
+
+/** Of our own records, those that a new term goes on from. */
+export const ownSingles = (own: MemberView | undefined) => ({ vantage: own?.vantage, trust: own?.trust });
 
 const federationPort = 15_028;
 const hbonePort = 15_008;
@@ -70,7 +77,7 @@ export class Publishing {
 
   constructor(options: PublishingOptions) {
     this.#o = options;
-    const { config, store, clock, rng, authority } = options;
+    const { config, store, clock, rng } = options;
     this.exports = new Exports({ clusterDomain: config.clusterDomain });
     this.#publisher = new Publisher({
       store,
@@ -98,15 +105,7 @@ export class Publishing {
         return peer === undefined ? undefined : { rttMs: peer.rttMs, varMs: peer.rttVarMs };
       },
     });
-    const sequence = BigInt(Math.floor(authority.notBeforeMs));
-    const trust = { trustDomain: config.trustDomain, sequence, refreshHintS };
-    this.#must(
-      'trust',
-      this.exports.setTrust(
-        trust,
-        authority.roots.map((root) => new Uint8Array(root.raw)),
-      ),
-    );
+    this.#setTrust();
   }
 
   /** Why a service that should be exported is not, or will not be taken by the others. `own`: our membership. */
@@ -232,6 +231,16 @@ export class Publishing {
     }
     this.follow();
   }
+  /** Our roots may be others than before. */
+  trust(): void {
+    this.#setTrust();
+    this.#flush();
+  }
+  /** Which roots our proxies have. */
+  loaded(record: LoadedRecord): void {
+    this.#must('loaded', this.exports.setLoaded(record));
+    this.#flush();
+  }
   close(): void {
     this.#rtt.close();
     this.#publisher.close();
@@ -259,8 +268,24 @@ export class Publishing {
     if (!this.#wantsToLead || !this.#complete || !this.#recordsKnown || !this.#announced) return;
     if (!this.#keysKnown) return;
     this.#setVantage();
+    this.#setTrust();
     this.#flush();
     this.#publisher.lead();
+  }
+
+  /** The number stays while the roots do, over restarts too, and rises when they change, whatever the clock says. */
+  #setTrust(): void {
+    const { config, authority, clock } = this.#o;
+    const roots = authority()
+      .roots.map((root) => new Uint8Array(root.raw))
+      .sort(Buffer.compare);
+    const before = this.#o.standing().trust;
+    const same =
+      before?.roots.length === roots.length && roots.every((root, i) => Buffer.compare(root, before.roots[i]!) === 0);
+    const risen = (before?.sequence ?? 0n) + 1n;
+    const now = BigInt(Math.floor(clock.wallMs()));
+    const sequence = same ? before.sequence : risen > now ? risen : now;
+    this.#must('trust', this.exports.setTrust({ trustDomain: config.trustDomain, sequence, refreshHintS }, roots));
   }
 
   #standing(member: string): VantageRecord['peers'][number] | undefined {

@@ -38,6 +38,11 @@ export class TradedRoots {
     }
   }
 
+  /** The members that we trade with. */
+  get partners(): readonly string[] {
+    return [...this.#services.keys()].sort();
+  }
+
   /** Sorted by content: the same on every replica. Our own roots are not in it. The same array until something changes. */
   current(view: View): readonly X509Certificate[] {
     const records = [...this.#services.keys()].map((name) => view.members.get(name)?.trust);

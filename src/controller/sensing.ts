@@ -101,6 +101,7 @@ export class Sensing {
   #probers: Probers | undefined;
   #credentials: Credentials | undefined;
   #rootsOf: unknown;
+  #issuer: unknown;
   #renewal: Timer | undefined;
   #closed = false;
 
@@ -150,7 +151,7 @@ export class Sensing {
     this.auditing.gauge(this.#o.failover.anchors());
     const chosen = this.#o.chosen();
     if (this.#probers !== undefined && chosen !== (this.#probers.gray !== undefined)) this.#stop();
-    if (this.#rootsOf !== this.#o.moreRoots()) this.#renew();
+    if (this.#rootsOf !== this.#o.moreRoots() || this.#issuer !== this.#o.authority()) this.#renew();
     if (this.#credentials !== undefined) this.#start(chosen);
     if (!chosen) return;
     this.#ejections.setPods(this.#o.gatewayPods());
@@ -290,6 +291,7 @@ export class Sensing {
     const { config, authority, moreRoots, clock, log } = this.#o;
     const roots = moreRoots();
     this.#rootsOf = roots;
+    this.#issuer = authority();
     this.#renewal?.cancel();
     const pair = newP256();
     const identity = workloadId(config.trustDomain, config.namespace, 'isthmus-controller');
@@ -297,7 +299,7 @@ export class Sensing {
     const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: clock.wallMs() };
     issueLeaf(authority(), request, (bytes) => new Uint8Array(randomBytes(bytes))).then(
       (leaf) => {
-        if (this.#rootsOf !== roots || this.#closed) return;
+        if (this.#rootsOf !== roots || this.#issuer !== authority() || this.#closed) return;
         const chain = certChain(leaf, authority(), roots);
         this.#credentials = {
           certificatePem: chain.slice(0, -1).join(''),

@@ -3,7 +3,7 @@
  */
 import { randomBytes, type X509Certificate } from 'node:crypto';
 import type { Authority } from '../ca/authority.ts';
-import { createCertificateService } from '../ca/service.ts';
+import { type Caller, createCertificateService, type Issued } from '../ca/service.ts';
 import { issueServing, servingNames } from '../ca/serving.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng, Timer } from '../core/clock.ts';
@@ -20,12 +20,15 @@ import { Programming } from './programming.ts';
 
 export interface ServingOptions {
   readonly config: Config;
-  readonly authority: Authority;
+  readonly authority: () => Authority;
+  /** CAs of this cluster whose certificates gateways may have. */
+  readonly issuers: () => readonly X509Certificate[];
   readonly engine: Engine;
   readonly authenticate: (token: string) => Promise<TokenPeer>;
   readonly isGatewayPod: (pod: string) => boolean;
   readonly local: () => LocalCluster;
   readonly moreRoots: () => readonly X509Certificate[];
+  readonly onIssued: (issued: Issued, caller: Caller) => void;
   /** Where gateways' reports go. */
   readonly reports: ReportSink;
   /** How many streams each gateway pod has here. */
@@ -38,6 +41,9 @@ export interface ServingOptions {
 
 const random = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
 const timerMaxMs = 86_400_000;
+/** Of what is left of the serving certificate's life. */
+const renewAt = 2 / 3;
+const renewJitter = 0.1;
 const renewRetryMs = 10_000;
 const countSoonMs = 500;
 const sharedZtunnel = { namespace: 'istio-system', serviceAccount: 'ztunnel' } as const;
@@ -72,7 +78,7 @@ export class Serving {
       mtlsListen: listenOf(config.listen.gatewayAddress),
       tls,
       gatewayIdentity: workloadId(config.trustDomain, config.namespace, config.gateway.serviceAccount),
-      gatewayIssuers: () => [this.#o.authority.certificate],
+      gatewayIssuers: this.#o.issuers,
       authenticateToken: this.#o.authenticate,
       isGatewayPod: this.#o.isGatewayPod,
       tables: engine.tables,
@@ -108,9 +114,24 @@ export class Serving {
     this.#server?.changed();
   }
 
+  /** Another CA issues, or other roots are trusted: new connections get what is so now. */
+  reissue(): void {
+    this.#renewal?.cancel();
+    this.#renew();
+  }
+
   /** Ends the streams on which gateways report. */
   endReports(): void {
     this.#server?.endReports();
+  }
+
+  /** Gateways' nodes on this replica that have acknowledged all resources of a type as they are now. */
+  acknowledged(typeUrl: string): string[] {
+    return (this.#server?.proxies() ?? []).flatMap(({ role, nodeId, types }) => {
+      const type = role === 'gateway' ? types.find((one) => one.typeUrl === typeUrl) : undefined;
+      const all = type?.synced === true && type.ackedVersion !== undefined && type.rejected.length === 0;
+      return all ? [nodeId] : [];
+    });
   }
 
   proxies(): ProxyReport[] {
@@ -125,9 +146,9 @@ export class Serving {
   }
 
   async #certificate(): Promise<ServerTls> {
-    const { config, authority, clock } = this.#o;
+    const { config, authority, clock, rng } = this.#o;
     const serving = await issueServing(
-      authority,
+      authority(),
       {
         dns: servingNames(config.namespace, config.clusterDomain),
         uris: [workloadId(config.trustDomain, config.namespace, 'isthmus-controller')],
@@ -136,7 +157,8 @@ export class Serving {
       },
       random,
     );
-    const inMs = Math.min(timerMaxMs, Math.max(1_000, ((serving.notAfterMs - clock.wallMs()) * 2) / 3));
+    const share = renewAt - renewJitter * rng();
+    const inMs = Math.min(timerMaxMs, Math.max(1_000, (serving.notAfterMs - clock.wallMs()) * share));
     this.#renewal = clock.after(inMs, () => this.#renew());
     return { cert: serving.cert, key: serving.key, clientRoots: serving.roots };
   }
@@ -152,10 +174,10 @@ export class Serving {
   }
 
   #certificates() {
-    const { config, authority, local, moreRoots, clock, log, metrics } = this.#o;
+    const { config, authority, local, moreRoots, clock, rng, log, metrics } = this.#o;
     return createCertificateService({
       trustDomain: config.trustDomain,
-      authority: () => authority,
+      authority,
       moreRoots,
       sharedZtunnel,
       accountOnNode: (namespace, serviceAccount, node) => {
@@ -166,8 +188,12 @@ export class Serving {
       },
       ttlMaxS: config.mesh.certificateTtlS,
       clock,
+      rng,
       random,
-      issued: () => metrics.add('isthmus_certificates_total', { result: 'issued' }),
+      issued: (issued, caller) => {
+        metrics.add('isthmus_certificates_total', { result: 'issued' });
+        this.#o.onIssued(issued, caller);
+      },
       refused: (error) => {
         metrics.add('isthmus_certificates_total', { result: error.code });
         log('warn', 'certificate refused', { error });

@@ -7,15 +7,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { KubeConfig } from '@kubernetes/client-node';
-import { loadAuthority } from '../ca/authority.ts';
-import { pemOf } from '../ca/pem.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
 import type { StatusReport } from '../core/report.ts';
 import type { ExportProblem } from '../federation/local.ts';
 import { ViewKeeper } from '../federation/view_keeper.ts';
-import { type HttpListener, healthRoute, listenHttp, metricsRoute, type Route } from '../ops/http.ts';
+import type { Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { connectStore } from '../store/etcd.ts';
@@ -32,8 +30,10 @@ import { facts } from './facts.ts';
 import { Failover } from './failover.ts';
 import { OfferedSecrets } from './gateway_secrets.ts';
 import { MemberKeys } from './keys.ts';
+import { startListening } from './listening.ts';
+import { MeshTrust } from './mesh_trust.ts';
 import { Opening } from './opening.ts';
-import { Publishing } from './publishing.ts';
+import { ownSingles, Publishing } from './publishing.ts';
 import { readinessOf } from './readiness.ts';
 import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
@@ -64,7 +64,8 @@ const closeGraceMs = 2_000;
 
 export const startController = async (o: ControllerOptions): Promise<Controller> => {
   const { config, credentials, clock, rng, log, metrics } = o;
-  const authority = loadAuthority(config.mesh.cacertsDir, clock.wallMs());
+  const parts = () => ({ cluster, engine, keeper, opening, publishing, records, secrets, traded, viewed });
+  const trust: MeshTrust = new MeshTrust({ config, clock, log, parts });
   const disk = await openSavedState({ dir: config.state.dir, clock, log });
   const [savedRecords, savedCluster, savedTokens, savedGateways, savedFailover, savedMarks] = await Promise.all(
     (['records', 'cluster', 'tokens', 'gateways', 'failover', 'revocations'] as const).map((part) => disk.load(part)),
@@ -131,14 +132,14 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     config,
     store,
     keys: () => keys,
-    authority,
+    authority: trust.authority,
     epochFloor: () => records.federation.seen(config.member)?.epoch ?? 0n,
     clock,
     rng,
     log,
     metrics,
     heads: () => ({ journal: failover.journaling.journal.head(), audit: sensing.auditing.journal.head() }),
-    standing: () => ({ known: records.known, vantage: records.members.get(config.member)?.vantage }),
+    standing: () => ({ known: records.known, ...ownSingles(records.members.get(config.member)) }),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
     onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && lead()),
   });
@@ -202,8 +203,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   });
   const sensing: Sensing = new Sensing({
     config,
-    authority: () => authority,
-    moreRoots: () => traded.current(viewed.view),
+    authority: trust.authority,
+    moreRoots: trust.moreRoots,
     failover,
     onRevocations: (peer, text) => records.learnRevocations(peer, text),
     chosen: () => publishing.chosen,
@@ -247,7 +248,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const keeper: CertificateKeeper = new CertificateKeeper({
     config,
     api: cluster.api,
-    authority: () => authority,
+    authority: trust.authority,
     federationCa: () => keys.federationCa,
     saved: savedSecrets,
     isWriter: () => cluster.leading && keys.known,
@@ -274,21 +275,23 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
 
   const secrets = new OfferedSecrets({
     engine,
-    meshRoots: authority.roots.map(pemOf).join(''),
-    tradedRoots: () => traded.current(viewed.view),
-    lists: { dir: config.mesh.cacertsDir, authority: () => authority, clock, log, metrics },
+    meshRoots: trust.meshRoots,
+    tradedRoots: trust.moreRoots,
+    lists: { dir: config.mesh.cacertsDir, authority: trust.authority, clock, log, metrics },
     onChange: () => state.touch('gateways'),
   });
 
   const opening: Opening = new Opening({
     serving: {
       config,
-      authority,
+      authority: trust.authority,
+      issuers: trust.issuers,
+      onIssued: trust.onIssued,
       engine,
       authenticate: (token) => cluster.tokens.review(token),
       isGatewayPod: (pod) => engine.gatewaysKnown && cluster.isGateway(pod),
       local: () => cluster.local,
-      moreRoots: () => traded.current(viewed.view),
+      moreRoots: trust.moreRoots,
       reports: sensing.telemetry,
       onGatewayStreams: (streams) => cluster.gatewayStreams(streams),
       clock,
@@ -321,7 +324,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       problemOf,
       savedAge,
       keys,
-      problems: () => [disk, failover, cluster, sensing.auditing, secrets, keys].flatMap((part) => part.problems()),
+      problems: () =>
+        [disk, failover, cluster, sensing.auditing, secrets, keys, trust].flatMap((part) => part.problems()),
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -338,9 +342,9 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       plan: () => engine.plan,
       facts: status,
       trace: (request) => {
-        const [{ view }, { plan }, gateways] = [viewed, engine, cluster.gatewayPods()];
-        const moreRoots = traded.current(view);
-        return runTrace(request, { config, authority, moreRoots, local: cluster.local, view, plan, gateways, clock });
+        const issuing = { config, clock, authority: trust.authority(), moreRoots: trust.moreRoots() };
+        const now = { local: cluster.local, view: viewed.view, plan: engine.plan, gateways: cluster.gatewayPods() };
+        return runTrace(request, { ...issuing, ...now });
       },
       readBackMs: () => publishing.readBackMs() ?? records.readBackMs() ?? undefined,
       graySignal: (service) => sensing.graySignal(service),
@@ -350,14 +354,11 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       rng,
     }),
   );
-  const admin: Route = (...a) => failover.journaling.route(...a) ?? sensing.auditing.route(...a) ?? routes.get(...a);
+  const admin: Route = (...a) =>
+    trust.route(a[0]) ?? failover.journaling.route(...a) ?? sensing.auditing.route(...a) ?? routes.get(...a);
   const listening = () => opening.serving?.listening === true;
   const readiness = readinessOf({ config, engine, cluster, records, store, listening });
-  const listeners: HttpListener[] = await Promise.all([
-    listenHttp(config.listen.adminAddress, admin, routes.post),
-    listenHttp(config.listen.healthAddress, healthRoute(readiness)),
-    listenHttp(config.listen.metricsAddress, metricsRoute(metrics)),
-  ]);
+  const listeners = await startListening({ config, admin, post: routes.post, readiness, metrics });
 
   const forgotten = await failover.open(savedFailover?.payload);
   if (forgotten !== undefined) log('error', 'decisions of the last run cannot be read', { error: forgotten });
@@ -373,7 +374,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   records.start();
   const endUpkeep = startUpkeep({
     ...{ config, clock, metrics, engine, cluster, records, publishing },
-    ...{ failover, sensing, opening, savedAge, keys },
+    ...{ failover, sensing, opening, savedAge, keys, trust },
   });
 
   return {
@@ -386,11 +387,10 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       await publishing.leave(cluster.lastController());
       await opening.serving?.close(closeGraceMs);
       await sensing.auditing.close();
+      await trust.close();
       await cluster.close();
       publishing.close();
-      keeper.close();
-      secrets.close();
-      keys.close();
+      for (const part of [keeper, secrets, keys]) part.close();
       await state.close();
       records.close();
       await store.close();

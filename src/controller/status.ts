@@ -72,6 +72,9 @@ const peerReport = (view: MemberView, input: StatusInput): PeerReport => {
       rttMs: seen?.estimate?.srttMs ?? null,
       gateways: view.gateways?.gateways.length ?? 0,
     },
+    ...(view.trust !== undefined && {
+      trust: { roots: view.trust.roots.length, registered: (view.member.trustRoots?.length ?? 0) > 0 },
+    }),
     services: view.services.size,
     capacity: { ready, total },
     problems: view.problems.map(problemReport),

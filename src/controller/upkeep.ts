@@ -10,6 +10,7 @@ import type { Failover } from './failover.ts';
 import { gauge } from './gauges.ts';
 import type { MemberKeys } from './keys.ts';
 import { gaugeMembership, membershipReport } from './membership.ts';
+import type { MeshTrust } from './mesh_trust.ts';
 import type { Opening } from './opening.ts';
 import type { Publishing } from './publishing.ts';
 import type { Records } from './records.ts';
@@ -27,6 +28,7 @@ export interface UpkeepOptions {
   readonly sensing: Sensing;
   readonly opening: Opening;
   readonly keys: MemberKeys;
+  readonly trust: MeshTrust;
   readonly savedAge: () => number | null;
 }
 
@@ -34,7 +36,7 @@ const everyMs = 1_000;
 
 /** @returns ends it */
 export const startUpkeep = (o: UpkeepOptions): (() => void) => {
-  const { config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening } = o;
+  const { config, clock, metrics, engine, cluster, records, publishing, failover, sensing, opening, trust } = o;
   let told: ToldHead | undefined;
   let turn = 0;
   let digest = '';
@@ -57,6 +59,7 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
     gaugeMembership(metrics, membershipReport(about), about);
     failover.tick();
     sensing.tick();
+    trust.tick();
     // Gateways report to the replica that decides: those that report here look for it.
     if (deciding && !publishing.chosen) opening.serving?.endReports();
     deciding = publishing.chosen;

@@ -87,6 +87,8 @@ export const errorCodes = {
   // trust and certificates
   'trust/invalid': spec('InvalidTrustMaterial', 65),
   'trust/root-refused': spec('RootRefused', 65),
+  'trust/stale': spec('BundleStale', 65),
+  'trust/not-proven': spec('RotationNotProven', 81),
   'csr/malformed': spec('MalformedRequest', 65),
   'csr/denied': spec('IdentityDenied', 65),
   'csr/key': spec('KeyNotAllowed', 65),

@@ -20,6 +20,8 @@ export interface PeerReport {
     readonly rttMs: number | null;
     readonly gateways: number;
   };
+  /** Its trust bundle; `registered`: the authority lists the roots that it may hold. Absent: none was accepted yet. */
+  readonly trust?: { readonly roots: number; readonly registered: boolean };
   readonly services: number;
   readonly capacity: { readonly ready: number; readonly total: number };
   readonly problems: readonly ProblemReport[];

@@ -10,6 +10,7 @@ import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  LoadedRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -21,7 +22,7 @@ import { codec } from '../records/codec.ts';
 import { decodeStatePart } from '../records/verdicts.ts';
 import { intern, shown } from '../records/wire.ts';
 import { AddressRanges, addressProblem } from '../trust/addresses.ts';
-import { parseBundle } from '../trust/bundle.ts';
+import { checkBundle } from '../trust/bundle.ts';
 import { type Grants, grantsOf } from '../trust/grants.ts';
 import type { Member } from '../trust/membership.ts';
 
@@ -33,13 +34,13 @@ export type RecordKind =
   | { readonly kind: SingleKind | 'other' };
 
 /** Of which a member has one each. */
-export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts' | 'keys';
+export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts' | 'keys' | 'loaded';
 
 const servicesPrefix = 'services/';
 const grantsPrefix = 'grants/';
 const partsPrefix = 'verdicts/';
 const singleKinds: ReadonlyMap<string, RecordKind> = new Map(
-  (['gateways', 'trust', 'vantage', 'votes', 'verdicts', 'keys'] as const).map((kind) => [kind, { kind }]),
+  (['gateways', 'trust', 'vantage', 'votes', 'verdicts', 'keys', 'loaded'] as const).map((kind) => [kind, { kind }]),
 );
 const other: RecordKind = { kind: 'other' };
 
@@ -64,6 +65,14 @@ export interface AdmissionContext {
   /** This cluster's ranges as they are now, in which no peer may name an address. Undefined when the records are our own. */
   ownRanges(): AddressRanges | undefined;
 }
+
+const sameRoots = (a: TrustRecord, b: TrustRecord): boolean =>
+  a.roots.length === b.roots.length && a.roots.every((root, i) => Buffer.compare(root, b.roots[i]!) === 0);
+
+const staleBundle = (next: TrustRecord, inUse: TrustRecord): string | undefined =>
+  next.sequence >= inUse.sequence || sameRoots(next, inUse)
+    ? undefined
+    : `its sequence ${next.sequence} is lower than ${inUse.sequence}, which is in use`;
 
 /** The checks of one member, compiled from its membership. */
 export class Admission {
@@ -133,7 +142,11 @@ export class Admission {
     return record;
   }
 
-  trust(bytes: Uint8Array): Result<TrustRecord> {
+  /**
+   * @param inUse - the bundle that is used now: an older one does not follow it
+   * Errors: `trust/root-refused`, `trust/stale`, `trust/invalid`, `record/…`; the bundle in use stays.
+   */
+  trust(bytes: Uint8Array, inUse?: TrustRecord): Result<TrustRecord> {
     const record = this.#named('trust', codec.trust.decode(bytes));
     if (!record.ok) return record;
     const { trustDomain, roots } = record.value;
@@ -141,8 +154,25 @@ export class Admission {
       const why = `trust domain ${trustDomain}, ours is ${this.#context.trustDomain}: one cluster set has one`;
       return this.#refuse('trust/invalid', 'trust', why);
     }
-    const bundle = parseBundle(roots, `trust of ${this.#member.name}`);
-    return bundle.ok ? ok(record.value) : bundle;
+    const bundle = checkBundle(roots, this.#member);
+    if (!bundle.ok) return bundle;
+    const stale = inUse === undefined ? undefined : staleBundle(record.value, inUse);
+    return stale === undefined ? ok(record.value) : this.#refuse('trust/stale', 'trust', stale);
+  }
+
+  /**
+   * What is left of a bundle that was in use when the authority has named the roots anew: a root that it does not name goes at once,
+   * the others stay. Undefined when none is left.
+   */
+  trustLeft(bytes: Uint8Array): TrustRecord | undefined {
+    const record = codec.trust.decode(bytes);
+    if (!record.ok) return undefined;
+    const roots = record.value.roots.filter((root) => checkBundle([root], this.#member).ok);
+    return roots.length === 0 ? undefined : { ...record.value, roots };
+  }
+
+  loaded(bytes: Uint8Array): Result<LoadedRecord> {
+    return this.#named('loaded', codec.loaded.decode(bytes));
   }
 
   vantage(bytes: Uint8Array): Result<VantageRecord> {
@@ -205,7 +235,7 @@ export class Admission {
   }
 
   #refuse(
-    code: 'record/malformed' | 'record/not-granted' | 'record/address-refused' | 'trust/invalid',
+    code: 'record/malformed' | 'record/not-granted' | 'record/address-refused' | 'trust/invalid' | 'trust/stale',
     key: string,
     why: string,
   ): Result<never> {

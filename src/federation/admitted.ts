@@ -5,13 +5,14 @@
  * record is refused alone, and its last good value stays in use. All covered bytes are kept, so that records are judged anew when
  * the authority changes its mind, and so that the saved state is what was signed.
  */
-import { type IsthmusError, ok, type Result } from '../core/errors.ts';
+import { IsthmusError, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  LoadedRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -19,8 +20,9 @@ import type {
   VerdictsRecord,
   VotesRecord,
 } from '../gen/isthmus/v1/records_pb.ts';
+import { codec } from '../records/codec.ts';
 import { intern } from '../records/wire.ts';
-import { type Admission, kindOf, type RecordKind } from './admission.ts';
+import { type Admission, kindOf, type RecordKind, type SingleKind } from './admission.ts';
 
 /** Bytes as a string of 8-bit characters: for small values a fraction of what a Uint8Array costs. */
 export type Packed = string;
@@ -47,6 +49,11 @@ export interface RecordsChange {
   readonly signals: boolean;
 }
 
+type SingleRecord = { readonly kind: SingleKind } | Extract<RecordKind, { readonly kind: 'grants' }>;
+const packTrust = (record: TrustRecord): Uint8Array | undefined => {
+  const bytes = codec.trust.encode(record);
+  return bytes.ok ? bytes.value : undefined;
+};
 type Single = AdmittedSingles[keyof AdmittedSingles];
 
 /** What a member has published besides services, as far as it may be used. */
@@ -59,6 +66,7 @@ export interface AdmittedSingles {
   votes: VotesRecord | undefined;
   verdicts: VerdictsRecord | undefined;
   keys: KeysRecord | undefined;
+  loaded: LoadedRecord | undefined;
 }
 
 const nothing: AdmittedSingles = {
@@ -69,6 +77,7 @@ const nothing: AdmittedSingles = {
   votes: undefined,
   verdicts: undefined,
   keys: undefined,
+  loaded: undefined,
 };
 
 /** What decisions are told, and nothing is translated from. */
@@ -113,6 +122,10 @@ export class AdmittedRecords {
   admit(key: string, value: Uint8Array | undefined): void {
     const name = intern(key);
     if (value === undefined) {
+      if (name === 'trust' && this.singles.trust !== undefined) {
+        this.#keepBundle(name);
+        return;
+      }
       this.#forget(this.#covered, name);
       this.#forget(this.#lastGood, name);
       this.#problems.delete(name);
@@ -129,9 +142,21 @@ export class AdmittedRecords {
     else if (beforeWasGood) this.#keep(this.#lastGood, name, before);
   }
 
+  /** A bundle is replaced, never taken away: whose roots go, its workloads are cut off in the middle of what they do. */
+  #keepBundle(name: string): void {
+    const before = this.#covered.get(name);
+    if (before !== undefined && this.#problems.get(name)?.refused !== true) this.#keep(this.#lastGood, name, before);
+    this.#forget(this.#covered, name);
+    const error = new IsthmusError('trust/root-refused', 'trust: the member has withdrawn its bundle, no root left', {
+      hint: 'the last one stays in use; to end it, unregister its roots or revoke the member',
+    });
+    this.#problems.set(name, { error, refused: true });
+  }
+
   /** The authority has spoken: everything is judged by its new word, last good values too. */
   judge(admission: Admission): void {
     this.#admission = admission;
+    const { trust } = this.singles;
     this.touchAll();
     this.services.clear();
     this.singles = nothing;
@@ -142,7 +167,20 @@ export class AdmittedRecords {
       if (good !== undefined && !this.#use(key, unpack(good)).ok) this.#forget(this.#lastGood, key);
       if (this.#use(key, unpack(packed)).ok) this.#forget(this.#lastGood, key);
     }
+    if (this.singles.trust === undefined) this.#judgeBundle(admission, trust);
     this.touchAll();
+  }
+
+  /** Of the bundle that was in use: the roots that are still registered. */
+  #judgeBundle(admission: Admission, before: TrustRecord | undefined): void {
+    const good = this.#lastGood.get('trust');
+    const bytes = before !== undefined ? packTrust(before) : good === undefined ? undefined : unpack(good);
+    const left = bytes === undefined ? undefined : admission.trustLeft(bytes);
+    if (left === undefined) return;
+    const kept = packTrust(left);
+    if (kept === undefined) return;
+    this.#keep(this.#lastGood, 'trust', pack(kept));
+    this.singles = { ...this.singles, trust: left };
   }
 
   /** A membership that grants the same: nothing to judge again. */
@@ -215,17 +253,22 @@ export class AdmittedRecords {
       if (part.ok) this.#setPart(what.part, part.value);
       return part.ok ? ok(undefined) : part;
     }
-    const record =
-      what.kind === 'grants' ? admission.grants(what.reader, value) : (admission[what.kind](value) as Result<Single>);
+    const record = this.#single(admission, what as SingleRecord, value);
     if (!record.ok) return record;
     if (record.value !== undefined) this.#set(what.kind, record.value);
     return ok(what.kind === 'votes' ? admission.voteRemark(value) : undefined);
   }
 
+  #single(admission: Admission, what: SingleRecord, value: Uint8Array): Result<Single> {
+    if (what.kind === 'grants') return admission.grants(what.reader, value);
+    if (what.kind === 'trust') return admission.trust(value, this.singles.trust);
+    return admission[what.kind](value) as Result<Single>;
+  }
+
   #set(kind: keyof AdmittedSingles, record: Single): void {
     this.singles = { ...this.singles, [kind]: record };
     if (signalKinds.has(kind)) this.#signalsDirty = true;
-    else this.#otherDirty = true;
+    else if (kind !== 'loaded') this.#otherDirty = true;
     if (kind === 'gateways') this.#gatewaysDirty = true;
   }
 

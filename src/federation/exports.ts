@@ -12,6 +12,7 @@ import type {
   Capacity,
   Gateway,
   GatewaysRecord,
+  LoadedRecord,
   ServiceRecord,
   TrustRecord,
   VantageRecord,
@@ -194,6 +195,10 @@ export class Exports {
         critical: [],
       }),
     );
+  }
+
+  setLoaded(record: LoadedRecord): Result<void> {
+    return this.#set('loaded', codec.loaded.encode(record));
   }
 
   setVantage(peers: VantageRecord['peers']): Result<void> {

@@ -67,8 +67,8 @@ export interface MemberLogOptions extends AdmissionContext {
   wallMs(): number;
 }
 
-const grantsText = ({ addressRanges, namespaces, serviceAccounts }: Member): string =>
-  JSON.stringify([addressRanges, namespaces, serviceAccounts]);
+const grantsText = ({ addressRanges, namespaces, serviceAccounts, trustRoots }: Member): string =>
+  JSON.stringify([addressRanges, namespaces, serviceAccounts, trustRoots ?? []]);
 
 export class MemberLog {
   readonly name: string;

@@ -8,6 +8,7 @@ import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  LoadedRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -37,6 +38,8 @@ export interface MemberView {
   readonly gateways: GatewaysRecord | undefined;
   readonly trust: TrustRecord | undefined;
   readonly vantage: VantageRecord | undefined;
+  /** Which roots its proxies have. */
+  readonly loaded?: LoadedRecord | undefined;
   /** What it grants us, this cluster. */
   readonly grants?: GrantsRecord | undefined;
   /** The regions that it holds for down, its own left out. They count while its manifest rises. */

@@ -11,6 +11,7 @@ import type { KeysRecord } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  LoadedRecord,
   ServiceRecord,
   TrustRecord,
   VantageRecord,
@@ -19,6 +20,7 @@ import type {
 } from '../gen/isthmus/v1/records_pb.ts';
 import { decodeGateways, encodeGateways } from './gateways.ts';
 import { decodeGrants, encodeGrants } from './grants.ts';
+import { decodeLoaded, encodeLoaded } from './loaded.ts';
 import { decodeService, encodeService } from './service.ts';
 import { decodeKeys, encodeKeys } from './succession.ts';
 import { decodeTrust, encodeTrust } from './trust.ts';
@@ -42,6 +44,7 @@ export const codec: {
   readonly votes: RecordCodec<VotesRecord>;
   readonly verdicts: RecordCodec<VerdictsRecord>;
   readonly keys: RecordCodec<KeysRecord>;
+  readonly loaded: RecordCodec<LoadedRecord>;
 } = {
   service: { encode: encodeService, decode: decodeService },
   gateways: { encode: encodeGateways, decode: decodeGateways },
@@ -51,4 +54,5 @@ export const codec: {
   votes: { encode: encodeVotes, decode: decodeVotes },
   verdicts: { encode: encodeVerdicts, decode: decodeVerdicts },
   keys: { encode: encodeKeys, decode: decodeKeys },
+  loaded: { encode: encodeLoaded, decode: decodeLoaded },
 };

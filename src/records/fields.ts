@@ -75,6 +75,17 @@ export const wantDistinct = (field: string, values: readonly (string | number)[]
   }
 };
 
+/** A SHA-256. */
+export const fingerprintBytes = 32;
+
+export const wantFingerprints = (field: string, values: readonly Uint8Array[]): void => {
+  for (const value of values) want(value.length === fingerprintBytes, field, value.length, `${fingerprintBytes} bytes`);
+  wantDistinct(
+    field,
+    values.map((value) => Buffer.from(value).toString('hex')),
+  );
+};
+
 /** Number of the field that lists what a reader must not ignore; the same in every record. */
 export const criticalField = 2000;
 

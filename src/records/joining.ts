@@ -15,10 +15,12 @@ import {
   criticalField,
   decoding,
   encoded,
+  fingerprintBytes,
   numberMax,
   readCritical,
   want,
   wantCount,
+  wantFingerprints,
   wantKnown,
   wantLabel,
   wantOptionalLabelValue,
@@ -43,6 +45,7 @@ export const noTerms = (): JoinTerms => ({
   addressRanges: [],
   namespaces: [],
   serviceAccounts: [],
+  trustRoots: [],
 });
 
 const readTerms = (reader: WireReader): JoinTerms => {
@@ -54,8 +57,12 @@ const readTerms = (reader: WireReader): JoinTerms => {
     else if (field === 4) readListed(reader, 'terms', 'addressRanges', terms);
     else if (field === 5) readListed(reader, 'terms', 'namespaces', terms);
     else if (field === 6) readListed(reader, 'terms', 'serviceAccounts', terms);
-    else reader.skip();
+    else if (field === 7) {
+      terms.trustRoots.push(reader.bytes('trust_roots', fingerprintBytes));
+      wantCount('terms.trust_roots', terms.trustRoots.length, limits.registeredRootsMax);
+    } else reader.skip();
   }
+  wantFingerprints('terms.trust_roots', terms.trustRoots);
   for (const name of ['region', 'zone', 'network'] as const) wantOptionalLabelValue(`terms.${name}`, terms[name]);
   checkLists('terms', terms);
   return terms;

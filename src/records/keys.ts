@@ -11,6 +11,7 @@ export interface Keys {
   gateways(member: string): string;
   trust(member: string): string;
   vantage(member: string): string;
+  loaded(member: string): string;
   grants(member: string, reader: string): string;
   votes(member: string): string;
   verdicts(member: string): string;
@@ -40,6 +41,7 @@ export const storeKeys = (clusterset: string): Keys => {
     gateways: (member) => `${memberPrefix(member)}gateways`,
     trust: (member) => `${memberPrefix(member)}trust`,
     vantage: (member) => `${memberPrefix(member)}vantage`,
+    loaded: (member) => `${memberPrefix(member)}loaded`,
     grants: (member, reader) => `${memberPrefix(member)}grants/${reader}`,
     votes: (member) => `${memberPrefix(member)}votes`,
     verdicts: (member) => `${memberPrefix(member)}verdicts`,

@@ -7,9 +7,12 @@ import {
   criticalField,
   decoding,
   encoded,
+  fingerprintBytes,
   numberMax,
   readCritical,
   want,
+  wantCount,
+  wantFingerprints,
   wantKnown,
   wantLabel,
   wantLabelValue,
@@ -34,11 +37,12 @@ const parse = (bytes: Uint8Array): Membership => {
     notBeforeMs: 0n,
     notAfterMs: 0n,
     serviceAccounts: [],
+    trustRoots: [],
     critical: [],
   };
   const reader = new WireReader(bytes, 'membership');
   for (let field = reader.next(); field !== 0; field = reader.next()) readField(reader, field, membership);
-  wantKnown('membership', membership.critical, 13);
+  wantKnown('membership', membership.critical, 15);
   check(membership);
   return membership;
 };
@@ -58,7 +62,10 @@ const readField = (reader: WireReader, field: number, into: Membership): void =>
   else if (field === 11) into.notBeforeMs = reader.once('not_before_ms').uint64('not_before_ms', numberMax);
   else if (field === 12) into.notAfterMs = reader.once('not_after_ms').uint64('not_after_ms', numberMax);
   else if (field === 13) readListed(reader, 'membership', 'serviceAccounts', into);
-  else if (field === criticalField) readCritical(reader, into.critical);
+  else if (field === 15) {
+    into.trustRoots.push(reader.bytes('trust_roots', fingerprintBytes));
+    wantCount('membership.trust_roots', into.trustRoots.length, limits.registeredRootsMax);
+  } else if (field === criticalField) readCritical(reader, into.critical);
   else reader.skip();
 };
 
@@ -70,6 +77,7 @@ const check = (membership: Membership): void => {
   wantLabelValue('membership.network', membership.network);
   want(membership.recordKey.length === 32, 'membership.record_key', membership.recordKey.length, '32 bytes');
   checkLists('membership', membership);
+  wantFingerprints('membership.trust_roots', membership.trustRoots);
 };
 
 export const decodeMembership = (bytes: Uint8Array): Result<Membership> =>

@@ -4,7 +4,7 @@
  * A root that is no CA, or has a weak key, would be dropped later by some proxies and kept by others. So the whole bundle is
  * refused with a reason, and the last good one stays in use.
  */
-import { type KeyObject, X509Certificate } from 'node:crypto';
+import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
 import { fail, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 
@@ -47,6 +47,38 @@ export const parseRoot = (der: Uint8Array, what: string): Result<X509Certificate
   if (!certificate.ca) return refuse('not a CA (basicConstraints CA:TRUE is missing)');
   const problem = keyProblem(key);
   return problem === undefined ? ok(certificate) : refuse(problem);
+};
+
+/** SHA-256 of a certificate, hexadecimal: what memberships register, and `openssl x509 -fingerprint -sha256` shows. */
+export const rootFingerprint = (der: Uint8Array): string => createHash('sha256').update(der).digest('hex');
+
+/** For people: enough of it to compare. */
+export const shortFingerprint = (hex: string): string => hex.slice(0, 16);
+
+/**
+ * The bundle of a member: roots that are usable, and registered for it if the authority registered any. One that is not spoils the whole
+ * bundle, so that what is in use is always what the member and the authority both said. Errors: `trust/root-refused`.
+ */
+export const checkBundle = (
+  roots: readonly Uint8Array[],
+  member: { readonly name: string; readonly trustRoots?: readonly string[] | undefined },
+): Result<readonly X509Certificate[]> => {
+  const { name, trustRoots } = member;
+  const bundle = parseBundle(roots, `trust of ${name}`);
+  if (!bundle.ok || trustRoots === undefined || trustRoots.length === 0) return bundle;
+  for (const [i, der] of roots.entries()) {
+    const found = rootFingerprint(der);
+    if (trustRoots.includes(found)) continue;
+    return fail(
+      'trust/root-refused',
+      `trust of ${name}, root ${i} (${shortFingerprint(found)}): not registered for ${name}`,
+      {
+        hint: `if it is ${name}'s, register it at the authority's desk: isthmus trust register --cluster ${name} --root <file>; the bundle in use stays`,
+        subject: { member: name, root: found },
+      },
+    );
+  }
+  return bundle;
 };
 
 /** All roots of a bundle, none twice. Errors: `trust/root-refused`. */

@@ -29,6 +29,8 @@ export interface Terms {
   readonly addressRanges: readonly string[];
   readonly namespaces: readonly string[];
   readonly serviceAccounts: readonly string[];
+  /** SHA-256 of each root that its trust bundle may hold, hexadecimal. */
+  readonly trustRoots?: readonly string[] | undefined;
 }
 
 export interface Request {
@@ -61,6 +63,7 @@ const toTerms = (terms: JoinTerms): Terms => ({
   addressRanges: terms.addressRanges,
   namespaces: terms.namespaces,
   serviceAccounts: terms.serviceAccounts,
+  ...(terms.trustRoots.length > 0 && { trustRoots: terms.trustRoots.map((root) => Buffer.from(root).toString('hex')) }),
 });
 
 /** @param recordKey - Ed25519, private, made by the cluster that joins */
@@ -84,6 +87,7 @@ export const signRequest = (
       addressRanges: [...proposed.addressRanges],
       namespaces: [...proposed.namespaces],
       serviceAccounts: [...proposed.serviceAccounts],
+      trustRoots: (proposed.trustRoots ?? []).map((root) => new Uint8Array(Buffer.from(root, 'hex'))),
     },
     critical: [],
   });
@@ -174,6 +178,7 @@ export const agreedTerms = (
     open.push(`${shown} ${proposed[name].join(' ')}`);
     return proposed[name];
   };
+  const roots = (granted.trustRoots?.length ?? 0) > 0 ? granted.trustRoots : proposed.trustRoots;
   const terms = {
     region: text('region'),
     zone: text('zone'),
@@ -181,6 +186,8 @@ export const agreedTerms = (
     addressRanges: list('addressRanges', 'address ranges'),
     namespaces: list('namespaces', 'namespaces'),
     serviceAccounts: granted.serviceAccounts,
+    // As its keys: whoever proves the token says what they are, unless the token does.
+    ...(roots === undefined || roots.length === 0 ? {} : { trustRoots: roots }),
   };
   return { terms, open };
 };

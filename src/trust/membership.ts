@@ -26,6 +26,11 @@ export interface Member {
   readonly namespaces: readonly string[];
   /** `namespace/name`; empty grants every account of the granted namespaces. */
   readonly serviceAccounts: readonly string[];
+  /**
+   * SHA-256 of each certificate that its trust bundle may hold, hexadecimal. None, or absent: the authority named none, and the bundle is
+   * checked for its form alone.
+   */
+  readonly trustRoots?: readonly string[] | undefined;
   /** DER certificate. */
   readonly federationCa: Uint8Array;
   /** Raw Ed25519 public key, 32 bytes. */
@@ -52,6 +57,8 @@ export interface MembershipContext {
   readonly highWater: MembershipMark | undefined;
 }
 
+const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
 const toMember = (membership: Membership): Member => ({
   clusterset: membership.clusterset,
   name: membership.member,
@@ -62,6 +69,7 @@ const toMember = (membership: Membership): Member => ({
   addressRanges: membership.addressRanges,
   namespaces: membership.namespaces,
   serviceAccounts: membership.serviceAccounts,
+  ...(membership.trustRoots.length > 0 && { trustRoots: membership.trustRoots.map(hexOf) }),
   federationCa: membership.federationCa,
   recordKey: membership.recordKey,
   notBeforeMs: Number(membership.notBeforeMs),
@@ -79,6 +87,7 @@ const toMembership = (member: Member): Membership => ({
   addressRanges: [...member.addressRanges],
   namespaces: [...member.namespaces],
   serviceAccounts: [...member.serviceAccounts],
+  trustRoots: (member.trustRoots ?? []).map((root) => new Uint8Array(Buffer.from(root, 'hex'))),
   federationCa: member.federationCa,
   recordKey: member.recordKey,
   notBeforeMs: BigInt(member.notBeforeMs),

@@ -13,6 +13,7 @@ import { readExport } from '../../src/journal/export_file.ts';
 import { readSegment } from '../../src/journal/segment.ts';
 import { verifyExport } from '../../src/journal/verify.ts';
 import { codec } from '../../src/records/codec.ts';
+import { noStanding } from '../../src/records/loaded.ts';
 import { decodeManifest, signManifest, verifyManifest } from '../../src/records/manifest.ts';
 import { decodeMembership, encodeMembership } from '../../src/records/membership.ts';
 import { decodeSetPolicy, signSetPolicy, verifySetPolicy } from '../../src/records/set_policy.ts';
@@ -151,6 +152,25 @@ const records: Target<Uint8Array>[] = [
       },
     ],
     codec.verdicts,
+  ),
+  both(
+    'loaded',
+    [
+      {
+        $typeName: 'isthmus.v1.LoadedRecord',
+        roots: [
+          {
+            ...noStanding(new Uint8Array(32).fill(7)),
+            ...{ given: true, lacking: 3, lackingUntilMs: 9n, lackingNames: ['shop/cart in cart-0'] },
+            ...{ inUse: 1, inUseUntilMs: 8n, inUseNames: ['gateway g-0~a'], probed: ['us-west'] },
+          },
+        ],
+        partners: ['us-west', 'eu'],
+        unknown: ['controller c-1 does not report'],
+        critical: [],
+      },
+    ],
+    codec.loaded,
   ),
 ];
 

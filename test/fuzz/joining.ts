@@ -62,6 +62,7 @@ const request: JoinRequest = {
     addressRanges: ['10.1.0.0/16'],
     namespaces: ['shop'],
     serviceAccounts: ['shop/checkout'],
+    trustRoots: [],
   },
   critical: [],
 };

@@ -1,6 +1,6 @@
 /** Makes the cluster set with the commands that a user would give: `isthmus trust init`, `isthmus init`, `isthmus join`. */
 
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ClusterSpec } from '../lab.ts';
 import type { ClusterAddresses } from './addresses.ts';
@@ -41,8 +41,8 @@ export class Bootstrap {
     ]);
   }
 
-  meshRoot(cluster: string): Promise<string> {
-    return readFile(join(this.trustDir, cluster, 'root-cert.pem'), 'utf8');
+  meshRoot(cluster: string): string {
+    return readFileSync(join(this.trustDir, cluster, 'root-cert.pem'), 'utf8');
   }
 
   /** The cluster set: authority, members, their users in etcd. Run at an operator's desk, for it talks to etcd. */
@@ -65,6 +65,7 @@ export class Bootstrap {
     ]);
     await this.#isthmus(desk, [
       ...['init', '--no-passphrase', '--clusterset', clusterset, '--out', this.bundlesDir],
+      ...['--trust-dir', this.trustDir],
       ...['--etcd', ...endpoints, '--etcd-ca', files.ca, '--etcd-ca-key', files.caKey],
       ...['--etcd-cert', files.rootCert, '--etcd-key', files.rootKey, ...members],
     ]);

@@ -157,7 +157,8 @@ export class LocalCluster implements ClusterHandle {
 
   async isthmus(args: readonly string[], timeoutMs = 60_000): Promise<ExecResult> {
     const [command = ''] = args;
-    if (!asksControllers.has(command) || args.includes('--controller') || args.includes('--file'))
+    const asks = asksControllers.has(command) || (command === 'trust' && args[1] === 'rotate' && args[2] !== 'start');
+    if (!asks || args.includes('--controller') || args.includes('--file'))
       return await this.exec([process.execPath, isthmusProgram, ...args], timeoutMs);
     // There is no kubelet to forward a port: the desk has the controllers' admin sockets instead.
     const up = this.#podsOf(systemNamespace, 'isthmus-controller').filter(({ pod }) => pod.state.ready);
@@ -253,6 +254,11 @@ export class LocalCluster implements ClusterHandle {
         await sleep(100);
       }
     }
+  }
+
+  /** What kubelets do a while after a Secret or a ConfigMap changed: the files of the pods that have it. */
+  async remount(): Promise<void> {
+    await Promise.all(this.parts.pods.all.map((live) => this.parts.pods.remount(live)));
   }
 
   async readSecret(namespace: string, name: string): Promise<KubeObject> {

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ClusterSpec, Fault, FaultHandle, Lab, LabOptions, TimelineEvent } from '../lab.ts';
+import type { ClusterSpec, ExecResult, Fault, FaultHandle, Lab, LabOptions, TimelineEvent } from '../lab.ts';
 import { ensureCommands } from '../packages.ts';
 import { toolPath } from '../tools.ts';
 import { type ClusterAddresses, clusterAddresses, nodeAddress } from './addresses.ts';
@@ -131,6 +131,26 @@ export class LocalLab implements Lab, Injectable {
     };
   }
 
+  /**
+   * `isthmus trust rotate …` at a cluster's desk, with the authority at hand; then what a person does for each cluster with what it
+   * wrote, and what its kubelets do with that.
+   */
+  async rotateTrust(cluster: string, args: readonly string[], timeoutMs = 600_000): Promise<ExecResult> {
+    const { trustDir, bundlesDir } = this.#bootstrap!;
+    const [verb = ''] = args;
+    const authority = verb === 'start' ? ['--authority-dir', bundlesDir] : [];
+    const all = ['trust', 'rotate', ...args, '--trust-dir', trustDir, ...authority];
+    const result = await this.cluster(cluster).isthmus(all, timeoutMs);
+    if (result.code !== 0) return result;
+    for (const one of this.clusters) {
+      const imported = await one.isthmus(['trust', 'import', '--from', join(trustDir, one.name)]);
+      if (imported.code !== 0) return imported;
+      await one.remount();
+    }
+    this.note(`isthmus trust rotate ${args.join(' ')}`);
+    return result;
+  }
+
   storeLeader(): Promise<string | undefined> {
     return this.etcd.leader();
   }
@@ -167,6 +187,7 @@ export class LocalLab implements Lab, Injectable {
     };
     const plans = this.#plans;
     const bootstrap = new Bootstrap(this.run, plans);
+    this.#bootstrap = bootstrap;
     const install = this.#options.isthmus !== false;
     const trust = install
       ? timed('isthmus trust init', () => bootstrap.trust(this.#options.separateRoots === true))
@@ -182,6 +203,7 @@ export class LocalLab implements Lab, Injectable {
       await this.etcd.ready();
     });
     const initialized = store.then(async () => {
+      await trust;
       const desk = await this.#desk(plans[0]!);
       const namespaces = this.#options.namespaces ?? ['shop'];
       if (install)
@@ -195,6 +217,7 @@ export class LocalLab implements Lab, Injectable {
     this.note('the lab is up');
   }
 
+  #bootstrap: Bootstrap | undefined;
   readonly #desks = new Map<string, Promise<string>>();
 
   #desk({ name, addresses }: Plan): Promise<string> {
@@ -292,7 +315,7 @@ export class LocalLab implements Lab, Injectable {
       apiserverUrl: `https://${parts.addresses.apiserver}:${apiserverPort}`,
       apiserverCa: plane.ca,
       controllerAddress,
-      meshRoot: await bootstrap.meshRoot(name),
+      meshRoot: () => bootstrap.meshRoot(name),
       envoy: await toolPath('envoy'),
       controllerConfig: {
         failover: { order: this.#plans.map((plan) => plan.name) },

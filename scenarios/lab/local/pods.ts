@@ -2,7 +2,7 @@
  * Runs the pods of one cluster: a namespace, files and processes behind what the kubelet part tells the API, and probes that
  * turn into readiness as a kubelet's would.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { redirect } from '../ztunnel-rig.ts';
@@ -12,7 +12,7 @@ import { writeFiles } from './files.ts';
 import type { Kubelet, NodeInfo, RunningPod } from './kubelet.ts';
 import type { Network } from './network.ts';
 import { LabProcess } from './process.ts';
-import type { PodTemplate, Probe, Program } from './programs.ts';
+import { meshRootFile, type PodTemplate, type Probe, type Program } from './programs.ts';
 import { processesInNamespace, type Run, signalAll } from './run.ts';
 import { ipBatch, nftLoad } from './shell.ts';
 
@@ -158,6 +158,18 @@ export class Pods {
     await this.#remove(live);
   }
 
+  /** Secrets and roots as they are now, into the files of a pod that runs. */
+  async remount({ template, pod }: LivePod): Promise<void> {
+    const now = await this.#files(template, pod);
+    for (const dir of Object.keys(template.secrets)) {
+      const there = await readdir(join(pod.dir, dir));
+      const gone = there.filter((file) => now[`${dir}/${file}`] === undefined);
+      await Promise.all(gone.map((file) => rm(join(pod.dir, dir, file))));
+    }
+    const mounted = (file: string) => file === meshRootFile || file.includes('/');
+    await writeFiles(pod.dir, Object.fromEntries(Object.entries(now).filter(([file]) => mounted(file))));
+  }
+
   close(): void {
     this.#closed = true;
   }
@@ -170,6 +182,11 @@ export class Pods {
   }
 
   async #mount(template: PodTemplate, pod: RunningPod): Promise<void> {
+    await writeFiles(pod.dir, await this.#files(template, pod));
+    await Promise.all(['state', 'run'].map((dir) => mkdir(join(pod.dir, dir), { recursive: true })));
+  }
+
+  async #files(template: PodTemplate, pod: RunningPod): Promise<Record<string, string | Uint8Array>> {
     const files: Record<string, string | Uint8Array> = { ...template.files(pod) };
     for (const [dir, reference] of Object.entries(template.secrets)) {
       const [namespace, name] = reference.split('/') as [string, string];
@@ -178,8 +195,7 @@ export class Pods {
         files[`${dir}/${key}`] = Buffer.from(value, 'base64');
       }
     }
-    await writeFiles(pod.dir, files);
-    await Promise.all(['state', 'run'].map((dir) => mkdir(join(pod.dir, dir), { recursive: true })));
+    return files;
   }
 
   /** Probes: quickly until ready for the first time, then at a kubelet's pace. */

@@ -46,8 +46,8 @@ export interface PodContext {
   readonly apiserverCa: string;
   /** Cluster address of the controllers' Service. */
   readonly controllerAddress: string;
-  /** Root of this cluster's mesh, PEM. */
-  readonly meshRoot: string;
+  /** Roots of this cluster's mesh as they are now, PEM. */
+  readonly meshRoot: () => string;
   readonly envoy: string;
   readonly controllerConfig: Readonly<Record<string, unknown>>;
 }
@@ -84,6 +84,8 @@ const skewable = (pod: RunningPod): Record<string, string> => ({
 export const controllerNodeFlags = ['--max-semi-space-size=8'] as const;
 const node = [process.execPath, '--import', skewHook] as const;
 
+/** What a pod checks its controller with: a ConfigMap's file, which follows the cluster's roots. */
+export const meshRootFile = 'mesh-root.pem';
 const meshToken: TokenRequest = { file: 'istio-token', audience: 'istio-ca', expirationSeconds: 3_600 };
 
 const ztunnel = (context: PodContext, pod: RunningPod): Program => {
@@ -100,7 +102,7 @@ const ztunnel = (context: PodContext, pod: RunningPod): Program => {
     nodeName: state.node,
     xdsAddress: `https://${context.controllerAddress}:${controllerPorts.discovery}`,
     caAddress: `https://${context.controllerAddress}:${controllerPorts.discovery}`,
-    rootCa: join(pod.dir, 'mesh-root.pem'),
+    rootCa: join(pod.dir, meshRootFile),
     token: join(pod.dir, meshToken.file),
     serverName: controllerName,
   });
@@ -126,7 +128,7 @@ export const workloadTemplate = (context: PodContext, workload: Workload): PodTe
     tokens: [meshToken],
     mesh: true,
     secrets: {},
-    files: () => ({ 'mesh-root.pem': context.meshRoot }),
+    files: () => ({ [meshRootFile]: context.meshRoot() }),
     programs: (pod) => {
       const { address, name } = pod.state;
       const flags = ['--host', address, '--port', `${appPort}`, '--cluster', context.cluster, '--pod', name];
@@ -158,59 +160,62 @@ const inClusterConfig = (context: PodContext, tokenFile: string): string =>
     'current-context': 'pod',
   });
 
-export const controllerTemplate = (context: PodContext): PodTemplate => ({
-  spec: {
-    namespace: systemNamespace,
-    serviceAccount: 'isthmus-controller',
-    labels: { app: 'isthmus-controller' },
-    ports: [
-      { name: 'discovery', port: controllerPorts.discovery },
-      { name: 'gateways', port: controllerPorts.gateways },
-    ],
-  },
-  tokens: [{ file: 'api-token', expirationSeconds: 3_600 }],
-  mesh: false,
-  secrets: { member: `${systemNamespace}/isthmus-member`, cacerts: `${systemNamespace}/cacerts` },
-  files: (pod) => ({
-    kubeconfig: inClusterConfig(context, join(pod.dir, 'api-token')),
-    // JSON is YAML.
-    'config.yaml': JSON.stringify(
-      {
-        replica: pod.state.name,
-        memberDir: join(pod.dir, 'member'),
-        mesh: { cacertsDir: join(pod.dir, 'cacerts') },
-        kube: { kubeconfig: join(pod.dir, 'kubeconfig') },
-        state: { dir: join(pod.dir, 'state') },
-        ...context.controllerConfig,
-      },
-      undefined,
-      2,
-    ),
-  }),
-  programs: (pod) => [
-    {
-      name: 'controller',
-      argv: [
-        process.execPath,
-        ...controllerNodeFlags,
-        ...node.slice(1),
-        isthmusProgram,
-        'controller',
-        '--config',
-        join(pod.dir, 'config.yaml'),
+export const controllerTemplate = (context: PodContext): PodTemplate => {
+  const { mesh: meshConfig, ...controllerConfig } = context.controllerConfig as { mesh?: object };
+  return {
+    spec: {
+      namespace: systemNamespace,
+      serviceAccount: 'isthmus-controller',
+      labels: { app: 'isthmus-controller' },
+      ports: [
+        { name: 'discovery', port: controllerPorts.discovery },
+        { name: 'gateways', port: controllerPorts.gateways },
       ],
-      env: { ...skewable(pod), POD_NAME: pod.state.name },
     },
-    {
-      name: 'admin',
-      argv: [process.execPath, portalProgram, `${join(pod.dir, adminSocket)}=127.0.0.1:${controllerPorts.admin}`],
-      env: nodeEnvironment(),
-    },
-  ],
-  probes: [{ port: controllerPorts.health, path: '/readyz' }],
-  preStopMs: 0,
-  graceMs: 5_000,
-});
+    tokens: [{ file: 'api-token', expirationSeconds: 3_600 }],
+    mesh: false,
+    secrets: { member: `${systemNamespace}/isthmus-member`, cacerts: `${systemNamespace}/cacerts` },
+    files: (pod) => ({
+      kubeconfig: inClusterConfig(context, join(pod.dir, 'api-token')),
+      // JSON is YAML.
+      'config.yaml': JSON.stringify(
+        {
+          replica: pod.state.name,
+          memberDir: join(pod.dir, 'member'),
+          mesh: { cacertsDir: join(pod.dir, 'cacerts'), ...meshConfig },
+          kube: { kubeconfig: join(pod.dir, 'kubeconfig') },
+          state: { dir: join(pod.dir, 'state') },
+          ...controllerConfig,
+        },
+        undefined,
+        2,
+      ),
+    }),
+    programs: (pod) => [
+      {
+        name: 'controller',
+        argv: [
+          process.execPath,
+          ...controllerNodeFlags,
+          ...node.slice(1),
+          isthmusProgram,
+          'controller',
+          '--config',
+          join(pod.dir, 'config.yaml'),
+        ],
+        env: { ...skewable(pod), POD_NAME: pod.state.name },
+      },
+      {
+        name: 'admin',
+        argv: [process.execPath, portalProgram, `${join(pod.dir, adminSocket)}=127.0.0.1:${controllerPorts.admin}`],
+        env: nodeEnvironment(),
+      },
+    ],
+    probes: [{ port: controllerPorts.health, path: '/readyz' }],
+    preStopMs: 0,
+    graceMs: 5_000,
+  };
+};
 
 export const gatewayTemplate = (context: PodContext): PodTemplate => ({
   spec: {
@@ -227,7 +232,7 @@ export const gatewayTemplate = (context: PodContext): PodTemplate => ({
   mesh: false,
   secrets: {},
   files: (pod) => ({
-    'mesh-root.pem': context.meshRoot,
+    [meshRootFile]: context.meshRoot(),
     'config.yaml': JSON.stringify(
       {
         member: context.cluster,
@@ -236,7 +241,7 @@ export const gatewayTemplate = (context: PodContext): PodTemplate => ({
         controllers: [`${context.controllerAddress}:${controllerPorts.gateways}`],
         certificates: [`${context.controllerAddress}:${controllerPorts.discovery}`],
         tokenFile: join(pod.dir, meshToken.file),
-        rootFile: join(pod.dir, 'mesh-root.pem'),
+        rootFile: join(pod.dir, meshRootFile),
         envoy: context.envoy,
         runDir: join(pod.dir, 'run'),
       },

@@ -50,7 +50,10 @@ const endpoint = (env: Env, name: 'XDS' | 'CA'): Endpoint => {
   return {
     host: url.hostname,
     port: Number(url.port || 443),
-    rootPem: fileOrLiteral(root),
+    // As ztunnel: read again for each connection.
+    get rootPem() {
+      return fileOrLiteral(root);
+    },
     serverName: env[`ALT_${name}_HOSTNAME`],
   };
 };

@@ -95,6 +95,9 @@ describe('what is issued', () => {
     expect(await life(600)).toBe(600);
     expect(await life(0)).toBe(3_600);
     expect(await life(1e9)).toBe(3_600);
+    // Who asked together does not renew together.
+    expect([await life(0, { rng: () => 0 }), await life(0, { rng: () => 0.5 })]).toEqual([3_600, 3_420]);
+    expect(await life(600, { rng: () => 0.999 })).toBe(600);
     expect(await life(1e9, { ttlMaxS: 1e9 })).toBe(limits.certificateTtlMaxS);
     const short = (await newAuthority(1_000)).authority;
     expect(await life(0, { authority: () => short })).toBe(1_000);

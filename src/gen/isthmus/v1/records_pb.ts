@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file isthmus/v1/records.proto.
  */
 export const file_isthmus_v1_records: GenFile = /*@__PURE__*/
-  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEiogIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi+QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEiYKBWF1ZGl0GAogASgLMhcuaXN0aG11cy52MS5Kb3VybmFsSGVhZBIRCghjcml0aWNhbBjQDyADKA0iPAoLSm91cm5hbEhlYWQSDQoFY2hhaW4YASABKAkSEAoIc2VxdWVuY2UYAiABKAQSDAoEaGFzaBgDIAEoDCI5CghMb2NhbGl0eRIOCgZyZWdpb24YASABKAkSDAoEem9uZRgCIAEoCRIPCgdzdWJ6b25lGAMgASgJIjsKC1NlcnZpY2VQb3J0EgwKBG5hbWUYASABKAkSDAoEcG9ydBgCIAEoDRIQCghwcm90b2NvbBgDIAEoCSJQCghDYXBhY2l0eRImCghsb2NhbGl0eRgBIAEoCzIULmlzdGhtdXMudjEuTG9jYWxpdHkSDQoFcmVhZHkYAiABKA0SDQoFdG90YWwYAyABKA0i9gIKDVNlcnZpY2VSZWNvcmQSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIaG9zdG5hbWUYAyABKAkSJgoFcG9ydHMYBCADKAsyFy5pc3RobXVzLnYxLlNlcnZpY2VQb3J0EhAKCGFjY291bnRzGAUgAygJEiYKCGNhcGFjaXR5GAYgAygLMhQuaXN0aG11cy52MS5DYXBhY2l0eRITCgtleHBvcnRlZF9tcxgHIAEoBBIQCghoZWFkbGVzcxgIIAEoCBIYChBzZXNzaW9uX2FmZmluaXR5GAkgASgIEgwKBG1vZGUYCiABKAkSFQoIZHJhaW5pbmcYCyABKAhIAIgBARIpChxkZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kGAwgASgNSAGIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZ0IfCh1fZGVjbGFyZWRfY2FwYWNpdHlfcGVyX3NlY29uZCKNAQoHR2F0ZXdheRIKCgJpZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhcKD2ZlZGVyYXRpb25fcG9ydBgDIAEoDRISCgpoYm9uZV9wb3J0GAQgASgNEhAKCGRyYWluaW5nGAUgASgIEiYKCGxvY2FsaXR5GAYgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eSJ/Cg5HYXRld2F5c1JlY29yZBIlCghnYXRld2F5cxgBIAMoCzITLmlzdGhtdXMudjEuR2F0ZXdheRIPCgdhY2NvdW50GAIgASgJEhUKCGRyYWluaW5nGAMgASgISACIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZyJvCgtUcnVzdFJlY29yZBIUCgx0cnVzdF9kb21haW4YASABKAkSDQoFcm9vdHMYAiADKAwSEAoIc2VxdWVuY2UYAyABKAQSFgoOcmVmcmVzaF9oaW50X3MYBCABKA0SEQoIY3JpdGljYWwY0A8gAygNIlQKC1BlZXJWYW50YWdlEg4KBm1lbWJlchgBIAEoCRIOCgZydHRfbXMYAiABKA0SEgoKcnR0X3Zhcl9tcxgDIAEoDRIRCglyZWFjaGFibGUYBCABKAgiSgoNVmFudGFnZVJlY29yZBImCgVwZWVycxgBIAMoCzIXLmlzdGhtdXMudjEuUGVlclZhbnRhZ2USEQoIY3JpdGljYWwY0A8gAygNIjEKClNwaWxsR3JhbnQSDwoHc2VydmljZRgBIAEoCRISCgpwZXJfc2Vjb25kGAIgASgNIlkKDEdyYW50c1JlY29yZBIOCgZyZWFkZXIYASABKAkSJgoGZ3JhbnRzGAIgAygLMhYuaXN0aG11cy52MS5TcGlsbEdyYW50EhEKCGNyaXRpY2FsGNAPIAMoDSIxCgtWb3Rlc1JlY29yZBIPCgdhY2N1c2VkGAEgAygJEhEKCGNyaXRpY2FsGNAPIAMoDSJQCg5WZXJkaWN0U3VtbWFyeRIPCgdzZXJ2aWNlGAEgASgJEg4KBm1lbWJlchgCIAEoCRINCgVzdGF0ZRgDIAEoCRIOCgZyZWFzb24YBCABKAkivAEKDlZlcmRpY3RzUmVjb3JkEisKB3N1bW1hcnkYASADKAsyGi5pc3RobXVzLnYxLlZlcmRpY3RTdW1tYXJ5EgwKBG1vcmUYAiABKA0SDgoGZnJvemVuGAMgASgIEg0KBXBhcnRzGAQgASgNEg0KBWJ5dGVzGAUgASgNEg4KBmRpZ2VzdBgGIAEoDBINCgVhdF9tcxgHIAEoBBIPCgd3YWxsX21zGAggASgEEhEKCGNyaXRpY2FsGNAPIAMoDSIsCglTdGF0ZVBhcnQSDAoEZGF0YRgBIAEoDBIRCghjcml0aWNhbBjQDyADKA0iUgoJU2V0UG9saWN5EhIKCmNsdXN0ZXJzZXQYASABKAkSEAoIc2VxdWVuY2UYAiABKAQSDAoEc3BlYxgDIAEoDBIRCghjcml0aWNhbBjQDyADKA1iBnByb3RvMw");
+  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEitwIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhMKC3RydXN0X3Jvb3RzGA8gAygMEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi+QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEiYKBWF1ZGl0GAogASgLMhcuaXN0aG11cy52MS5Kb3VybmFsSGVhZBIRCghjcml0aWNhbBjQDyADKA0iPAoLSm91cm5hbEhlYWQSDQoFY2hhaW4YASABKAkSEAoIc2VxdWVuY2UYAiABKAQSDAoEaGFzaBgDIAEoDCI5CghMb2NhbGl0eRIOCgZyZWdpb24YASABKAkSDAoEem9uZRgCIAEoCRIPCgdzdWJ6b25lGAMgASgJIjsKC1NlcnZpY2VQb3J0EgwKBG5hbWUYASABKAkSDAoEcG9ydBgCIAEoDRIQCghwcm90b2NvbBgDIAEoCSJQCghDYXBhY2l0eRImCghsb2NhbGl0eRgBIAEoCzIULmlzdGhtdXMudjEuTG9jYWxpdHkSDQoFcmVhZHkYAiABKA0SDQoFdG90YWwYAyABKA0i9gIKDVNlcnZpY2VSZWNvcmQSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIaG9zdG5hbWUYAyABKAkSJgoFcG9ydHMYBCADKAsyFy5pc3RobXVzLnYxLlNlcnZpY2VQb3J0EhAKCGFjY291bnRzGAUgAygJEiYKCGNhcGFjaXR5GAYgAygLMhQuaXN0aG11cy52MS5DYXBhY2l0eRITCgtleHBvcnRlZF9tcxgHIAEoBBIQCghoZWFkbGVzcxgIIAEoCBIYChBzZXNzaW9uX2FmZmluaXR5GAkgASgIEgwKBG1vZGUYCiABKAkSFQoIZHJhaW5pbmcYCyABKAhIAIgBARIpChxkZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kGAwgASgNSAGIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZ0IfCh1fZGVjbGFyZWRfY2FwYWNpdHlfcGVyX3NlY29uZCKNAQoHR2F0ZXdheRIKCgJpZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhcKD2ZlZGVyYXRpb25fcG9ydBgDIAEoDRISCgpoYm9uZV9wb3J0GAQgASgNEhAKCGRyYWluaW5nGAUgASgIEiYKCGxvY2FsaXR5GAYgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eSJ/Cg5HYXRld2F5c1JlY29yZBIlCghnYXRld2F5cxgBIAMoCzITLmlzdGhtdXMudjEuR2F0ZXdheRIPCgdhY2NvdW50GAIgASgJEhUKCGRyYWluaW5nGAMgASgISACIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZyJvCgtUcnVzdFJlY29yZBIUCgx0cnVzdF9kb21haW4YASABKAkSDQoFcm9vdHMYAiADKAwSEAoIc2VxdWVuY2UYAyABKAQSFgoOcmVmcmVzaF9oaW50X3MYBCABKA0SEQoIY3JpdGljYWwY0A8gAygNIuoBCgxSb290U3RhbmRpbmcSEwoLZmluZ2VycHJpbnQYASABKAwSDQoFZ2l2ZW4YAiABKAgSDwoHaXNzdWluZxgDIAEoCBIPCgdsYWNraW5nGAQgASgNEhgKEGxhY2tpbmdfdW50aWxfbXMYBSABKAQSFQoNbGFja2luZ19uYW1lcxgGIAMoCRIOCgZpbl91c2UYByABKA0SFwoPaW5fdXNlX3VudGlsX21zGAggASgEEhQKDGluX3VzZV9uYW1lcxgJIAMoCRIOCgZwcm9iZWQYCiADKAkSFAoMcHJvYmVfZmFpbGVkGAsgAygJIm0KDExvYWRlZFJlY29yZBInCgVyb290cxgBIAMoCzIYLmlzdGhtdXMudjEuUm9vdFN0YW5kaW5nEhAKCHBhcnRuZXJzGAIgAygJEg8KB3Vua25vd24YAyADKAkSEQoIY3JpdGljYWwY0A8gAygNIlQKC1BlZXJWYW50YWdlEg4KBm1lbWJlchgBIAEoCRIOCgZydHRfbXMYAiABKA0SEgoKcnR0X3Zhcl9tcxgDIAEoDRIRCglyZWFjaGFibGUYBCABKAgiSgoNVmFudGFnZVJlY29yZBImCgVwZWVycxgBIAMoCzIXLmlzdGhtdXMudjEuUGVlclZhbnRhZ2USEQoIY3JpdGljYWwY0A8gAygNIjEKClNwaWxsR3JhbnQSDwoHc2VydmljZRgBIAEoCRISCgpwZXJfc2Vjb25kGAIgASgNIlkKDEdyYW50c1JlY29yZBIOCgZyZWFkZXIYASABKAkSJgoGZ3JhbnRzGAIgAygLMhYuaXN0aG11cy52MS5TcGlsbEdyYW50EhEKCGNyaXRpY2FsGNAPIAMoDSIxCgtWb3Rlc1JlY29yZBIPCgdhY2N1c2VkGAEgAygJEhEKCGNyaXRpY2FsGNAPIAMoDSJQCg5WZXJkaWN0U3VtbWFyeRIPCgdzZXJ2aWNlGAEgASgJEg4KBm1lbWJlchgCIAEoCRINCgVzdGF0ZRgDIAEoCRIOCgZyZWFzb24YBCABKAkivAEKDlZlcmRpY3RzUmVjb3JkEisKB3N1bW1hcnkYASADKAsyGi5pc3RobXVzLnYxLlZlcmRpY3RTdW1tYXJ5EgwKBG1vcmUYAiABKA0SDgoGZnJvemVuGAMgASgIEg0KBXBhcnRzGAQgASgNEg0KBWJ5dGVzGAUgASgNEg4KBmRpZ2VzdBgGIAEoDBINCgVhdF9tcxgHIAEoBBIPCgd3YWxsX21zGAggASgEEhEKCGNyaXRpY2FsGNAPIAMoDSIsCglTdGF0ZVBhcnQSDAoEZGF0YRgBIAEoDBIRCghjcml0aWNhbBjQDyADKA0iUgoJU2V0UG9saWN5EhIKCmNsdXN0ZXJzZXQYASABKAkSEAoIc2VxdWVuY2UYAiABKAQSDAoEc3BlYxgDIAEoDBIRCghjcml0aWNhbBjQDyADKA1iBnByb3RvMw");
 
 /**
  * What the authority says of a member; nothing else is trusted about it. Key: set/members/<m>.
@@ -100,6 +100,13 @@ export type Membership = Message<"isthmus.v1.Membership"> & {
    * @generated from field: repeated string service_accounts = 13;
    */
   serviceAccounts: string[];
+
+  /**
+   * SHA-256 of each certificate (DER) that its trust bundle may hold; none: its bundle is not checked against a list.
+   *
+   * @generated from field: repeated bytes trust_roots = 15;
+   */
+  trustRoots: Uint8Array[];
 
   /**
    * @generated from field: repeated uint32 critical = 2000;
@@ -544,6 +551,125 @@ export const TrustRecordSchema: GenMessage<TrustRecord> = /*@__PURE__*/
   messageDesc(file_isthmus_v1_records, 10);
 
 /**
+ * How far one root has come among the proxies of a member. Names are for people, and bounded; the counts are not.
+ *
+ * @generated from message isthmus.v1.RootStanding
+ */
+export type RootStanding = Message<"isthmus.v1.RootStanding"> & {
+  /**
+   * SHA-256 of the certificate.
+   *
+   * @generated from field: bytes fingerprint = 1;
+   */
+  fingerprint: Uint8Array;
+
+  /**
+   * Every replica gives it with each certificate from now on.
+   *
+   * @generated from field: bool given = 2;
+   */
+  given: boolean;
+
+  /**
+   * The issuing CA of every replica ends in it.
+   *
+   * @generated from field: bool issuing = 3;
+   */
+  issuing: boolean;
+
+  /**
+   * Proxies and certificates in use that came without it, the newest moment at which one of them ends (ms since 1970), and some of them.
+   *
+   * @generated from field: uint32 lacking = 4;
+   */
+  lacking: number;
+
+  /**
+   * @generated from field: uint64 lacking_until_ms = 5;
+   */
+  lackingUntilMs: bigint;
+
+  /**
+   * @generated from field: repeated string lacking_names = 6;
+   */
+  lackingNames: string[];
+
+  /**
+   * Certificates in use that end in it, while it is not the one that issues.
+   *
+   * @generated from field: uint32 in_use = 7;
+   */
+  inUse: number;
+
+  /**
+   * @generated from field: uint64 in_use_until_ms = 8;
+   */
+  inUseUntilMs: bigint;
+
+  /**
+   * @generated from field: repeated string in_use_names = 9;
+   */
+  inUseNames: string[];
+
+  /**
+   * Probes with a certificate that ends in it, by peer: those that passed, and those that failed.
+   *
+   * @generated from field: repeated string probed = 10;
+   */
+  probed: string[];
+
+  /**
+   * @generated from field: repeated string probe_failed = 11;
+   */
+  probeFailed: string[];
+};
+
+/**
+ * Describes the message isthmus.v1.RootStanding.
+ * Use `create(RootStandingSchema)` to create a new message.
+ */
+export const RootStandingSchema: GenMessage<RootStanding> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 11);
+
+/**
+ * Key: public/<m>/loaded. Which roots this member's proxies have, by what they acknowledged and what was issued to them.
+ *
+ * @generated from message isthmus.v1.LoadedRecord
+ */
+export type LoadedRecord = Message<"isthmus.v1.LoadedRecord"> & {
+  /**
+   * @generated from field: repeated isthmus.v1.RootStanding roots = 1;
+   */
+  roots: RootStanding[];
+
+  /**
+   * The members whose roots it needs, for it trades with them.
+   *
+   * @generated from field: repeated string partners = 2;
+   */
+  partners: string[];
+
+  /**
+   * Why nothing may be concluded from this record yet.
+   *
+   * @generated from field: repeated string unknown = 3;
+   */
+  unknown: string[];
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.LoadedRecord.
+ * Use `create(LoadedRecordSchema)` to create a new message.
+ */
+export const LoadedRecordSchema: GenMessage<LoadedRecord> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 12);
+
+/**
  * @generated from message isthmus.v1.PeerVantage
  */
 export type PeerVantage = Message<"isthmus.v1.PeerVantage"> & {
@@ -575,7 +701,7 @@ export type PeerVantage = Message<"isthmus.v1.PeerVantage"> & {
  * Use `create(PeerVantageSchema)` to create a new message.
  */
 export const PeerVantageSchema: GenMessage<PeerVantage> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 11);
+  messageDesc(file_isthmus_v1_records, 13);
 
 /**
  * Key: public/<m>/vantage. What this member sees of the others; written on change only.
@@ -599,7 +725,7 @@ export type VantageRecord = Message<"isthmus.v1.VantageRecord"> & {
  * Use `create(VantageRecordSchema)` to create a new message.
  */
 export const VantageRecordSchema: GenMessage<VantageRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 12);
+  messageDesc(file_isthmus_v1_records, 14);
 
 /**
  * @generated from message isthmus.v1.SpillGrant
@@ -625,7 +751,7 @@ export type SpillGrant = Message<"isthmus.v1.SpillGrant"> & {
  * Use `create(SpillGrantSchema)` to create a new message.
  */
 export const SpillGrantSchema: GenMessage<SpillGrant> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 13);
+  messageDesc(file_isthmus_v1_records, 15);
 
 /**
  * Key: public/<m>/grants/<reader>. How much of its traffic one reader may spill onto this member. A record for each reader: a
@@ -657,7 +783,7 @@ export type GrantsRecord = Message<"isthmus.v1.GrantsRecord"> & {
  * Use `create(GrantsRecordSchema)` to create a new message.
  */
 export const GrantsRecordSchema: GenMessage<GrantsRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 14);
+  messageDesc(file_isthmus_v1_records, 16);
 
 /**
  * Key: public/<m>/votes. The regions that this member holds for down, never its own. A vote stands while it is here, and counts
@@ -682,7 +808,7 @@ export type VotesRecord = Message<"isthmus.v1.VotesRecord"> & {
  * Use `create(VotesRecordSchema)` to create a new message.
  */
 export const VotesRecordSchema: GenMessage<VotesRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 15);
+  messageDesc(file_isthmus_v1_records, 17);
 
 /**
  * What a member holds of one service at one cluster, or of a cluster as a whole.
@@ -722,7 +848,7 @@ export type VerdictSummary = Message<"isthmus.v1.VerdictSummary"> & {
  * Use `create(VerdictSummarySchema)` to create a new message.
  */
 export const VerdictSummarySchema: GenMessage<VerdictSummary> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 16);
+  messageDesc(file_isthmus_v1_records, 18);
 
 /**
  * Key: public/<m>/verdicts. The member's current decisions: for people and readers what is not fresh, for its own replicas the
@@ -792,7 +918,7 @@ export type VerdictsRecord = Message<"isthmus.v1.VerdictsRecord"> & {
  * Use `create(VerdictsRecordSchema)` to create a new message.
  */
 export const VerdictsRecordSchema: GenMessage<VerdictsRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 17);
+  messageDesc(file_isthmus_v1_records, 19);
 
 /**
  * Key: public/<m>/verdicts/<n>, n from 0. Opaque to all but the member's own replicas.
@@ -816,7 +942,7 @@ export type StatePart = Message<"isthmus.v1.StatePart"> & {
  * Use `create(StatePartSchema)` to create a new message.
  */
 export const StatePartSchema: GenMessage<StatePart> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 18);
+  messageDesc(file_isthmus_v1_records, 20);
 
 /**
  * Key: set/policy, as Signed. The cluster set's default FailoverPolicy.
@@ -854,5 +980,5 @@ export type SetPolicy = Message<"isthmus.v1.SetPolicy"> & {
  * Use `create(SetPolicySchema)` to create a new message.
  */
 export const SetPolicySchema: GenMessage<SetPolicy> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 19);
+  messageDesc(file_isthmus_v1_records, 21);
 
