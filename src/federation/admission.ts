@@ -9,6 +9,7 @@ import type { ServiceKey } from '../core/names.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  ReadersRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -32,13 +33,13 @@ export type RecordKind =
   | { readonly kind: SingleKind | 'other' };
 
 /** Of which a member has one each. */
-export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts';
+export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts' | 'readers';
 
 const servicesPrefix = 'services/';
 const grantsPrefix = 'grants/';
 const partsPrefix = 'verdicts/';
 const singleKinds: ReadonlyMap<string, RecordKind> = new Map(
-  (['gateways', 'trust', 'vantage', 'votes', 'verdicts'] as const).map((kind) => [kind, { kind }]),
+  (['gateways', 'trust', 'vantage', 'votes', 'verdicts', 'readers'] as const).map((kind) => [kind, { kind }]),
 );
 const other: RecordKind = { kind: 'other' };
 
@@ -176,6 +177,10 @@ export class Admission {
 
   verdicts(bytes: Uint8Array): Result<VerdictsRecord> {
     return this.#named('verdicts', codec.verdicts.decode(bytes));
+  }
+
+  readers(bytes: Uint8Array): Result<ReadersRecord> {
+    return this.#named('readers', codec.readers.decode(bytes));
   }
 
   /** @returns undefined for a part of another member's state: that is for its own replicas */

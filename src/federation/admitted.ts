@@ -11,6 +11,7 @@ import type { ServiceKey } from '../core/names.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  ReadersRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -57,6 +58,8 @@ export interface AdmittedSingles {
   grants: GrantsRecord | undefined;
   votes: VotesRecord | undefined;
   verdicts: VerdictsRecord | undefined;
+  /** What it publishes for single readers; nothing is translated from it. */
+  readers: ReadersRecord | undefined;
 }
 
 const nothing: AdmittedSingles = {
@@ -66,6 +69,7 @@ const nothing: AdmittedSingles = {
   grants: undefined,
   votes: undefined,
   verdicts: undefined,
+  readers: undefined,
 };
 
 export class AdmittedRecords {
@@ -75,6 +79,7 @@ export class AdmittedRecords {
   /** Of our own member; replaced when it changes. */
   stateParts: ReadonlyMap<number, StatePart> = new Map();
 
+  readonly #servicesOnly: boolean;
   readonly #covered = new Map<string, Packed>();
   /** Where the covered value is refused: the value in use instead. */
   readonly #lastGood = new Map<string, Packed>();
@@ -85,6 +90,11 @@ export class AdmittedRecords {
   #otherDirty = false;
   #gatewaysDirty = false;
   #signalsDirty = false;
+
+  /** @param options.servicesOnly - records of other kinds are kept, and not used */
+  constructor(options: { readonly servicesOnly?: boolean } = {}) {
+    this.#servicesOnly = options.servicesOnly ?? false;
+  }
 
   /** By relative key; for the saved state. */
   get covered(): ReadonlyMap<string, Packed> {
@@ -195,7 +205,7 @@ export class AdmittedRecords {
   #read(key: string, value: Uint8Array): Result<IsthmusError | undefined> {
     const admission = this.#admission;
     if (admission === undefined) throw new Error('a record was admitted before its member was known');
-    const what = kindOf(key);
+    const what = this.#kind(key);
     if (what.kind === 'other') return ok(undefined);
     if (what.kind === 'service') {
       const record = admission.service(what.key, value);
@@ -216,8 +226,14 @@ export class AdmittedRecords {
     return ok(what.kind === 'votes' ? admission.voteRemark(value) : undefined);
   }
 
+  #kind(key: string): RecordKind {
+    const what = kindOf(key);
+    return this.#servicesOnly && what.kind !== 'service' ? { kind: 'other' } : what;
+  }
+
   #set(kind: keyof AdmittedSingles, record: Single): void {
     this.singles = { ...this.singles, [kind]: record };
+    if (kind === 'readers') return;
     if (kind === 'grants' || kind === 'votes' || kind === 'verdicts') this.#signalsDirty = true;
     else this.#otherDirty = true;
     if (kind === 'gateways') this.#gatewaysDirty = true;
@@ -233,7 +249,7 @@ export class AdmittedRecords {
   }
 
   #drop(key: string): void {
-    const what: RecordKind = kindOf(key);
+    const what = this.#kind(key);
     if (what.kind === 'service') {
       if (this.services.delete(what.key)) this.#dirty.add(what.key);
     } else if (what.kind === 'statePart') this.#setPart(what.part, undefined);

@@ -8,14 +8,14 @@
 import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { isDnsLabel, type ServiceKey } from '../core/names.ts';
+import type { ServiceKey } from '../core/names.ts';
 import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
 import { storeKeys } from '../records/keys.ts';
-import { valueHash } from '../records/merkle.ts';
 import { AddressRanges } from '../trust/addresses.ts';
 import type { Times } from './head.ts';
 import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
 import { Memberships } from './memberships.ts';
+import { type Place, placesOf } from './places.ts';
 import { readSaved, savedHeader, saveMember } from './saved.ts';
 import { SetPolicyLog } from './set_policy.ts';
 import type { ManifestHead, MemberView } from './view.ts';
@@ -61,25 +61,10 @@ interface Changes extends FederationChange {
   readonly heads: Set<string>;
 }
 
-/** Where a key belongs. */
-type Place =
-  | { readonly member: string; readonly rest: string }
-  | { readonly membership: string }
-  | { readonly revocation: string }
-  | { readonly policy: true }
-  | undefined;
-
 /** In the saved state the cluster set's policy, and each revocation, stand where a member would, under names that none can have. */
 const policyName = '';
 const revocationPrefix = '!';
 const noLog = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
-
-/**
- * Keys are kept for as long as they stand in the store, which takes keys of a megabyte. One that is longer than any of ours stands
- * here by its hash: it spoils the root like any other record that no manifest covers, until it is deleted.
- */
-const boundedKey = (rest: string): string =>
-  rest.length <= limits.recordKeyLengthMax ? rest : `#${valueHash(Buffer.from(rest)).toString('hex')}`;
 
 export class Federation {
   readonly #options: FederationOptions;
@@ -87,10 +72,11 @@ export class Federation {
   #policy: SetPolicyLog;
   readonly #logs = new Map<string, MemberLog>();
   readonly #views = new Map<string, MemberView>();
+  readonly #placeOf: (key: string) => Place;
   readonly #membersPrefix: string;
   readonly #publicPrefix: string;
+  readonly #ourPrefix: string;
   readonly #policyKey: string;
-  readonly #revocationsPrefix: string;
   readonly #root: string;
   #ownRanges: AddressRanges;
   #wallMs = 0;
@@ -100,10 +86,11 @@ export class Federation {
     const keys = storeKeys(options.clusterset);
     this.#options = options;
     this.#root = keys.root;
+    this.#placeOf = placesOf(options.clusterset, options.self);
     this.#membersPrefix = keys.membersPrefix;
     this.#publicPrefix = keys.publicPrefix;
+    this.#ourPrefix = keys.readerPrefix(options.self);
     this.#policyKey = keys.policy;
-    this.#revocationsPrefix = keys.revocationsPrefix;
     this.#policy = new SetPolicyLog(options);
     this.#memberships = new Memberships(options);
     this.#ownRanges = this.#compileOwnRanges();
@@ -154,9 +141,11 @@ export class Federation {
     const memberships = new Map<string, Uint8Array>();
     const revocations: [string, Uint8Array | undefined][] = [];
     const records = new Map<string, Map<string, Uint8Array>>();
+    const forUs = new Map<string, Map<string, Uint8Array>>();
     let policy: Uint8Array | undefined;
     for (const [name] of this.#logs) {
       if (`${this.#publicPrefix}${name}/`.startsWith(prefix)) records.set(name, new Map());
+      if (`${this.#ourPrefix}${name}/`.startsWith(prefix)) forUs.set(name, new Map());
     }
     for (const { key, value } of snapshot.entries) {
       const place = this.#placeOf(key);
@@ -165,9 +154,10 @@ export class Federation {
       else if ('revocation' in place) revocations.push([place.revocation, value]);
       else if ('membership' in place) memberships.set(place.membership, value);
       else {
-        const of = records.get(place.member) ?? new Map<string, Uint8Array>();
+        const all = place.forUs ? forUs : records;
+        const of = all.get(place.member) ?? new Map<string, Uint8Array>();
         of.set(place.rest, value);
-        records.set(place.member, of);
+        all.set(place.member, of);
       }
     }
     if (this.#policyKey.startsWith(prefix)) this.#policy.set(policy);
@@ -180,7 +170,11 @@ export class Federation {
       if (entries.size === 0 && this.#memberships.member(name) === undefined) this.#logs.delete(name);
       else if (!this.revoked(name)) this.#log(name)?.replace(entries, times.nowMs);
     }
-    return this.#settle(new Set([...revoked, ...changed, ...records.keys()]), times);
+    for (const [name, entries] of forUs) {
+      const log = entries.size === 0 ? this.#logs.get(name) : this.revoked(name) ? undefined : this.#log(name);
+      log?.replacePart(entries, times.nowMs);
+    }
+    return this.#settle(new Set([...revoked, ...changed, ...records.keys(), ...forUs.keys()]), times);
   }
 
   /** Whole revisions, in order. */
@@ -191,6 +185,7 @@ export class Federation {
       string,
       { changes: (StagedChange & { revision: bigint })[]; manifestAt: bigint | undefined }
     >();
+    const forUs = new Map<string, StagedChange[]>();
     for (const event of events) {
       const place = this.#placeOf(event.key);
       if (place === undefined) continue;
@@ -199,6 +194,12 @@ export class Federation {
       if ('membership' in place) memberships.set(place.membership, value);
       if ('revocation' in place) revocations.push([place.revocation, value]);
       if (!('member' in place)) continue;
+      if (place.forUs) {
+        const changes = forUs.get(place.member) ?? [];
+        forUs.set(place.member, changes);
+        changes.push({ key: place.rest, value });
+        continue;
+      }
       const batch = batches.get(place.member) ?? { changes: [], manifestAt: undefined };
       batches.set(place.member, batch);
       batch.changes.push({ key: place.rest, value, revision: event.modRevision });
@@ -212,7 +213,8 @@ export class Federation {
       const beyond = manifestAt === undefined ? 0 : changes.findIndex(({ revision }) => revision > manifestAt);
       this.#log(name)?.apply(changes, beyond < 0 ? changes.length : beyond, times.nowMs);
     }
-    return this.#settle(new Set([...revoked, ...changed, ...batches.keys()]), times);
+    for (const [name, changes] of forUs) if (!this.revoked(name)) this.#log(name)?.applyPart(changes, times.nowMs);
+    return this.#settle(new Set([...revoked, ...changed, ...batches.keys(), ...forUs.keys()]), times);
   }
 
   /** To be called about once a second: memberships start and end, standing problems age. */
@@ -278,21 +280,6 @@ export class Federation {
     }
     this.#enforce(names, times);
     return { ok: true, value: this.#settle(new Set(names), times) };
-  }
-
-  #placeOf(key: string): Place {
-    if (key.startsWith(this.#publicPrefix)) {
-      const slash = key.indexOf('/', this.#publicPrefix.length);
-      if (slash < 0 || slash === key.length - 1) return undefined;
-      const member = key.slice(this.#publicPrefix.length, slash);
-      return isDnsLabel(member) ? { member, rest: boundedKey(key.slice(slash + 1)) } : undefined;
-    }
-    if (key === this.#policyKey) return { policy: true };
-    if (key.startsWith(this.#revocationsPrefix)) return { revocation: key.slice(this.#revocationsPrefix.length) };
-    if (!key.startsWith(this.#membersPrefix)) return undefined;
-    const membership = key.slice(this.#membersPrefix.length);
-    // Names are kept and shown: no member has one that is no label.
-    return isDnsLabel(membership) ? { membership } : undefined;
   }
 
   /** Records of members that the authority has not named are staged, for a few names: the membership may come a moment later. */

@@ -10,7 +10,7 @@ import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
-import type { Manifest } from '../gen/isthmus/v1/records_pb.ts';
+import type { Manifest, ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import { verifyManifest } from '../records/manifest.ts';
 import { publicKeyOf } from '../records/signed.ts';
 import type { Member } from '../trust/membership.ts';
@@ -18,6 +18,7 @@ import { Admission, type AdmissionContext } from './admission.ts';
 import { AdmittedRecords, type Packed } from './admitted.ts';
 import { compareHeads, headOf, shownHead, staleManifest } from './head.ts';
 import { SeenJournals } from './journals.ts';
+import { Part } from './part.ts';
 import { type StagedValue, Staging } from './staging.ts';
 import type { ManifestHead, MemberView } from './view.ts';
 
@@ -58,6 +59,8 @@ export interface SavedLog {
   readonly seen: Manifest | undefined;
   readonly freshAtMs: number | undefined;
   readonly records: Iterable<SavedRecord>;
+  /** What it publishes for us alone. */
+  readonly part?: Iterable<SavedRecord>;
 }
 
 export interface MemberLogOptions extends AdmissionContext {
@@ -72,6 +75,8 @@ export class MemberLog {
   readonly #options: MemberLogOptions;
   readonly #staging: Staging;
   readonly #records = new AdmittedRecords();
+  readonly #part: Part;
+  #services: ReadonlyMap<ServiceKey, ServiceRecord>;
   #member: Member | undefined;
   #grants = '';
   #key: KeyObject | undefined;
@@ -95,13 +100,15 @@ export class MemberLog {
     this.name = name;
     this.#options = options;
     this.#staging = new Staging(name);
+    this.#part = new Part(name, options.self);
+    this.#services = this.#records.services;
   }
 
   /** Live but for its scalars; undefined until the authority's word on this member is known. */
   get view(): MemberView | undefined {
     const member = this.#member;
     if (member === undefined) return undefined;
-    const { singles, stateParts, services } = this.#records;
+    const { singles, stateParts } = this.#records;
     return {
       member,
       head: this.#admitted === undefined ? undefined : headOf(this.#admitted),
@@ -109,7 +116,7 @@ export class MemberLog {
       shuttingDown: this.#seen?.shuttingDown ?? false,
       ...singles,
       stateParts,
-      services,
+      services: this.#services,
       journals: this.#journals.heads,
       problems: this.problems,
     };
@@ -117,7 +124,7 @@ export class MemberLog {
 
   /** Nothing of it stands in the store, nor ever counted. */
   get empty(): boolean {
-    return this.#staging.empty && this.#manifestBytes === undefined && this.#seen === undefined;
+    return this.#staging.empty && this.#part.empty && this.#manifestBytes === undefined && this.#seen === undefined;
   }
 
   /** The newest manifest head seen, admitted or not. */
@@ -132,7 +139,9 @@ export class MemberLog {
     if (this.#manifest !== undefined && !this.#manifest.ok) last.push(this.#manifest.error);
     const uncovered = this.#uncovered();
     if (uncovered !== undefined) last.push(uncovered);
-    return [...this.#records.problems()].slice(-(limits.problemsPerMemberMax - last.length)).concat(last);
+    return [...this.#records.problems(), ...this.#part.problems(this.#nowMs)]
+      .slice(-(limits.problemsPerMemberMax - last.length))
+      .concat(last);
   }
 
   /**
@@ -143,7 +152,8 @@ export class MemberLog {
     const before = this.#member;
     this.#member = member;
     this.#topologyDirty = true;
-    if (before === undefined || member === undefined) this.#records.touchAll();
+    const both = [this.#records, this.#part.records];
+    if (before === undefined || member === undefined) for (const records of both) records.touchAll();
     if (member === undefined) return;
     const key = publicKeyOf(member.recordKey);
     if (!key.ok) throw key.error;
@@ -151,8 +161,10 @@ export class MemberLog {
     this.#manifest = undefined;
     const admission = new Admission(member, this.#options);
     const grants = grantsText(member);
-    if (grants === this.#grants && !anew) this.#records.keep(admission);
-    else this.#records.judge(admission);
+    for (const records of both) {
+      if (grants === this.#grants && !anew) records.keep(admission);
+      else records.judge(admission);
+    }
     this.#grants = grants;
     this.#tryAdmit(nowMs);
   }
@@ -188,6 +200,18 @@ export class MemberLog {
     this.#tryAdmit(nowMs);
   }
 
+  /** The whole content of the store under `to/<us>/<member>/`. */
+  replacePart(entries: ReadonlyMap<string, Uint8Array>, nowMs: number): void {
+    this.#part.replace(entries, this.#stagedBytesMax());
+    this.#tryAdmit(nowMs);
+  }
+
+  /** Changes to that, in order. */
+  applyPart(changes: readonly StagedChange[], nowMs: number): void {
+    this.#part.apply(changes, this.#stagedBytesMax());
+    this.#tryAdmit(nowMs);
+  }
+
   /** Lets standing problems age. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs;
@@ -196,9 +220,12 @@ export class MemberLog {
   /** What changed since the last call. */
   take(): MemberChange {
     const records = this.#records.take();
+    const forUs = this.#part.records.take().services;
+    const services = forUs.size === 0 ? records.services : records.services.union(forUs);
+    this.#services = this.#part.merge(this.#records.services, services);
     const topology = records.gateways || this.#topologyDirty;
     const member = records.other || topology || this.#memberDirty;
-    const { services, signals } = records;
+    const { signals } = records;
     const change = { services, member, topology, signals, head: this.#headDirty };
     this.#memberDirty = false;
     this.#topologyDirty = false;
@@ -207,14 +234,13 @@ export class MemberLog {
   }
 
   save(): SavedLog {
-    const { covered, lastGood } = this.#records;
-    const staging = this.#staging;
-    const records = function* (): Generator<SavedRecord> {
-      for (const [key, packed] of covered) {
-        yield { key, hash: staging.admittedHash(key), covered: packed, lastGood: lastGood.get(key) };
-      }
+    return {
+      admitted: this.#admitted,
+      seen: this.#seen,
+      freshAtMs: this.#freshAtMs,
+      records: savedRecords(this.#records, this.#staging),
+      part: savedRecords(this.#part.records, this.#part.staging),
     };
-    return { admitted: this.#admitted, seen: this.#seen, freshAtMs: this.#freshAtMs, records: records() };
   }
 
   /** Once, into a new log, before anything of the store. @returns whether the records are those of the manifest */
@@ -222,6 +248,10 @@ export class MemberLog {
     for (const { key, hash, covered, lastGood } of saved.records) {
       this.#staging.adopt(key, hash);
       this.#records.adopt(key, covered, lastGood);
+    }
+    for (const { key, hash, covered, lastGood } of saved.part ?? []) {
+      this.#part.staging.adopt(key, hash);
+      this.#part.records.adopt(key, covered, lastGood);
     }
     if (saved.admitted !== undefined && !this.#staging.matches(saved.admitted.root, saved.admitted.count)) return false;
     this.#admitted = saved.admitted;
@@ -234,7 +264,9 @@ export class MemberLog {
   /** Together with what is admitted a member has half as much again: what it replaces is kept until its manifest comes. */
   #stagedBytesMax(): number {
     const most = limits.stagedBytesPerMemberMax;
-    return this.#member === undefined ? limits.stagedBytesUnknownMax : Math.min(most, most * 1.5 - this.#records.bytes);
+    return this.#member === undefined
+      ? limits.stagedBytesUnknownMax
+      : Math.min(most, most * 1.5 - this.#records.bytes - this.#part.records.bytes);
   }
 
   #setManifest(bytes: Uint8Array | undefined): void {
@@ -253,10 +285,19 @@ export class MemberLog {
       this.#uncoveredSinceMs = undefined;
       this.#admitted = manifest.value;
       for (const [key, value] of this.#staging.take()) this.#records.admit(key, value);
+      this.#admitPart(nowMs);
       return;
     }
+    if (this.#admitted !== undefined && this.#admitting) this.#admitPart(nowMs);
     const nothingYet = this.#manifestBytes === undefined && this.#admitted === undefined && this.#staging.pending === 0;
     if (!nothingYet) this.#uncoveredSinceMs ??= nowMs;
+  }
+
+  /** By the newest `readers` record that is admitted, also while what is newer for all is not covered yet. */
+  #admitPart(nowMs: number): void {
+    const { readers } = this.#records.singles;
+    const mine = readers?.parts.find(({ reader }) => reader === this.#options.self);
+    if (this.name !== this.#options.self) this.#part.admit(mine?.root, nowMs);
   }
 
   /** Signature, name, and not older than any seen. A newer one is proof of life, whether or not it covers the records. */
@@ -296,3 +337,9 @@ export class MemberLog {
     });
   }
 }
+
+const savedRecords = function* ({ covered, lastGood }: AdmittedRecords, staging: Staging): Generator<SavedRecord> {
+  for (const [key, packed] of covered) {
+    yield { key, hash: staging.admittedHash(key), covered: packed, lastGood: lastGood.get(key) };
+  }
+};

@@ -7,6 +7,7 @@ import type { ServiceKey } from '../core/names.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  ReadersRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -40,6 +41,7 @@ export interface MemberView {
   /** The regions that it holds for down, its own left out. They count while its manifest rises. */
   readonly votes?: VotesRecord | undefined;
   readonly verdicts?: VerdictsRecord | undefined;
+  readonly readers?: ReadersRecord | undefined;
   /** Of our own member only: the writer's state, see `shippedState`. */
   readonly stateParts?: ReadonlyMap<number, StatePart>;
   readonly services: ReadonlyMap<ServiceKey, ServiceRecord>;

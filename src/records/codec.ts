@@ -10,6 +10,7 @@ import type { Result } from '../core/errors.ts';
 import type {
   GatewaysRecord,
   GrantsRecord,
+  ReadersRecord,
   ServiceRecord,
   TrustRecord,
   VantageRecord,
@@ -18,6 +19,7 @@ import type {
 } from '../gen/isthmus/v1/records_pb.ts';
 import { decodeGateways, encodeGateways } from './gateways.ts';
 import { decodeGrants, encodeGrants } from './grants.ts';
+import { decodeReaders, encodeReaders } from './readers.ts';
 import { decodeService, encodeService } from './service.ts';
 import { decodeTrust, encodeTrust } from './trust.ts';
 import { decodeVantage, encodeVantage } from './vantage.ts';
@@ -38,6 +40,7 @@ export const codec: {
   readonly vantage: RecordCodec<VantageRecord>;
   readonly grants: RecordCodec<GrantsRecord>;
   readonly votes: RecordCodec<VotesRecord>;
+  readonly readers: RecordCodec<ReadersRecord>;
   readonly verdicts: RecordCodec<VerdictsRecord>;
 } = {
   service: { encode: encodeService, decode: decodeService },
@@ -46,5 +49,6 @@ export const codec: {
   vantage: { encode: encodeVantage, decode: decodeVantage },
   grants: { encode: encodeGrants, decode: decodeGrants },
   votes: { encode: encodeVotes, decode: decodeVotes },
+  readers: { encode: encodeReaders, decode: decodeReaders },
   verdicts: { encode: encodeVerdicts, decode: decodeVerdicts },
 };

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file isthmus/v1/records.proto.
  */
 export const file_isthmus_v1_records: GenFile = /*@__PURE__*/
-  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEiogIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi0QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEhEKCGNyaXRpY2FsGNAPIAMoDSI8CgtKb3VybmFsSGVhZBINCgVjaGFpbhgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMIjkKCExvY2FsaXR5Eg4KBnJlZ2lvbhgBIAEoCRIMCgR6b25lGAIgASgJEg8KB3N1YnpvbmUYAyABKAkiOwoLU2VydmljZVBvcnQSDAoEbmFtZRgBIAEoCRIMCgRwb3J0GAIgASgNEhAKCHByb3RvY29sGAMgASgJIlAKCENhcGFjaXR5EiYKCGxvY2FsaXR5GAEgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eRINCgVyZWFkeRgCIAEoDRINCgV0b3RhbBgDIAEoDSL2AgoNU2VydmljZVJlY29yZBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIQCghob3N0bmFtZRgDIAEoCRImCgVwb3J0cxgEIAMoCzIXLmlzdGhtdXMudjEuU2VydmljZVBvcnQSEAoIYWNjb3VudHMYBSADKAkSJgoIY2FwYWNpdHkYBiADKAsyFC5pc3RobXVzLnYxLkNhcGFjaXR5EhMKC2V4cG9ydGVkX21zGAcgASgEEhAKCGhlYWRsZXNzGAggASgIEhgKEHNlc3Npb25fYWZmaW5pdHkYCSABKAgSDAoEbW9kZRgKIAEoCRIVCghkcmFpbmluZxgLIAEoCEgAiAEBEikKHGRlY2xhcmVkX2NhcGFjaXR5X3Blcl9zZWNvbmQYDCABKA1IAYgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nQh8KHV9kZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kIo0BCgdHYXRld2F5EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFwoPZmVkZXJhdGlvbl9wb3J0GAMgASgNEhIKCmhib25lX3BvcnQYBCABKA0SEAoIZHJhaW5pbmcYBSABKAgSJgoIbG9jYWxpdHkYBiABKAsyFC5pc3RobXVzLnYxLkxvY2FsaXR5In8KDkdhdGV3YXlzUmVjb3JkEiUKCGdhdGV3YXlzGAEgAygLMhMuaXN0aG11cy52MS5HYXRld2F5Eg8KB2FjY291bnQYAiABKAkSFQoIZHJhaW5pbmcYAyABKAhIAIgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nIm8KC1RydXN0UmVjb3JkEhQKDHRydXN0X2RvbWFpbhgBIAEoCRINCgVyb290cxgCIAMoDBIQCghzZXF1ZW5jZRgDIAEoBBIWCg5yZWZyZXNoX2hpbnRfcxgEIAEoDRIRCghjcml0aWNhbBjQDyADKA0iVAoLUGVlclZhbnRhZ2USDgoGbWVtYmVyGAEgASgJEg4KBnJ0dF9tcxgCIAEoDRISCgpydHRfdmFyX21zGAMgASgNEhEKCXJlYWNoYWJsZRgEIAEoCCJKCg1WYW50YWdlUmVjb3JkEiYKBXBlZXJzGAEgAygLMhcuaXN0aG11cy52MS5QZWVyVmFudGFnZRIRCghjcml0aWNhbBjQDyADKA0iMQoKU3BpbGxHcmFudBIPCgdzZXJ2aWNlGAEgASgJEhIKCnBlcl9zZWNvbmQYAiABKA0iWQoMR3JhbnRzUmVjb3JkEg4KBnJlYWRlchgBIAEoCRImCgZncmFudHMYAiADKAsyFi5pc3RobXVzLnYxLlNwaWxsR3JhbnQSEQoIY3JpdGljYWwY0A8gAygNIjEKC1ZvdGVzUmVjb3JkEg8KB2FjY3VzZWQYASADKAkSEQoIY3JpdGljYWwY0A8gAygNIlAKDlZlcmRpY3RTdW1tYXJ5Eg8KB3NlcnZpY2UYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBXN0YXRlGAMgASgJEg4KBnJlYXNvbhgEIAEoCSK8AQoOVmVyZGljdHNSZWNvcmQSKwoHc3VtbWFyeRgBIAMoCzIaLmlzdGhtdXMudjEuVmVyZGljdFN1bW1hcnkSDAoEbW9yZRgCIAEoDRIOCgZmcm96ZW4YAyABKAgSDQoFcGFydHMYBCABKA0SDQoFYnl0ZXMYBSABKA0SDgoGZGlnZXN0GAYgASgMEg0KBWF0X21zGAcgASgEEg8KB3dhbGxfbXMYCCABKAQSEQoIY3JpdGljYWwY0A8gAygNIiwKCVN0YXRlUGFydBIMCgRkYXRhGAEgASgMEhEKCGNyaXRpY2FsGNAPIAMoDSJSCglTZXRQb2xpY3kSEgoKY2x1c3RlcnNldBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRzcGVjGAMgASgMEhEKCGNyaXRpY2FsGNAPIAMoDWIGcHJvdG8z");
+  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEiogIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi0QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEhEKCGNyaXRpY2FsGNAPIAMoDSI8CgtKb3VybmFsSGVhZBINCgVjaGFpbhgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMIjkKCExvY2FsaXR5Eg4KBnJlZ2lvbhgBIAEoCRIMCgR6b25lGAIgASgJEg8KB3N1YnpvbmUYAyABKAkiOwoLU2VydmljZVBvcnQSDAoEbmFtZRgBIAEoCRIMCgRwb3J0GAIgASgNEhAKCHByb3RvY29sGAMgASgJIlAKCENhcGFjaXR5EiYKCGxvY2FsaXR5GAEgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eRINCgVyZWFkeRgCIAEoDRINCgV0b3RhbBgDIAEoDSL2AgoNU2VydmljZVJlY29yZBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRIQCghob3N0bmFtZRgDIAEoCRImCgVwb3J0cxgEIAMoCzIXLmlzdGhtdXMudjEuU2VydmljZVBvcnQSEAoIYWNjb3VudHMYBSADKAkSJgoIY2FwYWNpdHkYBiADKAsyFC5pc3RobXVzLnYxLkNhcGFjaXR5EhMKC2V4cG9ydGVkX21zGAcgASgEEhAKCGhlYWRsZXNzGAggASgIEhgKEHNlc3Npb25fYWZmaW5pdHkYCSABKAgSDAoEbW9kZRgKIAEoCRIVCghkcmFpbmluZxgLIAEoCEgAiAEBEikKHGRlY2xhcmVkX2NhcGFjaXR5X3Blcl9zZWNvbmQYDCABKA1IAYgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nQh8KHV9kZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kIo0BCgdHYXRld2F5EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFwoPZmVkZXJhdGlvbl9wb3J0GAMgASgNEhIKCmhib25lX3BvcnQYBCABKA0SEAoIZHJhaW5pbmcYBSABKAgSJgoIbG9jYWxpdHkYBiABKAsyFC5pc3RobXVzLnYxLkxvY2FsaXR5In8KDkdhdGV3YXlzUmVjb3JkEiUKCGdhdGV3YXlzGAEgAygLMhMuaXN0aG11cy52MS5HYXRld2F5Eg8KB2FjY291bnQYAiABKAkSFQoIZHJhaW5pbmcYAyABKAhIAIgBARIRCghjcml0aWNhbBjQDyADKA1CCwoJX2RyYWluaW5nIm8KC1RydXN0UmVjb3JkEhQKDHRydXN0X2RvbWFpbhgBIAEoCRINCgVyb290cxgCIAMoDBIQCghzZXF1ZW5jZRgDIAEoBBIWCg5yZWZyZXNoX2hpbnRfcxgEIAEoDRIRCghjcml0aWNhbBjQDyADKA0iVAoLUGVlclZhbnRhZ2USDgoGbWVtYmVyGAEgASgJEg4KBnJ0dF9tcxgCIAEoDRISCgpydHRfdmFyX21zGAMgASgNEhEKCXJlYWNoYWJsZRgEIAEoCCJKCg1WYW50YWdlUmVjb3JkEiYKBXBlZXJzGAEgAygLMhcuaXN0aG11cy52MS5QZWVyVmFudGFnZRIRCghjcml0aWNhbBjQDyADKA0iMQoKU3BpbGxHcmFudBIPCgdzZXJ2aWNlGAEgASgJEhIKCnBlcl9zZWNvbmQYAiABKA0iWQoMR3JhbnRzUmVjb3JkEg4KBnJlYWRlchgBIAEoCRImCgZncmFudHMYAiADKAsyFi5pc3RobXVzLnYxLlNwaWxsR3JhbnQSEQoIY3JpdGljYWwY0A8gAygNIjEKC1ZvdGVzUmVjb3JkEg8KB2FjY3VzZWQYASADKAkSEQoIY3JpdGljYWwY0A8gAygNIioKClJlYWRlclBhcnQSDgoGcmVhZGVyGAEgASgJEgwKBHJvb3QYAiABKAwiSQoNUmVhZGVyc1JlY29yZBIlCgVwYXJ0cxgBIAMoCzIWLmlzdGhtdXMudjEuUmVhZGVyUGFydBIRCghjcml0aWNhbBjQDyADKA0iUAoOVmVyZGljdFN1bW1hcnkSDwoHc2VydmljZRgBIAEoCRIOCgZtZW1iZXIYAiABKAkSDQoFc3RhdGUYAyABKAkSDgoGcmVhc29uGAQgASgJIrwBCg5WZXJkaWN0c1JlY29yZBIrCgdzdW1tYXJ5GAEgAygLMhouaXN0aG11cy52MS5WZXJkaWN0U3VtbWFyeRIMCgRtb3JlGAIgASgNEg4KBmZyb3plbhgDIAEoCBINCgVwYXJ0cxgEIAEoDRINCgVieXRlcxgFIAEoDRIOCgZkaWdlc3QYBiABKAwSDQoFYXRfbXMYByABKAQSDwoHd2FsbF9tcxgIIAEoBBIRCghjcml0aWNhbBjQDyADKA0iLAoJU3RhdGVQYXJ0EgwKBGRhdGEYASABKAwSEQoIY3JpdGljYWwY0A8gAygNIlIKCVNldFBvbGljeRISCgpjbHVzdGVyc2V0GAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEgwKBHNwZWMYAyABKAwSEQoIY3JpdGljYWwY0A8gAygNYgZwcm90bzM");
 
 /**
  * What the authority says of a member; nothing else is trusted about it. Key: set/members/<m>.
@@ -325,7 +325,7 @@ export const CapacitySchema: GenMessage<Capacity> = /*@__PURE__*/
   messageDesc(file_isthmus_v1_records, 6);
 
 /**
- * Key: public/<m>/services/<namespace>/<name>.
+ * Key: public/<m>/services/<namespace>/<name>, or to/<reader>/<m>/services/… where the export names its readers.
  *
  * @generated from message isthmus.v1.ServiceRecord
  */
@@ -678,6 +678,56 @@ export const VotesRecordSchema: GenMessage<VotesRecord> = /*@__PURE__*/
   messageDesc(file_isthmus_v1_records, 15);
 
 /**
+ * What a member publishes for one reader alone, under to/<reader>/<m>/.
+ *
+ * @generated from message isthmus.v1.ReaderPart
+ */
+export type ReaderPart = Message<"isthmus.v1.ReaderPart"> & {
+  /**
+   * @generated from field: string reader = 1;
+   */
+  reader: string;
+
+  /**
+   * Merkle root of those records. One of them is random bytes, so that the root tells nothing to those who may not read them.
+   *
+   * @generated from field: bytes root = 2;
+   */
+  root: Uint8Array;
+};
+
+/**
+ * Describes the message isthmus.v1.ReaderPart.
+ * Use `create(ReaderPartSchema)` to create a new message.
+ */
+export const ReaderPartSchema: GenMessage<ReaderPart> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 16);
+
+/**
+ * Key: public/<m>/readers. Covered by the manifest as every record is, so what is withheld from a reader shows as it does under public/.
+ *
+ * @generated from message isthmus.v1.ReadersRecord
+ */
+export type ReadersRecord = Message<"isthmus.v1.ReadersRecord"> & {
+  /**
+   * @generated from field: repeated isthmus.v1.ReaderPart parts = 1;
+   */
+  parts: ReaderPart[];
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.ReadersRecord.
+ * Use `create(ReadersRecordSchema)` to create a new message.
+ */
+export const ReadersRecordSchema: GenMessage<ReadersRecord> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 17);
+
+/**
  * What a member holds of one service at one cluster, or of a cluster as a whole.
  *
  * @generated from message isthmus.v1.VerdictSummary
@@ -715,7 +765,7 @@ export type VerdictSummary = Message<"isthmus.v1.VerdictSummary"> & {
  * Use `create(VerdictSummarySchema)` to create a new message.
  */
 export const VerdictSummarySchema: GenMessage<VerdictSummary> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 16);
+  messageDesc(file_isthmus_v1_records, 18);
 
 /**
  * Key: public/<m>/verdicts. The member's current decisions: for people and readers what is not fresh, for its own replicas the
@@ -785,7 +835,7 @@ export type VerdictsRecord = Message<"isthmus.v1.VerdictsRecord"> & {
  * Use `create(VerdictsRecordSchema)` to create a new message.
  */
 export const VerdictsRecordSchema: GenMessage<VerdictsRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 17);
+  messageDesc(file_isthmus_v1_records, 19);
 
 /**
  * Key: public/<m>/verdicts/<n>, n from 0. Opaque to all but the member's own replicas.
@@ -809,7 +859,7 @@ export type StatePart = Message<"isthmus.v1.StatePart"> & {
  * Use `create(StatePartSchema)` to create a new message.
  */
 export const StatePartSchema: GenMessage<StatePart> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 18);
+  messageDesc(file_isthmus_v1_records, 20);
 
 /**
  * Key: set/policy, as Signed. The cluster set's default FailoverPolicy.
@@ -847,5 +897,5 @@ export type SetPolicy = Message<"isthmus.v1.SetPolicy"> & {
  * Use `create(SetPolicySchema)` to create a new message.
  */
 export const SetPolicySchema: GenMessage<SetPolicy> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 19);
+  messageDesc(file_isthmus_v1_records, 21);
 
