@@ -11,40 +11,28 @@
  */
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import type { Timer } from '../core/clock.ts';
-import { IsthmusError } from '../core/errors.ts';
+import type { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { CommitResult, StoreEvent, StoreSnapshot, StoreWatch } from '../core/store.ts';
 import type { Manifest } from '../gen/isthmus/v1/records_pb.ts';
 import { toJournalHead } from '../records/journal_head.ts';
 import { storeKeys } from '../records/keys.ts';
 import { signManifest, verifyManifest } from '../records/manifest.ts';
+import { partSalt } from '../records/readers.ts';
+import { listParts, writeParts } from './parts.ts';
 import { Publication } from './publication.ts';
 import type { PublisherOptions, PublisherState } from './publisher_options.ts';
+import { expected, fencedError, nextEpoch, StoreHistory, type Term } from './term.ts';
 import { splitTick, type TickWrites, tickTxn } from './tick.ts';
 import { Witness } from './witness.ts';
 
 export type { PublisherEvent, PublisherOptions, PublisherState } from './publisher_options.ts';
 
-interface Term {
-  readonly epoch: bigint;
-  sequence: bigint;
-  /** Of the manifest as this term last saw or wrote it: what every write compares. */
-  manifestRevision: bigint;
-  /** True once a manifest of this term stands in the store. */
-  claimed: boolean;
-}
-
-const max = (...values: bigint[]): bigint => values.sort((a, b) => (a < b ? 1 : -1))[0] ?? 0n;
-
-const asError = (error: unknown): IsthmusError => {
-  if (error instanceof IsthmusError) return error;
-  throw error;
-};
-
 export class Publisher {
   readonly #o: PublisherOptions;
   readonly #prefix: string;
   readonly #manifestKey: string;
+  readonly #partPrefix: (reader: string) => string;
   readonly #publicKey: KeyObject;
   readonly #records: Publication;
   readonly #watch: StoreWatch;
@@ -59,8 +47,7 @@ export class Publisher {
   #failures = 0;
   #retry: Timer | undefined;
   #heartbeat: Timer | undefined;
-  #clusterId: bigint | undefined;
-  #revision = 0n;
+  readonly #history = new StoreHistory();
   #lastError: IsthmusError | undefined;
 
   readonly #witness: Witness;
@@ -70,7 +57,13 @@ export class Publisher {
     this.#o = options;
     this.#prefix = keys.memberPrefix(options.member);
     this.#manifestKey = keys.manifest(options.member);
-    this.#records = new Publication(this.#prefix, this.#manifestKey);
+    this.#records = new Publication({
+      prefix: this.#prefix,
+      manifestKey: this.#manifestKey,
+      partPrefix: (reader) => keys.partPrefix(reader, options.member),
+      salt: (reader) => partSalt(options.recordKey, options.clusterset, options.member, reader),
+    });
+    this.#partPrefix = (reader) => keys.partPrefix(reader, options.member);
     this.#publicKey = createPublicKey(options.recordKey);
     this.#witness = new Witness(() => options.clock.monotonicMs());
     this.#watch = options.store.watch(this.#prefix, {
@@ -96,9 +89,28 @@ export class Publisher {
     return this.#state === 'leading' && !this.#records.waiting && this.#running === undefined && !this.#relist;
   }
 
-  /** What should stand in the store changed: keys relative to our prefix, undefined withdraws. Call it on every replica. */
+  /** Whether a record stands in the store as it should; of this replica's own writes alone. */
+  stands(key: string): boolean {
+    return this.#state === 'leading' && this.#records.stands(key);
+  }
+  /** Readers whose parts the store does not let us write, and why. */
+  get denied() {
+    return this.#records.denied;
+  }
+
+  /** Rights in the store may be others than before: what was denied is tried again. */
+  recheck(): void {
+    if (this.denied.size > 0) this.#relist ??= { reason: 'what was denied is tried again', newTerm: false };
+    this.#wake();
+  }
+
+  /**
+   * What should stand in the store changed: keys relative to our prefix (`to/<reader>/…`: that reader's part), undefined withdraws.
+   * Call it on every replica.
+   */
   publish(changes: ReadonlyMap<string, Uint8Array | undefined>): void {
     this.#records.change(changes);
+    this.#listNewParts();
     this.#wake();
   }
 
@@ -181,7 +193,7 @@ export class Publisher {
         if (this.#relist !== undefined || term === undefined) await this.#list();
         else await this.#tick(term);
       } catch (error) {
-        this.#fail(asError(error));
+        this.#fail(expected(error));
         return;
       }
       this.#repair();
@@ -211,7 +223,7 @@ export class Publisher {
     if (!this.#active()) return;
     // A reason that came up meanwhile may be newer than this list.
     if (this.#relist === why) this.#relist = undefined;
-    const wentBack = this.#wentBack(snapshot.clusterId, snapshot.revision);
+    const wentBack = this.#history.wentBack(snapshot.clusterId, snapshot.revision);
     this.#witness.listed(snapshot.revision, wentBack);
     const stored = snapshot.entries.find(({ key }) => key === this.#manifestKey);
     const manifest = stored === undefined ? undefined : this.#verified(stored.value);
@@ -238,13 +250,12 @@ export class Publisher {
       term.manifestRevision = stored.modRevision;
       this.#witness.stands(stored.value);
     }
-    this.#records.compare(snapshot.entries);
+    await listParts(this.#o.store, this.#partPrefix, this.#records.compare(snapshot.entries), this.#records);
   }
 
   #beginTerm(manifest: Manifest | undefined, manifestRevision: bigint, reason: string): void {
     const { clock, epochFloor } = this.#o;
-    const known = max(manifest?.epoch ?? 0n, this.#term?.epoch ?? 0n, this.#witness.epoch, epochFloor());
-    const epoch = max(known, BigInt(Math.floor(clock.wallMs()))) + 1n;
+    const epoch = nextEpoch(clock, manifest?.epoch, this.#term?.epoch, this.#witness.epoch, epochFloor());
     this.#term = { epoch, sequence: 0n, manifestRevision, claimed: false };
     this.#heartbeatDue = true;
     this.#o.onEvent?.({ kind: 'term', epoch, reason });
@@ -252,13 +263,11 @@ export class Publisher {
 
   async #tick(term: Term): Promise<void> {
     const ending = this.#ending;
+    if (!(await this.#writeParts(term))) return;
     const writes = this.#records.take();
     this.#heartbeatDue = false;
     const lists = splitTick(writes);
-    if (lists.length > 1 && !term.claimed) {
-      // Stop the other writer before the first record, not after the last.
-      if (!(await this.#commit(term, { puts: [], deletes: [] }, this.#manifest(term, false)))) return;
-    }
+    if (lists.length > 1 && !(await this.#claim(term))) return;
     for (const [i, list] of lists.entries()) {
       const last = i === lists.length - 1;
       if (!(await this.#commit(term, list, last ? this.#manifest(term, ending) : undefined))) return;
@@ -269,6 +278,24 @@ export class Publisher {
     if (ending) this.#ending = false;
     this.#scheduleHeartbeat();
     this.#o.onEvent?.({ kind: 'written', epoch: term.epoch, sequence: term.sequence, records: this.#records.count });
+  }
+
+  /** Stops another writer before the first record, not after the last. @returns whether the term goes on */
+  async #claim(term: Term): Promise<boolean> {
+    return term.claimed || this.#commit(term, { puts: [], deletes: [] }, this.#manifest(term, false));
+  }
+
+  /** @returns whether the term goes on */
+  async #writeParts(term: Term): Promise<boolean> {
+    const parts = this.#records.takeParts();
+    if (parts.length === 0) return true;
+    if (!(await this.#claim(term))) return false;
+    return writeParts(parts, (writes) => this.#commit(term, writes, undefined), this.#records, this.#o.onEvent);
+  }
+
+  #listNewParts(): void {
+    if (this.#term === undefined || !this.#records.unlisted) return;
+    this.#relist ??= { reason: 'a reader is new', newTerm: false };
   }
 
   #manifest(term: Term, shuttingDown: boolean): Uint8Array {
@@ -309,7 +336,7 @@ export class Publisher {
       term.claimed = true;
       this.#witness.stands(manifest);
     }
-    if (!this.#wentBack(result.clusterId, result.revision)) return true;
+    if (!this.#history.wentBack(result.clusterId, result.revision)) return true;
     this.#relist = { reason: 'the store went back or was replaced', newTerm: true };
     return false;
   }
@@ -324,23 +351,10 @@ export class Publisher {
   }
 
   #fence(manifest: Manifest): void {
-    const epoch = this.#term?.epoch ?? 0n;
-    const error = new IsthmusError(
-      'store/fenced',
-      `another writer of ${this.#o.member} has epoch ${manifest.epoch}, this one had ${epoch}: it stops writing`,
-      { hint: 'normal when the other replica takes over', subject: { member: this.#o.member } },
-    );
+    const error = fencedError(this.#o.member, manifest.epoch, this.#term?.epoch ?? 0n);
     this.#lastError = error;
     this.#stop('fenced');
     this.#o.onEvent?.({ kind: 'fenced', error });
-  }
-
-  /** A lower revision or another cluster id than before. */
-  #wentBack(clusterId: bigint, revision: bigint): boolean {
-    const back = (this.#clusterId !== undefined && clusterId !== this.#clusterId) || revision < this.#revision;
-    this.#clusterId = clusterId;
-    this.#revision = revision;
-    return back;
   }
 
   #verified(bytes: Uint8Array): Manifest | undefined {
