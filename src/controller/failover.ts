@@ -23,6 +23,7 @@ import { cellOf } from '../health/verdict.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
+import { openState } from '../records/sealed_state.ts';
 import { version } from '../version.ts';
 import { type Decided, Deciding, type Standing } from './deciding.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
@@ -285,7 +286,8 @@ export class Failover {
       this.#o.log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
     } else if (shipped.value !== undefined) {
       const { atMs, wallMs } = own.verdicts;
-      const bytes = unzipped(shipped.value);
+      const opened = openState(this.#o.recordKey, shipped.value);
+      const bytes = opened.ok ? unzipped(opened.value) : opened;
       if (!bytes.ok) {
         this.#o.log('error', 'the state shipped by the writer cannot be unpacked', { error: bytes.error });
         return;

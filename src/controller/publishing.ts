@@ -7,8 +7,11 @@ import type { Authority } from '../ca/authority.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
+import type { ServiceKey } from '../core/names.ts';
 import type { Store } from '../core/store.ts';
 import type { Plan } from '../failover/plan.ts';
+import type { Decided } from '../federation/decided.ts';
+import { deniedReaders } from '../federation/export_to.ts';
 import { Exports } from '../federation/exports.ts';
 import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
@@ -18,6 +21,7 @@ import type { Head } from '../journal/entry.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { type PeerRoundTrip, RttProber } from '../probe/rtt.ts';
+import { sealState } from '../records/sealed_state.ts';
 import { Publisher, type PublisherEvent } from '../store/publisher.ts';
 import { grantsOf } from '../trust/grants.ts';
 import type { Member } from '../trust/membership.ts';
@@ -38,8 +42,15 @@ export interface PublishingOptions {
   readonly standing: () => { readonly known: boolean; readonly vantage: VantageRecord | undefined };
   /** The newest durable entry of the journal: peers hold it, so that a journal cut short shows. */
   readonly journalHead: () => Head | undefined;
+  /** Exports that name their readers stand in the store now, or do not any more. */
+  readonly onNamed: (services: Iterable<ServiceKey>) => void;
   /** A term was lost to another writer although the lease was ours. */
   readonly onFenced: () => void;
+}
+
+/** What is shared of our services. */
+export interface Shared {
+  readonly services: { has(key: ServiceKey): boolean };
 }
 
 const federationPort = 15_028;
@@ -57,6 +68,8 @@ export class Publishing {
   /** What stands in the store is known: a leader withdraws what it does not itself want, the vantage too. */
   #recordsKnown = false;
   #members: ReadonlyMap<string, MemberView> = new Map();
+  #cluster: LocalCluster | undefined;
+  #namedStanding: ReadonlySet<ServiceKey> = new Set();
   #peers = '';
   #epoch = 0n;
   #announced = false;
@@ -67,7 +80,7 @@ export class Publishing {
   constructor(options: PublishingOptions) {
     this.#o = options;
     const { config, store, clock, rng, authority } = options;
-    this.exports = new Exports({ clusterDomain: config.clusterDomain });
+    this.exports = new Exports({ clusterDomain: config.clusterDomain, self: config.member });
     this.#publisher = new Publisher({
       store,
       clock,
@@ -107,10 +120,25 @@ export class Publishing {
   problemOf(service: LocalService | undefined, own: Member | undefined): ExportProblem | undefined {
     if (service?.exported === undefined) return undefined;
     const { key, namespace } = service;
-    const known = this.exports.problems.get(key);
+    const denied = (service.exported.to ?? []).filter((reader) => this.#publisher.denied.has(reader));
+    const known = this.exports.problems.get(key) ?? (denied.length > 0 ? deniedReaders(key, denied) : undefined);
     if (known !== undefined || own === undefined || grantsOf(own).namespace(namespace)) return known;
     const message = `the cluster set does not let ${own.name} export services of namespace ${namespace}`;
     return { key, code: 'record/not-granted', message };
+  }
+  /** Our exports as the others have them. @param own - what the store brought back of ours, which says nothing of single readers' */
+  shared(own: MemberView | undefined): Shared {
+    return {
+      services: { has: (key) => (this.exports.named.has(key) ? this.#stands(key) : own?.services.has(key) === true) },
+    };
+  }
+  /** Members that cannot be given what is for them alone, and why. */
+  get denied(): ReadonlyMap<string, IsthmusError> {
+    return this.#publisher.denied;
+  }
+  /** Rights in the store may have changed. */
+  recheck(): void {
+    this.#publisher.recheck();
   }
   get leading(): boolean {
     return this.#publisher.state === 'leading';
@@ -137,8 +165,10 @@ export class Publishing {
   ): void {
     const first = !this.#complete;
     this.#complete = true;
+    this.#cluster = cluster;
     const services = first ? cluster.services.keys() : change.services;
     this.exports.update(cluster, { services, pods: change.pods });
+    if (first) this.#setReaders(cluster);
     this.#setGateways(gateways, draining);
     this.#flush();
     if (first) this.#tryToLead();
@@ -153,10 +183,12 @@ export class Publishing {
 
   /** The members' gateways are what round trips are measured to. */
   members(members: ReadonlyMap<string, MemberView>): void {
+    this.#members = members;
     if (!this.#recordsKnown && this.#o.standing().known) {
       this.#recordsKnown = true;
       this.#tryToLead();
     }
+    if (this.#cluster !== undefined) this.#setReaders(this.#cluster);
     const peers = new Map<string, { address: string; port: number }[]>();
     for (const [name, view] of members) {
       if (name === this.#o.config.member) continue;
@@ -167,7 +199,6 @@ export class Publishing {
           gateways.map((g) => ({ address: g.address, port: g.federationPort })),
         );
     }
-    this.#members = members;
     const shape = JSON.stringify([...peers]);
     if (shape === this.#peers) return;
     this.#peers = shape;
@@ -190,7 +221,7 @@ export class Publishing {
     if (plan.grants !== this.#grants) this.#must('grants', this.exports.setGrants(plan.grants));
     this.#grants = plan.grants;
     this.#must('votes', this.exports.setVotes(plan.votes));
-    this.#must('verdicts', this.exports.setVerdicts(verdicts));
+    this.#must('verdicts', this.exports.setVerdicts(this.#discreet(verdicts)));
     this.#announced = true;
     this.#flush();
     this.#tryToLead();
@@ -225,6 +256,40 @@ export class Publishing {
     if (shape === this.#gateways) return;
     this.#gateways = shape;
     this.#must('gateways', this.exports.setGateways(gateways, `${config.namespace}/${config.gateway.serviceAccount}`));
+  }
+
+  /** Without what would name to everybody a service that is for some alone. */
+  #discreet(decided: Decided): Decided {
+    const { named } = this.exports;
+    const forUs = (member: string) => this.#members.get(member)?.forUs;
+    if (named.size === 0 && ![...this.#members.keys()].some((name) => (forUs(name)?.size ?? 0) > 0)) return decided;
+    return {
+      ...decided,
+      summary: decided.summary.filter(({ service, member }) => {
+        return service === undefined || !(named.has(service) || forUs(member)?.has(service));
+      }),
+      state: decided.state && sealState(this.#o.recordKey, decided.state),
+    };
+  }
+
+  #stands(key: ServiceKey): boolean {
+    const targets = this.exports.targets(key);
+    return targets.length > 0 && targets.every((target) => this.#publisher.stands(target));
+  }
+
+  /** @param all - also those that stand as they stood */
+  #tellNamed(all: boolean): void {
+    const now = new Set([...this.exports.named.keys()].filter((key) => this.#stands(key)));
+    const changed = all ? this.exports.named.keys() : now.symmetricDifference(this.#namedStanding);
+    this.#namedStanding = now;
+    this.#o.onNamed(changed);
+  }
+
+  /** Those who can have records of their own. */
+  #setReaders(cluster: LocalCluster): void {
+    const others = [...this.#members.keys()].filter((name) => name !== this.#o.config.member);
+    this.exports.setReaders(new Set(others), cluster);
+    this.#flush();
   }
 
   #tryToLead(): void {
@@ -265,7 +330,10 @@ export class Publishing {
 
   #told(event: PublisherEvent): void {
     const { log, metrics } = this.#o;
-    if (event.kind === 'written') metrics.add('isthmus_publish_total', { result: 'ok' });
+    if (event.kind === 'written' || event.kind === 'denied') this.#tellNamed(event.kind === 'denied');
+    if (event.kind === 'denied') {
+      log('warn', 'what is for one member alone is refused by the store', { reader: event.reader, error: event.error });
+    } else if (event.kind === 'written') metrics.add('isthmus_publish_total', { result: 'ok' });
     else if (event.kind === 'term') {
       this.#epoch = event.epoch;
       log('info', 'writing begins', { epoch: event.epoch, reason: event.reason });

@@ -32,7 +32,10 @@ const lookAfterMs = 100;
 export class Records {
   readonly #o: RecordsOptions;
   readonly #federation: Federation;
-  #watch: StoreWatch | undefined;
+  readonly #watches: StoreWatch[] = [];
+  readonly #parts: readonly string[];
+  readonly #down = new Map<string, string>();
+  #up: boolean | undefined;
   #timer: Timer | undefined;
   #known = false;
   #fromDisk = false;
@@ -44,6 +47,9 @@ export class Records {
   constructor(options: RecordsOptions) {
     this.#o = options;
     this.#federation = new Federation(options.federation);
+    const { clusterset, self } = options.federation;
+    const keys = storeKeys(clusterset);
+    this.#parts = [keys.setPrefix, keys.publicPrefix, keys.readerPrefix(self)];
     this.#refusals = new Refusals((peer, error) => {
       options.metrics.add('isthmus_record_refused_total', { peer, code: error.code });
       options.log('warn', 'record refused', { peer, error });
@@ -88,32 +94,61 @@ export class Records {
   }
 
   start(): void {
-    const { store, metrics, federation } = this.#o;
-    this.#watch = store.watch(storeKeys(federation.clusterset).root, {
+    this.#follow(0);
+    this.#tick();
+  }
+
+  close(): void {
+    for (const watch of this.#watches) watch.close();
+    this.#timer?.cancel();
+    this.#look?.cancel();
+  }
+
+  /**
+   * One watch after the other, each when the one before has told what there is: records of members that are not known yet would be passed
+   * over. Something may be said about other members once what they publish for all was told. A watch of the whole cluster set was
+   * passed over: what is for others in it is not ours to read.
+   */
+  #follow(at: number): void {
+    const { store, metrics } = this.#o;
+    const prefix = this.#parts[at];
+    if (prefix === undefined) return;
+    const watch = store.watch(prefix, {
       snapshot: (snapshot, reason) => {
         metrics.add('isthmus_store_snapshots_total', { reason });
-        this.#known = true;
-        this.#fromDisk = false;
-        this.#tell(this.#federation.snapshot(snapshot, this.times()));
+        if (at === 1) {
+          this.#known = true;
+          this.#fromDisk = false;
+        }
+        this.#tell(this.#federation.snapshot(snapshot, this.times(), prefix));
+        if (this.#watches.length === at + 1) this.#follow(at + 1);
       },
       events: (events) => {
         metrics.add('isthmus_store_events_total', {}, events.length);
         this.#tell(this.#federation.events(events, this.times()));
       },
-      connected: (up, reason) => {
-        metrics.set('isthmus_store_connected', up ? 1 : 0);
-        this.#o.log(up ? 'info' : 'warn', up ? 'store connected' : 'store dark, serving what was last known', {
-          reason,
-        });
-      },
+      // A role of before there were such records may not read them, and can all else: the store is not dark for that.
+      connected: (up, reason) => (at === 2 ? this.#forUs(up, reason) : this.#connected(prefix, up, reason)),
     });
-    this.#tick();
+    this.#watches.push(watch);
   }
 
-  close(): void {
-    this.#watch?.close();
-    this.#timer?.cancel();
-    this.#look?.cancel();
+  #forUs(up: boolean, reason: string): void {
+    if (up) this.#o.log('info', 'what members publish for this one alone is read', {});
+    else if (this.#up) this.#o.log('warn', 'what members publish for this one alone cannot be read', { reason });
+  }
+
+  /** One that is down is all that is told of the store: each has its own watch of the same etcd. */
+  #connected(prefix: string, up: boolean, reason: string): void {
+    if (up) this.#down.delete(prefix);
+    else this.#down.set(prefix, reason);
+    const all = this.#down.size === 0;
+    if (all === this.#up && (all || !this.#down.has(prefix))) return;
+    this.#up = all;
+    this.#o.metrics.set('isthmus_store_connected', all ? 1 : 0);
+    this.#o.log(all ? 'info' : 'warn', all ? 'store connected' : 'store dark, serving what was last known', {
+      reason: [...this.#down.values()][0] ?? '',
+    });
   }
 
   #tick(): void {

@@ -90,7 +90,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onResources: () => opening.serving?.changed(),
     onPlanned: (services) => {
       traded.update(services, viewed.view);
-      cluster.report(services, viewed.view, problemOf, records.members.get(config.member));
+      cluster.report(services);
       secrets.offer();
       failover.announce();
       sensing.services(services);
@@ -124,7 +124,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onChange: (change) => {
       const services = failover.records(change);
       if (services.size + change.members.size + change.signals.size > 0) engine.markRecords({ ...change, services });
-      if (change.own.size > 0) cluster.report(change.own, viewed.view, problemOf, records.members.get(config.member));
+      if (change.own.size > 0) cluster.report(change.own);
       if (change.members.size > 0) publishing.members(records.members);
       // Manifests that rise are the heartbeat of every peer: not worth writing everything each second.
       state.touch('records', change.services.size + change.own.size + change.members.size === 0);
@@ -142,6 +142,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     metrics,
     journalHead: () => failover.journaling.journal.head(),
     standing: () => ({ known: records.known, vantage: records.members.get(config.member)?.vantage }),
+    onNamed: (services) => cluster.report(services),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
     onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && lead()),
   });
@@ -177,6 +178,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       if (reason !== 'expired') publishing.follow();
     },
     onTokens: () => state.touch('tokens'),
+    said: () => ({ view: viewed.view, problemOf, own: publishing.shared(records.members.get(config.member)) }),
   });
   const failover: Failover = new Failover({
     config,

@@ -79,7 +79,7 @@ export class AdmittedRecords {
   /** Of our own member; replaced when it changes. */
   stateParts: ReadonlyMap<number, StatePart> = new Map();
 
-  readonly #servicesOnly: boolean;
+  readonly #forUs: boolean;
   readonly #covered = new Map<string, Packed>();
   /** Where the covered value is refused: the value in use instead. */
   readonly #lastGood = new Map<string, Packed>();
@@ -91,9 +91,9 @@ export class AdmittedRecords {
   #gatewaysDirty = false;
   #signalsDirty = false;
 
-  /** @param options.servicesOnly - records of other kinds are kept, and not used */
-  constructor(options: { readonly servicesOnly?: boolean } = {}) {
-    this.#servicesOnly = options.servicesOnly ?? false;
+  /** @param options.forUs - of a part for us alone: services and grants are used, other kinds are kept and not used */
+  constructor(options: { readonly forUs?: boolean } = {}) {
+    this.#forUs = options.forUs ?? false;
   }
 
   /** By relative key; for the saved state. */
@@ -228,7 +228,7 @@ export class AdmittedRecords {
 
   #kind(key: string): RecordKind {
     const what = kindOf(key);
-    return this.#servicesOnly && what.kind !== 'service' ? { kind: 'other' } : what;
+    return this.#forUs && what.kind !== 'service' && what.kind !== 'grants' ? { kind: 'other' } : what;
   }
 
   #set(kind: keyof AdmittedSingles, record: Single): void {

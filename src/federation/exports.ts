@@ -19,12 +19,13 @@ import { codec } from '../records/codec.ts';
 import { declaredCapacity } from './capacity.ts';
 import {
   type Decided,
-  grantsPrefix,
   grantsRecord,
+  grantTargets,
   type SpillOffer,
   verdictsContent,
   verdictsRecord,
 } from './decided.ts';
+import { unknownReaders } from './export_to.ts';
 import type { ExportProblem, LocalCluster, LocalEndpoint, Locality, LocalPod, LocalService } from './local.ts';
 
 /** Records to write, by key relative to our own prefix; undefined withdraws. */
@@ -104,7 +105,8 @@ export const serviceRecord = (
   exportedMs: BigInt(Math.max(0, Math.floor(sinceMs))),
   headless: service.headless,
   sessionAffinity: service.sessionAffinity,
-  mode: service.mode,
+  // Direct callers are workloads: nobody can tell there of which member they are.
+  mode: service.exported?.to === undefined ? service.mode : 'gateway',
   ...(said.draining === true && { draining: true }),
   ...(said.perEndpoint !== undefined && { declaredCapacityPerSecond: said.perEndpoint }),
   critical: [],
@@ -126,18 +128,26 @@ const fault = (service: LocalService): ExportProblem | undefined => {
 
 export class Exports {
   readonly #clusterDomain: string;
+  readonly #self: string | undefined;
   /** What readers are to have, by relative key. */
   readonly #desired = new Map<string, Uint8Array>();
   #changed = new Map<string, Uint8Array | undefined>();
   readonly #problems = new Map<ServiceKey, ExportProblem>();
+  /** Where each service's record is wanted, by relative key. */
+  readonly #targets = new Map<ServiceKey, readonly string[]>();
+  readonly #named = new Map<ServiceKey, readonly string[]>();
+  #grants: ReadonlySet<string> = new Set();
+  #readers: ReadonlySet<string> = new Set();
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
   readonly #servicesOf = new Map<string, Set<ServiceKey>>();
   #draining: Draining = { cluster: false, gateways: new Set(), services: new Set() };
   #verdicts = '';
   #gateways: { readonly list: readonly ExportedGateway[]; readonly account: string } | undefined;
 
-  constructor(options: { readonly clusterDomain: string }) {
+  /** @param options.self - our own member name: an export that names it too means nothing by it */
+  constructor(options: { readonly clusterDomain: string; readonly self?: string }) {
     this.#clusterDomain = options.clusterDomain;
+    this.#self = options.self;
   }
 
   /** Everything that should stand in the store now, manifest excluded. */
@@ -157,6 +167,22 @@ export class Exports {
     const keys = new Set(change.services);
     for (const pod of change.pods) for (const key of this.#servicesOf.get(pod) ?? []) keys.add(key);
     for (const key of keys) this.#service(key, local);
+  }
+
+  /** Members for whom there can be records of their own. Exports that name members follow. */
+  setReaders(readers: ReadonlySet<string>, local: LocalCluster): void {
+    if (readers.symmetricDifference(this.#readers).size === 0) return;
+    this.#readers = new Set(readers);
+    for (const key of this.#named.keys()) this.#service(key, local);
+  }
+
+  /** Where a service's record is wanted, by relative key: with us for all, or with each reader that it is for. */
+  targets(key: ServiceKey): readonly string[] {
+    return this.#targets.get(key) ?? [];
+  }
+  /** Exports that name the members they are for, and those. */
+  get named(): ReadonlyMap<ServiceKey, readonly string[]> {
+    return this.#named;
   }
 
   /** The order does not matter. Errors: `record/…`; what was published before then stays. */
@@ -225,13 +251,12 @@ export class Exports {
    * `record/…`; that reader's grants then stay as they were, the others' are set.
    */
   setGrants(grants: readonly SpillOffer[]): Result<void> {
-    const byReader = Map.groupBy(grants, ({ reader }) => reader);
     let failed: Result<void> = ok(undefined);
-    for (const key of this.#desired.keys()) {
-      if (key.startsWith(grantsPrefix) && !byReader.has(key.slice(grantsPrefix.length))) this.#write(key, undefined);
-    }
-    for (const [reader, offers] of byReader) {
-      const written = this.#set(`${grantsPrefix}${reader}`, codec.grants.encode(grantsRecord(reader, offers)));
+    const targets = grantTargets(grants, this.#named, this.#readers);
+    for (const key of this.#grants) if (!targets.has(key)) this.#write(key, undefined);
+    this.#grants = new Set(targets.keys());
+    for (const [key, { reader, offers }] of targets) {
+      const written = this.#set(key, codec.grants.encode(grantsRecord(reader, offers)));
       if (!written.ok) failed = written;
     }
     return failed;
@@ -273,29 +298,50 @@ export class Exports {
 
   #service(key: ServiceKey, local: LocalCluster): void {
     const service = local.services.get(key);
-    const relative = `services/${key}`;
+    const to = service?.exported?.to;
+    if (to === undefined) this.#named.delete(key);
+    else this.#named.set(key, to);
     this.#problems.delete(key);
     const problem = service?.exported === undefined ? undefined : fault(service);
     if (service?.exported === undefined || problem !== undefined) {
       this.#index(key, []);
       if (problem !== undefined) this.#problems.set(key, problem);
-      this.#write(relative, undefined);
+      this.#aim(key, []);
       return;
     }
     this.#index(
       key,
       service.endpoints.flatMap(({ pod }) => (pod === undefined ? [] : [pod])),
     );
-    const over = !this.#desired.has(relative) && this.#desired.size >= limits.recordsPerMemberMax;
+    const targets = this.#targetsOf(key, to);
+    const over =
+      !targets.some((target) => this.#desired.has(target)) && this.#desired.size >= limits.recordsPerMemberMax;
     const { perEndpoint, problem: malformed } = declaredCapacity(service);
     const record = serviceRecord(service, service.exported.sinceMs, local.pods, this.#clusterDomain, {
       draining: this.#draining.services.has(key),
       perEndpoint,
     });
     if (malformed !== undefined) this.#problems.set(key, malformed);
-    const written = over ? tooMany(key) : this.#set(relative, codec.service.encode(record));
-    if (!written.ok)
-      this.#problems.set(key, { key, code: written.error.code, message: `${key}: ${written.error.message}` });
+    const encoded = over ? tooMany(key) : codec.service.encode(record);
+    if (encoded.ok) {
+      this.#aim(key, targets);
+      for (const target of targets) this.#write(target, encoded.value);
+    } else this.#problems.set(key, { key, code: encoded.error.code, message: `${key}: ${encoded.error.message}` });
+  }
+
+  /** Says so when it is for members that there are not. */
+  #targetsOf(key: ServiceKey, to: readonly string[] | undefined): readonly string[] {
+    if (to === undefined) return [`services/${key}`];
+    const unknown = to.filter((name) => !this.#readers.has(name) && name !== this.#self);
+    if (unknown.length > 0) this.#problems.set(key, unknownReaders(key, unknown));
+    return to.filter((name) => this.#readers.has(name)).map((name) => `to/${name}/services/${key}`);
+  }
+
+  /** Withdraws the record where it was wanted before and is not any more. */
+  #aim(key: ServiceKey, targets: readonly string[]): void {
+    for (const before of this.targets(key)) if (!targets.includes(before)) this.#write(before, undefined);
+    if (targets.length === 0) this.#targets.delete(key);
+    else this.#targets.set(key, targets);
   }
 
   #set(relative: string, bytes: Result<Uint8Array>): Result<void> {

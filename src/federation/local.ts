@@ -43,7 +43,14 @@ export interface LocalService {
   readonly annotations: Readonly<Record<string, string>>;
   readonly endpoints: readonly LocalEndpoint[];
   /** Set when the service is exported: by a ServiceExport or by the label `istio.io/global=true`, in an ambient namespace. */
-  readonly exported: { readonly by: 'ServiceExport' | 'label'; readonly sinceMs: number } | undefined;
+  readonly exported:
+    | {
+        readonly by: 'ServiceExport' | 'label';
+        readonly sinceMs: number;
+        /** The members that it is for, by name; absent: all. */
+        readonly to?: readonly string[];
+      }
+    | undefined;
   /** Annotation `isthmus.dev/mode`, else the cluster's default. */
   readonly mode: 'gateway' | 'direct';
   /** From the user's DestinationRule for this host. */

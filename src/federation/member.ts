@@ -115,8 +115,10 @@ export class MemberLog {
       freshAtMs: this.#freshAtMs,
       shuttingDown: this.#seen?.shuttingDown ?? false,
       ...singles,
+      grants: this.#part.records.singles.grants ?? singles.grants,
       stateParts,
       services: this.#services,
+      forUs: this.#part.records.services,
       journals: this.#journals.heads,
       problems: this.problems,
     };
@@ -220,12 +222,12 @@ export class MemberLog {
   /** What changed since the last call. */
   take(): MemberChange {
     const records = this.#records.take();
-    const forUs = this.#part.records.take().services;
-    const services = forUs.size === 0 ? records.services : records.services.union(forUs);
+    const forUs = this.#part.records.take();
+    const services = forUs.services.size === 0 ? records.services : records.services.union(forUs.services);
     this.#services = this.#part.merge(this.#records.services, services);
     const topology = records.gateways || this.#topologyDirty;
     const member = records.other || topology || this.#memberDirty;
-    const { signals } = records;
+    const signals = records.signals || forUs.signals;
     const change = { services, member, topology, signals, head: this.#headDirty };
     this.#memberDirty = false;
     this.#topologyDirty = false;

@@ -3,7 +3,7 @@
  *
  * Its root stands in the member's `readers` record, which the manifest covers, so the manifest covers this part too, and nobody
  * who may not read it learns more than that it is there. It has a staging of its own: the store tells of it on a watch of its own, and
- * what is late there must not hold back what is published for all. Only services are taken from it.
+ * what is late there must not hold back what is published for all. Services and grants are taken from it, nothing else.
  */
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
@@ -16,7 +16,7 @@ export class Part {
   readonly #name: string;
   readonly #reader: string;
   readonly staging: Staging;
-  readonly records = new AdmittedRecords({ servicesOnly: true });
+  readonly records = new AdmittedRecords({ forUs: true });
   #uncoveredSinceMs: number | undefined;
   #promised = false;
   /** Public and these as one; undefined while there are none of these. */

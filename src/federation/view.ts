@@ -45,6 +45,8 @@ export interface MemberView {
   /** Of our own member only: the writer's state, see `shippedState`. */
   readonly stateParts?: ReadonlyMap<number, StatePart>;
   readonly services: ReadonlyMap<ServiceKey, ServiceRecord>;
+  /** Those of them that it publishes for us alone. */
+  readonly forUs?: ReadonlyMap<ServiceKey, ServiceRecord>;
   /** Newest entries of its journals, one of each chain, as its manifests named them. */
   readonly journals?: readonly PublishedHead[];
   /** Records or manifests refused, newest last, bounded; shown by `status`. */

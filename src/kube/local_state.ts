@@ -4,6 +4,7 @@
  * rule of what counts as exported is tested without an API server.
  */
 import { type ServiceKey, serviceKey } from '../core/names.ts';
+import { exportToOf } from '../federation/export_to.ts';
 import type {
   ExportProblem,
   LocalChange,
@@ -230,10 +231,15 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     }
     const found = fault(key, service);
     if (found?.fatal) return { exported: undefined, problem: found.problem };
+    const { to, problem: slip } = exportToOf(key, byExport?.annotations, service.annotations);
+    if (slip !== undefined) return { exported: undefined, problem: slip };
     return {
-      exported: byExport
-        ? { by: 'ServiceExport', sinceMs: byExport.createdMs }
-        : { by: 'label', sinceMs: service.createdMs },
+      exported: {
+        ...(byExport
+          ? { by: 'ServiceExport', sinceMs: byExport.createdMs }
+          : { by: 'label', sinceMs: service.createdMs }),
+        ...(to && { to }),
+      },
       problem: found?.problem,
     };
   };

@@ -81,6 +81,7 @@ export interface ExportObject extends ConditionTarget {
   readonly apiVersion: string;
   readonly createdMs: number;
   readonly deleting: boolean;
+  readonly annotations: Readonly<Record<string, string>>;
 }
 
 export const createdMs = (metadata: Json): number => {
@@ -249,6 +250,7 @@ export const projectExport = (object: Json): ExportObject => {
     generation: count(metadata, 'generation') ?? 0,
     createdMs: createdMs(metadata),
     deleting: text(metadata, 'deletionTimestamp') !== '',
+    annotations: keptAnnotations(metadata),
     conditions: projectConditions(object),
   };
 };

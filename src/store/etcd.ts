@@ -167,9 +167,11 @@ class Etcd implements EtcdStore {
 
   status(): EtcdStatus {
     const session = this.connection.session;
-    const down = [...this.watchers].find((w) => w.reason !== '');
+    const watchers = [...this.watchers];
+    const down = watchers.find((w) => w.reason !== '' && !w.denied) ?? watchers.find((w) => w.reason !== '');
     return {
-      connected: session !== undefined && down === undefined,
+      connected:
+        session !== undefined && (down === undefined || (down.denied && watchers.some((w) => w.reason === ''))),
       endpoint: session?.endpoint,
       version: session?.version,
       clusterId: this.clusterId,
