@@ -127,6 +127,9 @@ const authorityCommands = (program: Command): void => {
     .option('--no-passphrase', 'leave the new key open on the disk: for labs')
     .option('--yes', 'do it without asking for the name to be typed', false)
     .action(async (options) => (await import('./authority.ts')).authorityReplace(options));
+  atDesk(authority.command('roles'))
+    .description('bring every member’s role in etcd up to date: once all controllers are of this version, or newer')
+    .action(async (options) => (await import('./roles.ts')).authorityRoles(options));
   atDesk(inCluster(authority.command('install')))
     .description('give a cluster the new public key')
     .action(async (options) => (await import('./authority.ts')).authorityInstall(options));

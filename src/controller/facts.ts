@@ -57,7 +57,7 @@ export const facts = (o: FactsOptions): StatusReport => {
       ...records.problems,
       ...(records.members.get(config.member)?.problems ?? []),
       ...o.problems(),
-      ...(publishing.lastError === undefined ? [] : [publishing.lastError]),
+      ...publishing.problems,
     ],
   });
 };

@@ -22,15 +22,18 @@ import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { type PeerRoundTrip, RttProber } from '../probe/rtt.ts';
 import { sealState } from '../records/sealed_state.ts';
+import type { EtcdStore } from '../store/etcd.ts';
 import { Publisher, type PublisherEvent } from '../store/publisher.ts';
 import { grantsOf } from '../trust/grants.ts';
 import type { Member } from '../trust/membership.ts';
 import type { GatewayPod } from './cluster.ts';
 import type { Announcement } from './failover.ts';
+import { Rights } from './rights.ts';
 
 export interface PublishingOptions {
   readonly config: Config;
-  readonly store: Store;
+  /** `rolePermissions`: where it has roles that can be asked for. */
+  readonly store: Store & Partial<Pick<EtcdStore, 'rolePermissions'>>;
   readonly recordKey: KeyObject;
   readonly authority: Authority;
   readonly epochFloor: () => bigint;
@@ -62,6 +65,7 @@ export class Publishing {
   readonly #o: PublishingOptions;
   readonly #publisher: Publisher;
   readonly #rtt: RttProber;
+  readonly #rights: Rights;
   /** The local cluster is known: before that, leading would withdraw everything. */
   #complete = false;
   #wantsToLead = false;
@@ -91,6 +95,11 @@ export class Publishing {
       epochFloor: options.epochFloor,
       journalHead: options.journalHead,
       onEvent: (event) => this.#told(event),
+    });
+    this.#rights = new Rights({
+      ...{ clusterset: config.clusterset, member: config.member, clock },
+      ask: store.rolePermissions?.bind(store),
+      looked: () => this.#publisher.recheck(),
     });
     this.#rtt = new RttProber({
       clock,
@@ -132,19 +141,13 @@ export class Publishing {
       services: { has: (key) => (this.exports.named.has(key) ? this.#stands(key) : own?.services.has(key) === true) },
     };
   }
-  /** Members that cannot be given what is for them alone, and why. */
-  get denied(): ReadonlyMap<string, IsthmusError> {
-    return this.#publisher.denied;
-  }
-  /** Rights in the store may have changed. */
-  recheck(): void {
-    this.#publisher.recheck();
+  /** What keeps records from being written, or lets too many read them. */
+  get problems(): readonly IsthmusError[] {
+    const { lastError, denied } = this.#publisher;
+    return [...(lastError === undefined ? [] : [lastError]), ...denied.values(), ...this.#rights.problems];
   }
   get leading(): boolean {
     return this.#publisher.state === 'leading';
-  }
-  get lastError(): IsthmusError | undefined {
-    return this.#publisher.lastError;
   }
   readBackMs(): number | null {
     return this.#publisher.readBackAgeMs() ?? null;
@@ -238,6 +241,7 @@ export class Publishing {
   }
   close(): void {
     this.#rtt.close();
+    this.#rights.close();
     this.#publisher.close();
   }
 

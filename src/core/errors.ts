@@ -30,6 +30,7 @@ export const errorCodes = {
   'store/unavailable': spec('StoreUnavailable', 75, true),
   'store/tls': spec('StoreTlsFailed', 65),
   'store/denied': spec('StorePermissionDenied', 65),
+  'store/role': spec('StoreRoleWrong', 65),
   'store/too-old': spec('StoreVersionUnsafe', 65),
   'store/conflict': spec('StoreConflict', 75, true),
   'store/fenced': spec('WriterFenced', 75, true),
