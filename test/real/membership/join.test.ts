@@ -67,7 +67,8 @@ describe('a cluster that joins by a token', () => {
     const put = (key: string) => ({ compare: [], puts: [{ key, value: new Uint8Array([1]) }], deletes: [] });
     expect((await store.commit(put(`${keys.memberPrefix('us-west')}x`))).ok).toBe(true);
     await expect(store.commit(put(keys.member('us-west')))).rejects.toMatchObject({ code: 'store/denied' });
-    const all = await store.list(keys.root);
+    const all = await store.list(keys.setPrefix);
+    await expect(store.list(keys.readerPrefix('us-east'))).rejects.toMatchObject({ code: 'store/denied' });
     await store.close();
     expect(all.entries.map((e) => e.key)).toContain(keys.member('us-west'));
     expect(all.entries.filter((e) => e.key.includes('/joins/'))).toEqual([]);
