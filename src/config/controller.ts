@@ -21,6 +21,12 @@ export const configSchema = z.strictObject({
     .enum(['gateway', 'direct'])
     .default('gateway')
     .describe('How exported services of other members are reached, unless annotated `isthmus.dev/mode`.'),
+  imports: z
+    .enum(['all', 'optIn'])
+    .default('all')
+    .describe(
+      'Which services of other members are imported: all, or those that a namespace or Service asks for by `isthmus.dev/import`.',
+    ),
   store: z
     .strictObject({
       endpoints: z

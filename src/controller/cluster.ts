@@ -249,6 +249,7 @@ export class Cluster {
       pods: new Set([...change.pods, ...saved.pods.keys()]),
       policies: true,
       failoverPolicies: true,
+      imports: new Set([...(change.imports ?? []), ...(saved.imports?.keys() ?? [])]),
     };
   }
 

@@ -75,6 +75,7 @@ export class Engine {
   readonly #gateway = new GatewayTranslation();
   #services = new Set<ServiceKey>();
   #pods = new Set<string>();
+  #namespaces: ReadonlySet<string> = new Set();
   #members = new Set<string>();
   /** Who is in the set, and through which gateways: every service is ordered anew. */
   #topologyChanged = false;
@@ -129,6 +130,7 @@ export class Engine {
     }
     for (const key of change.services) this.#services.add(key);
     for (const key of change.pods) this.#pods.add(key);
+    if (change.imports !== undefined) this.#namespaces = this.#namespaces.union(change.imports);
     this.wake();
   }
   markRecords(change: Pick<FederationChange, 'services' | 'members' | 'topology'>): void {
@@ -189,7 +191,8 @@ export class Engine {
     const { keeper, decide, local } = this.#o;
     // The map is live, and a decision may take its time.
     const members = new Map(this.#o.members());
-    const viewed = keeper.update(local(), members, { services: this.#services, members: this.#topologyChanged });
+    const dirty = { services: this.#services, members: this.#topologyChanged, namespaces: this.#namespaces };
+    const viewed = keeper.update(local(), members, dirty);
     const batch: Batch = {
       start,
       local: local(),
@@ -202,6 +205,7 @@ export class Engine {
     };
     this.#services = new Set();
     this.#pods = new Set();
+    this.#namespaces = new Set();
     this.#members = new Set();
     this.#topologyChanged = false;
     this.#recordsSinceMs = undefined;

@@ -77,7 +77,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
   const traded = new TradedRoots();
 
-  const viewed = new ViewKeeper({ self: config.member, clusterDomain: config.clusterDomain });
+  const viewed = new ViewKeeper({ ...config, self: config.member });
   const engine: Engine = new Engine({
     self: config.member,
     keeper: viewed,

@@ -81,6 +81,7 @@ export const errorCodes = {
   'service/export-to': spec('InvalidExportTo', 65),
   'service/unknown-reader': spec('UnknownReader', 65),
   'service/reader-denied': spec('ReaderDenied', 65),
+  'service/not-imported': spec('NotImported', 65),
   'service/probe': spec('InvalidProbe', 65),
   'policy/untranslatable': spec('PolicyNotTranslatable', 65),
   'policy/invalid': spec('InvalidPolicy', 65),

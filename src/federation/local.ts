@@ -129,6 +129,8 @@ export interface LocalCluster {
   readonly policies: readonly UntranslatablePolicy[];
   /** By `namespace/name`. */
   readonly failoverPolicies: ReadonlyMap<string, LocalFailoverPolicy>;
+  /** Namespaces that say whether services of others are imported there. */
+  readonly imports?: ReadonlyMap<string, boolean>;
 }
 
 /** What changed since the last tick: keys of services, `namespace/name` of pods. */
@@ -137,4 +139,6 @@ export interface LocalChange {
   readonly pods: ReadonlySet<string>;
   readonly policies: boolean;
   readonly failoverPolicies: boolean;
+  /** Namespaces that say something else about imports than before. */
+  readonly imports?: ReadonlySet<string>;
 }

@@ -95,4 +95,6 @@ export interface View {
   readonly self: string;
   readonly members: ReadonlyMap<string, MemberView>;
   readonly services: ReadonlyMap<ServiceKey, ServiceView>;
+  /** Services of others that this cluster does not import, with the members that have each. */
+  readonly notImported?: ReadonlyMap<ServiceKey, readonly string[]>;
 }
