@@ -114,6 +114,25 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Records of this member.'),
+  quota: z
+    .strictObject({
+      changesPerSecond: z
+        .number()
+        .int()
+        .min(10)
+        .max(1_000_000)
+        .default(1_000)
+        .describe('Keys that another member may change in a second, over a while, before it is frozen.'),
+      ticksPerSecond: z
+        .number()
+        .int()
+        .min(2)
+        .max(100_000)
+        .default(100)
+        .describe('Manifests that another member may write in a second, over a while, before it is frozen.'),
+    })
+    .prefault({})
+    .describe('What this member follows of each other one.'),
   failover: z
     .strictObject({
       order: z

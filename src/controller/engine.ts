@@ -7,7 +7,7 @@
 import type { Clock, Timer } from '../core/clock.ts';
 import type { ServiceKey } from '../core/names.ts';
 import { noPlan, type Plan } from '../failover/plan.ts';
-import type { FederationChange } from '../federation/federation.ts';
+import type { FederationChange } from '../federation/change.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
 import type { ManifestHead, MemberView, View } from '../federation/view.ts';
 import type { ViewKeeper } from '../federation/view_keeper.ts';

@@ -6,9 +6,10 @@
  * controller that has not looked yet.
  */
 import type { Clock, Timer } from '../core/clock.ts';
-import type { IsthmusError } from '../core/errors.ts';
-import type { Store, StoreWatch } from '../core/store.ts';
-import { Federation, type FederationChange, type FederationOptions } from '../federation/federation.ts';
+import { IsthmusError } from '../core/errors.ts';
+import type { Store, StoreSnapshot, StoreWatch } from '../core/store.ts';
+import type { FederationChange } from '../federation/change.ts';
+import { Federation, type FederationOptions } from '../federation/federation.ts';
 import type { Times } from '../federation/head.ts';
 import type { MemberView } from '../federation/view.ts';
 import type { Log } from '../ops/log.ts';
@@ -133,6 +134,25 @@ export class Records {
     this.#watches.push(watch);
   }
 
+  async #relist(name: string): Promise<void> {
+    const { store, federation, log } = this.#o;
+    const keys = storeKeys(federation.clusterset);
+    const denied = (error: unknown): StoreSnapshot => {
+      if (error instanceof IsthmusError && error.code === 'store/denied')
+        return { clusterId: 0n, revision: 0n, entries: [] };
+      throw error;
+    };
+    try {
+      const everybodys = await store.list(keys.memberPrefix(name));
+      const ours = await store.list(keys.partPrefix(federation.self, name)).catch(denied);
+      this.#tell(this.#federation.relisted(name, { everybodys, ours }, this.times()));
+      log('info', 'a member that was frozen is followed again', { peer: name });
+    } catch (error) {
+      if (!(error instanceof IsthmusError)) throw error;
+      this.#tell(this.#federation.relisted(name, undefined, this.times()));
+    }
+  }
+
   #forUs(up: boolean, reason: string): void {
     if (up) this.#o.log('info', 'what members publish for this one alone is read', {});
     else if (this.#up) this.#o.log('warn', 'what members publish for this one alone cannot be read', { reason });
@@ -154,6 +174,7 @@ export class Records {
   #tick(): void {
     this.#timer = this.#o.clock.after(tickMs, () => {
       this.#tell(this.#federation.tick(this.times()));
+      for (const name of this.#federation.wanted(this.times())) void this.#relist(name);
       this.#lookForRefusals();
       this.#tick();
     });

@@ -114,7 +114,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       clusterset: config.clusterset,
       self: config.member,
       trustDomain: config.trustDomain,
-      authorityKey: credentials.authorityKey,
+      ...{ authorityKey: credentials.authorityKey, quota: config.quota },
       gatewayAccount: `${config.namespace}/${config.gateway.serviceAccount}`,
     },
     store,

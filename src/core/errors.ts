@@ -52,6 +52,7 @@ export const errorCodes = {
   'member/duplicate': spec('DuplicateMember', 65),
   'member/expired': spec('MembershipExpired', 65),
   'member/stale': spec('MembershipStale', 65),
+  'member/noisy': spec('MemberNoisy', 65, true),
   'member/revoked': spec('MemberRevoked', 65),
   // the authority, and getting in
   'authority/passphrase': spec('PassphraseRefused', 65),

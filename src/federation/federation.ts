@@ -8,13 +8,14 @@
 import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import type { ServiceKey } from '../core/names.ts';
 import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
 import { storeKeys } from '../records/keys.ts';
 import { AddressRanges } from '../trust/addresses.ts';
+import { type FederationChange, noChanges } from './change.ts';
 import type { Times } from './head.ts';
-import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
+import { MemberLog, type MemberLogOptions, manifestKey } from './member.ts';
 import { Memberships } from './memberships.ts';
+import type { Quota, SeenChange } from './noise.ts';
 import { type Place, placesOf } from './places.ts';
 import { readSaved, savedHeader, saveMember } from './saved.ts';
 import { SetPolicyLog } from './set_policy.ts';
@@ -30,35 +31,15 @@ export interface FederationOptions {
   readonly authorityKey: KeyObject;
   /** CIDRs of this cluster (pods, services, nodes) besides the ranges of our own membership: no peer may name an address in them. */
   readonly ownRanges?: readonly string[];
+  /** Of each other member; undefined: none. */
+  readonly quota?: Quota | undefined;
   /** Default `isthmus-system/isthmus-gateway`. */
   readonly gatewayAccount?: string;
 }
 
-/** What changed in what may be used. */
-export interface FederationChange {
-  /** Keys of services that another member added, changed or withdrew. */
-  readonly services: ReadonlySet<ServiceKey>;
-  /** Keys of our own: what we wrote has been read back. Nothing that is served follows from it. */
-  readonly own: ReadonlySet<ServiceKey>;
-  /** Members whose membership, gateways, trust, vantage or shutdown changed, or who came or went: what is translated. */
-  readonly members: ReadonlySet<string>;
-  /** Those of them whose membership or gateways changed: what the order of cells depends on. */
-  readonly topology: ReadonlySet<string>;
-  /** Members whose grants to us, votes or verdicts changed. */
-  readonly signals: ReadonlySet<string>;
-  /** Members whose manifest rose. */
-  readonly heads: ReadonlySet<string>;
-  /** The cluster set's policy changed. */
-  readonly policy: boolean;
-}
-
-interface Changes extends FederationChange {
-  readonly services: Set<ServiceKey>;
-  readonly own: Set<ServiceKey>;
-  readonly members: Set<string>;
-  readonly topology: Set<string>;
-  readonly signals: Set<string>;
-  readonly heads: Set<string>;
+export interface Relisted {
+  readonly everybodys: StoreSnapshot;
+  readonly ours: StoreSnapshot;
 }
 
 /** In the saved state the cluster set's policy, and each revocation, stand where a member would, under names that none can have. */
@@ -168,11 +149,11 @@ export class Federation {
     this.#enforce(changed, times);
     for (const [name, entries] of records) {
       if (entries.size === 0 && this.#memberships.member(name) === undefined) this.#logs.delete(name);
-      else if (!this.revoked(name)) this.#log(name)?.replace(entries, times.nowMs);
+      else if (!this.revoked(name) && !this.#frozen(name)) this.#log(name)?.replace(entries, times.nowMs);
     }
     for (const [name, entries] of forUs) {
       const log = entries.size === 0 ? this.#logs.get(name) : this.revoked(name) ? undefined : this.#log(name);
-      log?.replacePart(entries, times.nowMs);
+      if (!this.#frozen(name)) log?.replacePart(entries, times.nowMs);
     }
     return this.#settle(new Set([...revoked, ...changed, ...records.keys(), ...forUs.keys()]), times);
   }
@@ -181,11 +162,8 @@ export class Federation {
   events(events: readonly StoreEvent[], times: Times): FederationChange {
     const memberships = new Map<string, Uint8Array | undefined>();
     const revocations: [string, Uint8Array | undefined][] = [];
-    const batches = new Map<
-      string,
-      { changes: (StagedChange & { revision: bigint })[]; manifestAt: bigint | undefined }
-    >();
-    const forUs = new Map<string, StagedChange[]>();
+    const batches = new Map<string, { changes: SeenChange[]; manifestAt: bigint | undefined }>();
+    const forUs = new Map<string, SeenChange[]>();
     for (const event of events) {
       const place = this.#placeOf(event.key);
       if (place === undefined) continue;
@@ -197,7 +175,7 @@ export class Federation {
       if (place.forUs) {
         const changes = forUs.get(place.member) ?? [];
         forUs.set(place.member, changes);
-        changes.push({ key: place.rest, value });
+        changes.push({ key: place.rest, value, revision: event.modRevision });
         continue;
       }
       const batch = batches.get(place.member) ?? { changes: [], manifestAt: undefined };
@@ -210,11 +188,36 @@ export class Federation {
     this.#enforce(changed, times);
     for (const [name, { changes, manifestAt }] of batches) {
       if (this.revoked(name)) continue;
+      const log = this.#log(name);
+      if (log === undefined || log.noise?.refuses(changes, false, times.nowMs)) continue;
       const beyond = manifestAt === undefined ? 0 : changes.findIndex(({ revision }) => revision > manifestAt);
-      this.#log(name)?.apply(changes, beyond < 0 ? changes.length : beyond, times.nowMs);
+      log.apply(changes, beyond < 0 ? changes.length : beyond, times.nowMs);
     }
-    for (const [name, changes] of forUs) if (!this.revoked(name)) this.#log(name)?.applyPart(changes, times.nowMs);
+    for (const [name, changes] of forUs) {
+      const log = this.revoked(name) ? undefined : this.#log(name);
+      if (log?.noise?.refuses(changes, true, times.nowMs) !== true) log?.applyPart(changes, times.nowMs);
+    }
     return this.#settle(new Set([...revoked, ...changed, ...batches.keys(), ...forUs.keys()]), times);
+  }
+
+  /** Members that were frozen for their noise and have calmed down: list their records, and say `relisted`. */
+  wanted(times: Times): string[] {
+    return [...this.#logs.values()].filter(({ noise }) => noise?.wanted(times.nowMs)).map(({ name }) => name);
+  }
+  /** @param found - what it publishes for all, and for us alone; undefined: that could not be listed */
+  relisted(name: string, found: Relisted | undefined, times: Times): FederationChange {
+    const log = this.#logs.get(name);
+    const held = log?.noise?.listed(found !== undefined);
+    if (log === undefined || held === undefined || found === undefined) return this.#settle(new Set(), times);
+    const { everybodys, ours } = found;
+    const later = (changes: readonly SeenChange[], { revision }: StoreSnapshot) =>
+      changes.filter((c) => c.revision > revision);
+    const rest = later(held.everybodys, everybodys);
+    log.replace(this.#relative(everybodys), times.nowMs);
+    log.apply(rest, rest.length, times.nowMs);
+    log.replacePart(this.#relative(ours), times.nowMs);
+    log.applyPart(later(held.ours, ours), times.nowMs);
+    return this.#settle(new Set([name]), times);
   }
 
   /** To be called about once a second: memberships start and end, standing problems age. */
@@ -282,6 +285,20 @@ export class Federation {
     return { ok: true, value: this.#settle(new Set(names), times) };
   }
 
+  #frozen(name: string): boolean {
+    return this.#logs.get(name)?.noise?.frozen === true;
+  }
+
+  /** Entries of one member by keys relative to its prefix. */
+  #relative({ entries }: StoreSnapshot): Map<string, Uint8Array> {
+    const all = new Map<string, Uint8Array>();
+    for (const { key, value } of entries) {
+      const place = this.#placeOf(key);
+      if (place !== undefined && 'member' in place) all.set(place.rest, value);
+    }
+    return all;
+  }
+
   /** Records of members that the authority has not named are staged, for a few names: the membership may come a moment later. */
   #log(name: string): MemberLog | undefined {
     const known = this.#logs.get(name);
@@ -298,9 +315,9 @@ export class Federation {
 
   #logOptions(name: string): MemberLogOptions {
     const { clusterset, trustDomain, gatewayAccount = 'isthmus-system/isthmus-gateway' } = this.#options;
-    const { self } = this.#options;
+    const { self, quota } = this.#options;
     const ownRanges = () => (name === self ? undefined : this.#ownRanges);
-    return { clusterset, self, trustDomain, gatewayAccount, ownRanges };
+    return { clusterset, self, trustDomain, gatewayAccount, ownRanges, quota: name === self ? undefined : quota };
   }
 
   /** @returns the names that are out now: what was kept of them is dropped */
@@ -335,15 +352,7 @@ export class Federation {
   /** Brings standing and views of the named members up to date, and says what changed. */
   #settle(names: ReadonlySet<string>, times: Times): FederationChange {
     this.#wallMs = times.wallMs;
-    const changes: Changes = {
-      services: new Set(),
-      own: new Set(),
-      members: new Set(),
-      topology: new Set(),
-      signals: new Set(),
-      heads: new Set(),
-      policy: this.#policy.take(),
-    };
+    const changes = noChanges(this.#policy.take());
     for (const name of names) {
       const log = this.#logs.get(name);
       if (log === undefined) continue;

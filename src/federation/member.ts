@@ -18,6 +18,7 @@ import { Admission, type AdmissionContext } from './admission.ts';
 import { AdmittedRecords, type Packed } from './admitted.ts';
 import { compareHeads, headOf, shownHead, staleManifest } from './head.ts';
 import { SeenJournals } from './journals.ts';
+import { Noise, type Quota } from './noise.ts';
 import { Part } from './part.ts';
 import { type StagedValue, Staging } from './staging.ts';
 import type { ManifestHead, MemberView } from './view.ts';
@@ -65,6 +66,8 @@ export interface SavedLog {
 
 export interface MemberLogOptions extends AdmissionContext {
   readonly clusterset: string;
+  /** Undefined: it may change as much as it likes. */
+  readonly quota?: Quota | undefined;
 }
 
 const grantsText = ({ addressRanges, namespaces, serviceAccounts }: Member): string =>
@@ -72,6 +75,7 @@ const grantsText = ({ addressRanges, namespaces, serviceAccounts }: Member): str
 
 export class MemberLog {
   readonly name: string;
+  readonly noise: Noise | undefined;
   readonly #options: MemberLogOptions;
   readonly #staging: Staging;
   readonly #records = new AdmittedRecords();
@@ -99,6 +103,7 @@ export class MemberLog {
   constructor(name: string, options: MemberLogOptions) {
     this.name = name;
     this.#options = options;
+    this.noise = options.quota === undefined ? undefined : new Noise(name, options.quota);
     this.#staging = new Staging(name);
     this.#part = new Part(name, options.self);
     this.#services = this.#records.services;
@@ -114,6 +119,7 @@ export class MemberLog {
       head: this.#admitted === undefined ? undefined : headOf(this.#admitted),
       freshAtMs: this.#freshAtMs,
       shuttingDown: this.#seen?.shuttingDown ?? false,
+      frozen: this.noise?.frozen ?? false,
       ...singles,
       grants: this.#part.records.singles.grants ?? singles.grants,
       stateParts,
@@ -137,6 +143,8 @@ export class MemberLog {
   /** Standing problems, those of records first, the manifest's last. They go when their cause goes. */
   get problems(): readonly IsthmusError[] {
     const last: IsthmusError[] = [];
+    const noisy = this.noise?.problem(this.#nowMs);
+    if (noisy !== undefined) last.push(noisy);
     if (this.#staging.overflow !== undefined) last.push(this.#staging.overflow);
     if (this.#manifest !== undefined && !this.#manifest.ok) last.push(this.#manifest.error);
     const uncovered = this.#uncovered();

@@ -33,6 +33,8 @@ export interface MemberView {
   /** On our monotonic clock: when the sequence last rose. */
   readonly freshAtMs: number | undefined;
   readonly shuttingDown: boolean;
+  /** It changes more than it may: what is here is its last good state. */
+  readonly frozen?: boolean;
   readonly gateways: GatewaysRecord | undefined;
   readonly trust: TrustRecord | undefined;
   readonly vantage: VantageRecord | undefined;

@@ -22,7 +22,7 @@ import { partSalt } from '../records/readers.ts';
 import { listParts, writeParts } from './parts.ts';
 import { Publication } from './publication.ts';
 import type { PublisherOptions, PublisherState } from './publisher_options.ts';
-import { expected, fencedError, nextEpoch, StoreHistory, type Term } from './term.ts';
+import { expected, fencedError, nextEpoch, rest, StoreHistory, type Term } from './term.ts';
 import { splitTick, type TickWrites, tickTxn } from './tick.ts';
 import { Witness } from './witness.ts';
 
@@ -187,7 +187,7 @@ export class Publisher {
   async #run(): Promise<void> {
     // Everything published in this turn of the event loop shares a tick.
     await Promise.resolve();
-    while (this.#active() && this.#due()) {
+    for (let ticks = 1; this.#active() && this.#due(); ticks++) {
       const term = this.#term;
       try {
         if (this.#relist !== undefined || term === undefined) await this.#list();
@@ -197,6 +197,7 @@ export class Publisher {
         return;
       }
       this.#repair();
+      if (ticks % limits.publishTicksInARow === 0) await rest(this.#o.clock);
     }
     this.#failures = 0;
   }

@@ -1,6 +1,7 @@
 /** A writer's term: the time in which one replica writes under an epoch of its own. */
 import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 
 export interface Term {
   readonly epoch: bigint;
@@ -43,3 +44,7 @@ export const expected = (error: unknown): IsthmusError => {
   if (error instanceof IsthmusError) return error;
   throw error;
 };
+
+/** Who has written for a while without a pause lets what comes next gather: readers freeze a member that never rests. */
+export const rest = (clock: Clock): Promise<void> =>
+  new Promise((resolve) => clock.after(limits.publishRestMs, () => resolve()));
