@@ -117,11 +117,15 @@ export class Records {
     const watch = store.watch(prefix, {
       snapshot: (snapshot, reason) => {
         metrics.add('isthmus_store_snapshots_total', { reason });
+        const first = at === 1 && !this.#known;
         if (at === 1) {
           this.#known = true;
           this.#fromDisk = false;
         }
-        this.#tell(this.#federation.snapshot(snapshot, this.times(), prefix));
+        const change = this.#federation.snapshot(snapshot, this.times(), prefix);
+        // That they have published nothing yet is news of all members.
+        const members = first ? change.members.union(new Set(this.members.keys())) : change.members;
+        this.#tell({ ...change, members });
         if (this.#watches.length === at + 1) this.#follow(at + 1);
       },
       events: (events) => {
