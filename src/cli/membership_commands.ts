@@ -51,6 +51,23 @@ const initCommand = (program: Command): void => {
     .action(async (options) => (await import('./init.ts')).init(options));
 };
 
+const storeCommand = (program: Command): void => {
+  program
+    .command('store')
+    .description('an etcd that is one member’s own')
+    .command('init')
+    .description('make its users and roles: the member writes, the others read what is for them')
+    .requiredOption('--clusterset <name>', 'name of the cluster set')
+    .requiredOption('--member <name>', 'whose etcd it is')
+    .option('--reader <name>', 'another member (repeat)', collect, [])
+    .requiredOption('--etcd <url...>', 'etcd client URLs')
+    .requiredOption('--etcd-ca <file>', 'CA certificate of etcd')
+    .requiredOption('--etcd-cert <file>', 'client certificate of etcd’s root user')
+    .requiredOption('--etcd-key <file>', 'its key')
+    .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
+    .action(async (options) => (await import('./store_init.ts')).storeInit(options));
+};
+
 const joinCommand = (program: Command): void => {
   atDesk(withTerms(inCluster(program.command('join'))))
     .description('make a cluster a member: by a token, with both contexts, or with a bundle')
@@ -137,6 +154,7 @@ const authorityCommands = (program: Command): void => {
 
 export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
+  storeCommand(program);
   joinCommand(program);
   tokenCommands(program, output);
   leaveCommands(program);

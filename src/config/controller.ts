@@ -41,6 +41,23 @@ export const configSchema = z.strictObject({
         .boolean()
         .default(false)
         .describe('Accept an etcd with known authorization holes (below 3.5.33, 3.6.14, 3.7.1).'),
+      members: z
+        .record(
+          label('store.members'),
+          z.strictObject({
+            endpoints: z
+              .array(z.url({ protocol: /^https$/, error: 'must be https://<host>:<port>' }))
+              .min(1)
+              .max(16),
+            caFile: z.string().optional(),
+            certFile: z.string().optional(),
+            keyFile: z.string().optional(),
+          }),
+        )
+        .default({})
+        .describe(
+          'Members that have an etcd of their own, by name: `endpoints`, and `caFile`, `certFile`, `keyFile` where they differ. In a file only.',
+        ),
     })
     .describe('The store that the members share.'),
   keys: z

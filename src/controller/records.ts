@@ -20,6 +20,8 @@ import { Refusals } from './refusals.ts';
 export interface RecordsOptions {
   readonly federation: FederationOptions;
   readonly store: Store;
+  /** Members whose records stand in a store of their own. */
+  readonly apart?: ReadonlyMap<string, Store>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -35,6 +37,8 @@ export class Records {
   readonly #federation: Federation;
   readonly #watches: StoreWatch[] = [];
   readonly #parts: readonly string[];
+  readonly #apart: ReadonlySet<string>;
+  #following = -1;
   readonly #down = new Map<string, string>();
   #up: boolean | undefined;
   #timer: Timer | undefined;
@@ -50,6 +54,7 @@ export class Records {
     this.#federation = new Federation(options.federation);
     const { clusterset, self } = options.federation;
     const keys = storeKeys(clusterset);
+    this.#apart = new Set(options.apart?.keys() ?? []);
     this.#parts = [keys.setPrefix, keys.publicPrefix, keys.readerPrefix(self)];
     this.#refusals = new Refusals((peer, error) => {
       options.metrics.add('isthmus_record_refused_total', { peer, code: error.code });
@@ -111,6 +116,8 @@ export class Records {
    * passed over: what is for others in it is not ours to read.
    */
   #follow(at: number): void {
+    this.#following = at;
+    if (at === 1) for (const [member, store] of this.#o.apart ?? []) this.#followApart(member, store);
     const { store, metrics } = this.#o;
     const prefix = this.#parts[at];
     if (prefix === undefined) return;
@@ -122,15 +129,15 @@ export class Records {
           this.#known = true;
           this.#fromDisk = false;
         }
-        const change = this.#federation.snapshot(snapshot, this.times(), prefix);
+        const change = this.#federation.snapshot(snapshot, this.times(), prefix, this.#apart);
         // That they have published nothing yet is news of all members.
         const members = first ? change.members.union(new Set(this.members.keys())) : change.members;
         this.#tell({ ...change, members });
-        if (this.#watches.length === at + 1) this.#follow(at + 1);
+        if (this.#following === at) this.#follow(at + 1);
       },
       events: (events) => {
         metrics.add('isthmus_store_events_total', {}, events.length);
-        this.#tell(this.#federation.events(events, this.times()));
+        this.#tell(this.#federation.events(events, this.times(), this.#apart));
       },
       // A role of before there were such records may not read them, and can all else: the store is not dark for that.
       connected: (up, reason) => (at === 2 ? this.#forUs(up, reason) : this.#connected(prefix, up, reason)),
@@ -139,7 +146,8 @@ export class Records {
   }
 
   async #relist(name: string): Promise<void> {
-    const { store, federation, log } = this.#o;
+    const { federation, log } = this.#o;
+    const store = this.#o.apart?.get(name) ?? this.#o.store;
     const keys = storeKeys(federation.clusterset);
     const denied = (error: unknown): StoreSnapshot => {
       if (error instanceof IsthmusError && error.code === 'store/denied')
@@ -160,6 +168,29 @@ export class Records {
   #forUs(up: boolean, reason: string): void {
     if (up) this.#o.log('info', 'what members publish for this one alone is read', {});
     else if (this.#up) this.#o.log('warn', 'what members publish for this one alone cannot be read', { reason });
+  }
+
+  /** A member with a store of its own: of what is there, its own records alone. */
+  #followApart(member: string, store: Store): void {
+    const { clusterset, self } = this.#o.federation;
+    const { log, metrics } = this.#o;
+    const keys = storeKeys(clusterset);
+    const prefixes = [keys.memberPrefix(member), ...(member === self ? [] : [keys.partPrefix(self, member)])];
+    for (const prefix of prefixes) {
+      const watch = store.watch(prefix, {
+        snapshot: (snapshot) => this.#tell(this.#federation.snapshot(snapshot, this.times(), prefix)),
+        events: (events) => this.#tell(this.#federation.events(events, this.times())),
+        connected: (up, reason) => {
+          if (prefix !== prefixes[0]) return;
+          metrics.set('isthmus_peer_store_connected', up ? 1 : 0, { peer: member });
+          log(up ? 'info' : 'warn', up ? 'store of a member connected' : 'store of a member dark', {
+            peer: member,
+            reason,
+          });
+        },
+      });
+      this.#watches.push(watch);
+    }
   }
 
   /** One that is down is all that is told of the store: each has its own watch of the same etcd. */

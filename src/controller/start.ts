@@ -19,7 +19,6 @@ import { ViewKeeper } from '../federation/view_keeper.ts';
 import { type HttpListener, healthRoute, listenHttp, metricsRoute, type Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
-import { connectStore } from '../store/etcd.ts';
 import { openSavedState } from '../store/saved.ts';
 import { defaultBinding } from '../translate/envoy/input.ts';
 import { types } from '../xds/resource.ts';
@@ -39,6 +38,7 @@ import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
 import { Sensing } from './sensing.ts';
 import { packLocal, packSecrets, StateKeeper, unpackLocal, unpackSecrets } from './state.ts';
+import { openStores } from './stores.ts';
 import { Telling } from './telling.ts';
 import { runTrace, type TraceRequest } from './tracing.ts';
 import { startUpkeep } from './upkeep.ts';
@@ -102,13 +102,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     clock,
   });
 
-  const store = connectStore({
-    endpoints: config.store.endpoints,
-    ...credentials.store,
-    clock,
-    allowUnsafeVersion: config.store.allowUnsafeVersion,
-    log,
-  });
+  const stores = openStores({ config, credentials, clock, log });
+  const store = stores.shared;
   const records: Records = new Records({
     federation: {
       clusterset: config.clusterset,
@@ -118,6 +113,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       gatewayAccount: `${config.namespace}/${config.gateway.serviceAccount}`,
     },
     store,
+    apart: stores.apart,
     clock,
     log,
     metrics,
@@ -132,7 +128,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   });
   const publishing: Publishing = new Publishing({
     config,
-    store,
+    store: stores.own,
     recordKey: credentials.recordKey,
     authority,
     epochFloor: () => records.federation.seen(config.member)?.epoch ?? 0n,
@@ -322,7 +318,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       proxies: () => opening.serving?.proxies() ?? [],
       problemOf,
       savedAge,
-      problems: () => [...disk.problems(), ...failover.problems()],
+      problems: () => [...disk.problems(), ...failover.problems(), ...stores.problems()],
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -393,7 +389,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       keeper.close();
       await state.close();
       records.close();
-      await store.close();
+      await stores.close();
       await Promise.all(listeners.map((l) => l.close()));
     },
   };

@@ -45,6 +45,7 @@ export interface Relisted {
 /** In the saved state the cluster set's policy, and each revocation, stand where a member would, under names that none can have. */
 const policyName = '';
 const revocationPrefix = '!';
+const nobody: ReadonlySet<string> = new Set();
 const noLog = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
 
 export class Federation {
@@ -117,14 +118,23 @@ export class Federation {
     return this.#logs.get(member)?.seen;
   }
 
-  /** @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set. */
-  snapshot(snapshot: StoreSnapshot, times: Times, prefix: string = this.#root): FederationChange {
+  /**
+   * @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set.
+   * @param apart - members whose records stand in another store: of those it says nothing
+   */
+  snapshot(
+    snapshot: StoreSnapshot,
+    times: Times,
+    prefix: string = this.#root,
+    apart: ReadonlySet<string> = nobody,
+  ): FederationChange {
     const memberships = new Map<string, Uint8Array>();
     const revocations: [string, Uint8Array | undefined][] = [];
     const records = new Map<string, Map<string, Uint8Array>>();
     const forUs = new Map<string, Map<string, Uint8Array>>();
     let policy: Uint8Array | undefined;
     for (const [name] of this.#logs) {
+      if (apart.has(name)) continue;
       if (`${this.#publicPrefix}${name}/`.startsWith(prefix)) records.set(name, new Map());
       if (`${this.#ourPrefix}${name}/`.startsWith(prefix)) forUs.set(name, new Map());
     }
@@ -134,7 +144,7 @@ export class Federation {
       if ('policy' in place) policy = value;
       else if ('revocation' in place) revocations.push([place.revocation, value]);
       else if ('membership' in place) memberships.set(place.membership, value);
-      else {
+      else if (!apart.has(place.member)) {
         const all = place.forUs ? forUs : records;
         const of = all.get(place.member) ?? new Map<string, Uint8Array>();
         of.set(place.rest, value);
@@ -158,8 +168,8 @@ export class Federation {
     return this.#settle(new Set([...revoked, ...changed, ...records.keys(), ...forUs.keys()]), times);
   }
 
-  /** Whole revisions, in order. */
-  events(events: readonly StoreEvent[], times: Times): FederationChange {
+  /** Whole revisions, in order. @param apart - as for `snapshot` */
+  events(events: readonly StoreEvent[], times: Times, apart: ReadonlySet<string> = nobody): FederationChange {
     const memberships = new Map<string, Uint8Array | undefined>();
     const revocations: [string, Uint8Array | undefined][] = [];
     const batches = new Map<string, { changes: SeenChange[]; manifestAt: bigint | undefined }>();
@@ -171,7 +181,7 @@ export class Federation {
       if ('policy' in place) this.#policy.set(value);
       if ('membership' in place) memberships.set(place.membership, value);
       if ('revocation' in place) revocations.push([place.revocation, value]);
-      if (!('member' in place)) continue;
+      if (!('member' in place) || apart.has(place.member)) continue;
       if (place.forUs) {
         const changes = forUs.get(place.member) ?? [];
         forUs.set(place.member, changes);

@@ -31,6 +31,11 @@ export interface StoreAdmin {
    * @param others - the other members: they may no longer write what is for it
    */
   removeMember(clusterset: string, member: string, others?: readonly string[]): Promise<string[]>;
+  /**
+   * For an etcd that is one member's own: it writes there as in a shared one, and the others read there what it publishes for all and
+   * for them. They write nothing, not even under their own names: a reader must not fill it.
+   */
+  ensureOwnStore(clusterset: string, owner: string, readers: readonly string[]): Promise<string[]>;
   /** The user by which the holder of a join token writes one request and reads its answer, and nothing else. */
   ensureJoiner(clusterset: string, token: string): Promise<string[]>;
   removeJoiner(token: string): Promise<string[]>;
@@ -122,6 +127,21 @@ class EtcdAdmin implements StoreAdmin {
         // One without a role has no user either: it was put out, or is of another etcd.
         await this.unless(/role name not found/, Auth.method.roleGrantPermission, grant, `grant to role ${role}`);
       }
+    }
+    return done;
+  }
+
+  async ensureOwnStore(clusterset: string, owner: string, readers: readonly string[]): Promise<string[]> {
+    requireName('clusterset', clusterset);
+    for (const member of [owner, ...readers]) requireName('member', member);
+    const others = readers.filter((name) => name !== owner);
+    const done = await this.ensureMember(clusterset, owner, others);
+    const keys = storeKeys(clusterset);
+    for (const reader of others) {
+      const role = memberRole(clusterset, reader);
+      const reads = [keys.memberPrefix(owner), keys.partPrefix(reader, owner)];
+      const grants = reads.map((prefix) => ({ type: Permission_Type.READ, prefix }));
+      done.push(...(await this.ensureRole(role, grants)), ...(await this.ensureUser(reader, role)));
     }
     return done;
   }

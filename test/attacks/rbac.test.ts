@@ -283,3 +283,29 @@ describe('roles of an older version, which read everything', () => {
     expect((await call('KV/Put', put(`${keys.partPrefix('south', 'east')}x`))).code).toBe(status.PERMISSION_DENIED);
   });
 });
+
+describe('an etcd that is one member’s own', () => {
+  it('is written by that member alone, and read by each other as far as it is meant', async () => {
+    const own = storeKeys('own');
+    await admin.ensureOwnStore('own', 'west', ['east', 'north']);
+    const puts = [own.manifest('west'), `${own.partPrefix('east', 'west')}a`, `${own.partPrefix('north', 'west')}a`];
+    await root.commit({ compare: [], puts: puts.map((key) => ({ key, value: text('good') })), deletes: [] });
+    const code = async (method: string, bytes: Buffer) => (await call(method, bytes)).code;
+    expect(await code('KV/Range', range(own.memberPrefix('west')))).toBe(status.OK);
+    expect(await code('KV/Range', range(own.partPrefix('east', 'west')))).toBe(status.OK);
+    for (const key of [
+      own.manifest('east'),
+      own.manifest('west'),
+      `${own.partPrefix('west', 'east')}x`,
+      `${own.root}x`,
+    ]) {
+      expect(await code('KV/Put', put(key)), key).toBe(status.PERMISSION_DENIED);
+    }
+    expect(await code('KV/Range', range(own.partPrefix('north', 'west')))).toBe(status.PERMISSION_DENIED);
+    const west = await etcd.store('west');
+    const written = puts.map((key) => ({ key, value: text('new') }));
+    expect((await west.commit({ compare: [], puts: written, deletes: [] })).ok).toBe(true);
+    await west.close();
+    expect(await admin.ensureOwnStore('own', 'west', ['east', 'north'])).toEqual([]);
+  });
+});
