@@ -291,6 +291,7 @@ export class Publishing {
 
   /** Those who can have records of their own. */
   #setReaders(cluster: LocalCluster): void {
+    if (!this.#o.standing().known) return;
     const others = [...this.#members.keys()].filter((name) => name !== this.#o.config.member);
     this.exports.setReaders(new Set(others), cluster);
     this.#flush();

@@ -137,7 +137,8 @@ export class Exports {
   readonly #targets = new Map<ServiceKey, readonly string[]>();
   readonly #named = new Map<ServiceKey, readonly string[]>();
   #grants: ReadonlySet<string> = new Set();
-  #readers: ReadonlySet<string> = new Set();
+  /** Undefined: it is not known yet who there is. */
+  #readers: ReadonlySet<string> | undefined;
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
   readonly #servicesOf = new Map<string, Set<ServiceKey>>();
   #draining: Draining = { cluster: false, gateways: new Set(), services: new Set() };
@@ -171,7 +172,7 @@ export class Exports {
 
   /** Members for whom there can be records of their own. Exports that name members follow. */
   setReaders(readers: ReadonlySet<string>, local: LocalCluster): void {
-    if (readers.symmetricDifference(this.#readers).size === 0) return;
+    if (this.#readers?.symmetricDifference(readers).size === 0) return;
     this.#readers = new Set(readers);
     for (const key of this.#named.keys()) this.#service(key, local);
   }
@@ -252,7 +253,7 @@ export class Exports {
    */
   setGrants(grants: readonly SpillOffer[]): Result<void> {
     let failed: Result<void> = ok(undefined);
-    const targets = grantTargets(grants, this.#named, this.#readers);
+    const targets = grantTargets(grants, this.#named, this.#readers ?? new Set());
     for (const key of this.#grants) if (!targets.has(key)) this.#write(key, undefined);
     this.#grants = new Set(targets.keys());
     for (const [key, { reader, offers }] of targets) {
@@ -332,9 +333,11 @@ export class Exports {
   /** Says so when it is for members that there are not. */
   #targetsOf(key: ServiceKey, to: readonly string[] | undefined): readonly string[] {
     if (to === undefined) return [`services/${key}`];
-    const unknown = to.filter((name) => !this.#readers.has(name) && name !== this.#self);
+    const readers = this.#readers;
+    if (readers === undefined) return [];
+    const unknown = to.filter((name) => !readers.has(name) && name !== this.#self);
     if (unknown.length > 0) this.#problems.set(key, unknownReaders(key, unknown));
-    return to.filter((name) => this.#readers.has(name)).map((name) => `to/${name}/services/${key}`);
+    return to.filter((name) => readers.has(name)).map((name) => `to/${name}/services/${key}`);
   }
 
   /** Withdraws the record where it was wanted before and is not any more. */

@@ -5,6 +5,7 @@
 import { get } from 'node:https';
 import { type ChannelCredentials, Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { rightsProblem } from '../../src/controller/rights.ts';
 import { realClock } from '../../src/ops/clock.ts';
 import { storeKeys } from '../../src/records/keys.ts';
 import { connectAdmin, memberRole, type StoreAdmin } from '../../src/store/admin.ts';
@@ -270,12 +271,18 @@ describe('roles of an older version, which read everything', () => {
     const wide = message([1, text(role)], [2, permission(0, keys.root)]);
     expect((await call('Auth/RoleGrantPermission', wide, asRoot)).code).toBe(status.OK);
     expect((await call('KV/Range', range(keys.root))).code).toBe(status.OK);
+    // Each sees it of itself.
+    const own = await etcd.store('east');
+    const seen = async () => rightsProblem(await own.rolePermissions(role), clusterset, 'east')?.message;
+    expect(await seen()).toContain('for others alone');
     // Letting another in takes nothing away from those who are there.
     await admin.ensureMembers(clusterset, ['south'], ['east', 'west', 'north']);
     expect((await call('KV/Range', range(keys.root))).code).toBe(status.OK);
     expect((await call('KV/Put', put(`${keys.partPrefix('south', 'east')}x`))).code).toBe(status.OK);
     await admin.ensureMembers(clusterset, ['east', 'west', 'north', 'south']);
     expect((await call('KV/Range', range(keys.root))).code).toBe(status.PERMISSION_DENIED);
+    expect(await seen()).toBeUndefined();
+    await own.close();
     for (const prefix of [keys.setPrefix, keys.publicPrefix, keys.readerPrefix('east')]) {
       expect((await call('KV/Range', range(prefix))).code, prefix).toBe(status.OK);
     }

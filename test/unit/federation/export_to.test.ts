@@ -123,6 +123,15 @@ describe('what is published', () => {
     expect(keys(exports)).toEqual(['to/mars/services/shop/checkout']);
   });
 
+  it('says nothing of members before it is known who there is', () => {
+    const exports = new Exports({ clusterDomain: 'cluster.local' });
+    const local = localCluster([forSome(['us-west'])]);
+    exports.update(local, { services: local.services.keys(), pods: [] });
+    expect([keys(exports), exports.problems.size]).toEqual([[], 0]);
+    exports.setReaders(new Set(), local);
+    expect(exports.problems.get('shop/checkout')?.code).toBe('service/unknown-reader');
+  });
+
   it('is reached through gateways, which know who asks, whatever the mode', () => {
     const { exports } = setup(forSome(['us-west'], { mode: 'direct' }));
     const record = codec.service.decode(exports.desired.get('to/us-west/services/shop/checkout')!);
