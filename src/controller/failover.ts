@@ -54,6 +54,7 @@ export interface FailoverOptions {
   readonly rawMembers: () => ReadonlyMap<string, MemberView>;
   readonly local: () => LocalCluster;
   readonly readBackMs: () => number | null;
+  readonly dark?: (member: string) => boolean;
   readonly roundTrips: () => ReadonlyMap<string, PeerRoundTrip>;
   readonly receivingSpill: () => ReadonlySet<ServiceKey>;
   readonly policySpec: () => Readonly<Record<string, unknown>> | undefined;
@@ -173,6 +174,7 @@ export class Failover {
       members: this.withdrawing.members,
       monotonicMs: clock.monotonicMs(),
       readBackMs: readBackMs() ?? undefined,
+      dark: this.#o.dark,
       roundTrips: roundTrips(),
       receivingSpill: receivingSpill(),
     });

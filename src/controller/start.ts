@@ -189,6 +189,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     rawMembers: () => records.members,
     local: () => cluster.local,
     readBackMs: () => publishing.readBackMs() ?? records.readBackMs(),
+    dark: stores.dark,
     roundTrips: () => publishing.roundTrips(),
     receivingSpill: () => sensing.receivingSpill(),
     policySpec: () => records.federation.policySpec,

@@ -8,9 +8,13 @@ import type { Config } from '../config/controller.ts';
 import { memberFile } from '../config/load.ts';
 import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 import type { Log } from '../ops/log.ts';
 import { connectStore, type EtcdStore } from '../store/etcd.ts';
 import { type Credentials, readFile } from './credentials.ts';
+
+/** etcd answers to a watch that asks for its progress, however quiet it is. */
+const quietMs = limits.watchProgressIntervalMs + 1_000;
 
 export interface StoresOptions {
   readonly config: Config;
@@ -26,6 +30,10 @@ export interface Stores {
   readonly own: EtcdStore;
   /** Members that have their own, this one perhaps among them. */
   readonly apart: ReadonlyMap<string, EtcdStore>;
+  /**
+   * Whether the store of a member's records is not heard just now. False where it is the one that we write to: there our own records tell.
+   */
+  readonly dark: (member: string) => boolean;
   /** Those that cannot be reached. */
   problems(): readonly IsthmusError[];
   close(): Promise<void>;
@@ -44,10 +52,17 @@ export const openStores = ({ config, credentials, clock, log }: StoresOptions): 
       return [member, connectStore({ endpoints: at.endpoints, ...tls, ...common })];
     }),
   );
+  const own = apart.get(config.member) ?? shared;
   return {
     shared,
-    own: apart.get(config.member) ?? shared,
+    own,
     apart,
+    dark: (member) => {
+      const store = apart.get(member) ?? shared;
+      if (store === own) return false;
+      const { connected, lastBytesAtMs } = store.status();
+      return !connected || clock.monotonicMs() - (lastBytesAtMs ?? 0) > quietMs;
+    },
     problems: () =>
       [...apart].flatMap(([member, store]) => {
         const { connected, reason } = store.status();
