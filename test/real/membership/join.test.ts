@@ -55,6 +55,9 @@ describe('a cluster that joins by a token', () => {
         ...['federation-ca-key.pem', 'federation-ca.pem', 'member.yaml', 'record-key.pem'],
       ].sort(),
     );
+    // What was given one by one as it came is what all roles should be.
+    const roles = await at('authority', 'roles');
+    expect([roles.code, roles.out.trim()], roles.err).toEqual([0, 'all roles are as they should be']);
     for (const name of readdirSync(bundle).filter((n) => n.endsWith('-key.pem'))) {
       expect(statSync(join(bundle, name)).mode & 0o077, name).toBe(0);
     }
