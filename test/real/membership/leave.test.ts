@@ -103,7 +103,7 @@ describe('isthmus leave', () => {
     expect([...after].filter(([key]) => !own(key))).toEqual([...before].filter(([key]) => !own(key)));
     expect([...after.keys()].filter(own)).toEqual([keys.revocation('us-west')]);
     await expect(storeOf('us-west').list(keys.publicPrefix)).rejects.toMatchObject({ code: 'store/denied' });
-    expect((await storeOf('eu-west').list(keys.publicPrefix)).entries.length).toBeGreaterThan(2);
+    expect((await storeOf('eu-west').list(keys.setPrefix)).entries.length).toBeGreaterThan(2);
     expect(desk.audit().at(-1)).toMatchObject({ action: 'leave', outcome: 'done', cluster: 'us-west' });
     expect((await at('leave', '--cluster', 'nobody', '--yes')).err).toContain('member/unknown');
   }, 60_000);
