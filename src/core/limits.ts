@@ -45,7 +45,7 @@ export const limits = {
   publishRetryMinMs: 200,
   publishRetryMaxMs: 5_000,
   publishTicksInARow: 16,
-  publishRestMs: 300,
+  publishRestMs: 20,
   storeUnaryTimeoutMs: 5_000,
   watchSilenceMaxMs: 12_000,
   watchProgressIntervalMs: 4_000,

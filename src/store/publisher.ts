@@ -197,7 +197,7 @@ export class Publisher {
         return;
       }
       this.#repair();
-      if (ticks % limits.publishTicksInARow === 0) await rest(this.#o.clock);
+      if (ticks >= limits.publishTicksInARow) await rest(this.#o.clock);
     }
     this.#failures = 0;
   }
