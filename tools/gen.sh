@@ -41,6 +41,7 @@ paths=(
   envoy-api/envoy/extensions/upstreams/http/v3/http_protocol_options.proto
   envoy-api/envoy/extensions/transport_sockets/tls/v3/tls.proto
   envoy-api/envoy/extensions/transport_sockets/tls/v3/secret.proto
+  envoy-api/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto
   envoy-api/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto
   envoy-api/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.proto
   envoy-api/envoy/extensions/access_loggers/grpc/v3/als.proto

@@ -20,7 +20,7 @@ import { checkTokenTime } from '../trust/tokens.ts';
 import type { DeskOptions } from './authority_desk.ts';
 import type { PassphraseOptions } from './authority_key.ts';
 import { confirm, realTerminal, type Terminal } from './confirm.ts';
-import { type Desk, isMember, type Known, membersOf, nextSequence, openDesk } from './desk.ts';
+import { type Desk, isMember, type Known, membersOf, nextSequence, openDesk, othersOf } from './desk.ts';
 import { type LedgerToken, usedError } from './desk_ledger.ts';
 import { readNamed } from './files.ts';
 import { step } from './output.ts';
@@ -181,7 +181,7 @@ const letIn = async (
   desk.ledger.use(token.id, `approved request ${Buffer.from(requestDigest(entry.value)).toString('hex').slice(0, 16)}`);
   desk.ledger.certificate(token.cluster, serial);
   await step(`etcd user and role of ${token.cluster}`, () =>
-    desk.admin.ensureMembers(desk.clusterset, [token.cluster]),
+    desk.admin.ensureMembers(desk.clusterset, [token.cluster], othersOf(known, token.cluster)),
   );
   await step(`membership of ${token.cluster}, signed`, async () => {
     const at = { member: keys.member(token.cluster), answer: keys.joinAnswer(token.id) };

@@ -82,6 +82,10 @@ export const membersOf = async (
 export const isMember = ({ member, revocation }: Known): boolean =>
   member !== undefined && (revocation === undefined || member.sequence > revocation.sequence);
 
+/** Members other than this one, by name. */
+export const othersOf = (known: ReadonlyMap<string, Known>, name: string): string[] =>
+  [...known].filter(([other, of]) => other !== name && isMember(of)).map(([other]) => other);
+
 /** Above everything that anybody may have seen under this name. */
 export const nextSequence = (known: Known | undefined): bigint => {
   let next = BigInt(realClock.wallMs());

@@ -19,6 +19,7 @@ import { connectStore } from '../store/etcd.ts';
 import { duplicateMembers, type Member, signMembership } from '../trust/membership.ts';
 import { authorityKeyFile, writeDesk } from './authority_desk.ts';
 import { fingerprintOf, makeAuthority, type PassphraseOptions, readAuthority } from './authority_key.ts';
+import { membersOf, othersOf } from './desk.ts';
 import { Ledger } from './desk_ledger.ts';
 import { flaggedEtcd } from './etcd_access.ts';
 import { mustNotExist, readNamed, writeNew } from './files.ts';
@@ -146,10 +147,11 @@ const publish = async (options: InitOptions, members: readonly Member[], authori
   try {
     await step('etcd answers, and its version is safe', () => store.check());
     await step('etcd authentication is on', () => admin.enableAuth());
-    await step('etcd users and roles', () =>
+    await step('etcd users and roles', async () =>
       admin.ensureMembers(
         options.clusterset,
         members.map((m) => m.name),
+        othersOf(await membersOf(store, options.clusterset, authority), ''),
       ),
     );
     await step('signed memberships', async () => {

@@ -216,7 +216,7 @@ export const joinByToken = async (token: Token, settings: JoinByTokenSettings): 
     };
     try {
       await step(`etcd knows ${token.cluster}: may read the cluster set, and write under its own name`, () =>
-        store.check(storeKeys(token.clusterset).root),
+        store.check(storeKeys(token.clusterset).publicPrefix),
       );
     } catch (error) {
       await store.close();

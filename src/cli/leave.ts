@@ -8,7 +8,7 @@ import { storeKeys } from '../records/keys.ts';
 import type { DeskOptions } from './authority_desk.ts';
 import type { PassphraseOptions } from './authority_key.ts';
 import { confirm, realTerminal } from './confirm.ts';
-import { type Desk, membersOf, mustBeKnown, openDesk } from './desk.ts';
+import { type Desk, membersOf, mustBeKnown, openDesk, othersOf } from './desk.ts';
 import { type ClusterOptions, openCluster } from './install_member.ts';
 import { step } from './output.ts';
 import { isOf, lossesOf, proveUntouched, putOut, showLosses } from './put_out.ts';
@@ -62,7 +62,8 @@ const leaveFrom = async (desk: Desk, name: string, options: LeaveOptions): Promi
   if (!options.yes) await confirm(`take ${name} out of ${clusterset}`, name, 'run it with --yes', realTerminal);
   // As it is after the person has thought about it.
   const standing = (await store.list(root)).entries;
-  const { revisions, removed, sequence } = await putOut(desk, name, member, { reason: 'left', keepRecords: false });
+  const settings = { reason: 'left', keepRecords: false, others: othersOf(known, name) };
+  const { revisions, removed, sequence } = await putOut(desk, name, member, settings);
   const after = (await store.list(root)).entries;
   const proof = proveUntouched(standing, after, isOf(clusterset, name), revisions);
   desk.ledger.audit({

@@ -53,6 +53,23 @@ const initCommand = (program: Command): void => {
     .action(async (options) => (await import('./init.ts')).init(options));
 };
 
+const storeCommand = (program: Command): void => {
+  program
+    .command('store')
+    .description('an etcd that is one member’s own')
+    .command('init')
+    .description('make its users and roles: the member writes, the others read what is for them')
+    .requiredOption('--clusterset <name>', 'name of the cluster set')
+    .requiredOption('--member <name>', 'whose etcd it is')
+    .option('--reader <name>', 'another member (repeat)', collect, [])
+    .requiredOption('--etcd <url...>', 'etcd client URLs')
+    .requiredOption('--etcd-ca <file>', 'CA certificate of etcd')
+    .requiredOption('--etcd-cert <file>', 'client certificate of etcd’s root user')
+    .requiredOption('--etcd-key <file>', 'its key')
+    .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
+    .action(async (options) => (await import('./store_init.ts')).storeInit(options));
+};
+
 const joinCommand = (program: Command): void => {
   atDesk(withTerms(inCluster(program.command('join'))))
     .description('make a cluster a member: by a token, with both contexts, or with a bundle')
@@ -129,6 +146,9 @@ const authorityCommands = (program: Command): void => {
     .option('--no-passphrase', 'leave the new key open on the disk: for labs')
     .option('--yes', 'do it without asking for the name to be typed', false)
     .action(async (options) => (await import('./authority.ts')).authorityReplace(options));
+  atDesk(authority.command('roles'))
+    .description('bring every member’s role in etcd up to date: once all controllers are of this version, or newer')
+    .action(async (options) => (await import('./roles.ts')).authorityRoles(options));
   atDesk(inCluster(authority.command('install')))
     .description('give a cluster the new public key')
     .action(async (options) => (await import('./authority.ts')).authorityInstall(options));
@@ -149,6 +169,7 @@ const keysCommands = (program: Command): void => {
 
 export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
+  storeCommand(program);
   joinCommand(program);
   tokenCommands(program, output);
   leaveCommands(program);

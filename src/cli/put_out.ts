@@ -17,10 +17,16 @@ import { aligned, print, step, table } from './output.ts';
 
 const batchKeys = 100;
 
-/** Keys that are the member's own, or the authority's about it. */
+/** Keys that are the member's own, the authority's about it, or for it alone. */
 export const isOf = (clusterset: string, name: string): ((key: string) => boolean) => {
   const keys = storeKeys(clusterset);
-  return (key) => key.startsWith(keys.memberPrefix(name)) || key === keys.member(name) || key === keys.revocation(name);
+  const single = [keys.member(name), keys.revocation(name)];
+  const alone = `${keys.root}to/`;
+  return (key) => {
+    if (key.startsWith(keys.memberPrefix(name)) || single.includes(key)) return true;
+    // What it published for one reader alone, and what was for it alone.
+    return key.startsWith(alone) && key.slice(alone.length).split('/', 2).includes(name);
+  };
 };
 
 export interface Loss {
@@ -36,17 +42,18 @@ export const lossesOf = (
   name: string,
   known: ReadonlyMap<string, Known>,
 ): readonly Loss[] => {
-  const prefix = storeKeys(clusterset).publicPrefix;
+  const { root } = storeKeys(clusterset);
   const exporters = new Map<string, string[]>();
   for (const { key } of entries) {
-    const [member = '', kind, namespace, service, more] = key.startsWith(prefix)
-      ? key.slice(prefix.length).split('/')
-      : [];
+    const [first, ...rest] = key.startsWith(root) ? key.slice(root.length).split('/') : [];
+    // What is for single readers is exported too; the reader's name stands before the member's.
+    const parts = first === 'public' ? rest : first === 'to' ? rest.slice(1) : [];
+    const [member = '', kind, namespace, service, more] = parts;
     if (kind !== 'services' || service === undefined || more !== undefined) continue;
     const of = known.get(member);
     if (member !== name && (of === undefined || !isMember(of))) continue;
     const id = `${namespace}/${service}`;
-    exporters.set(id, [...(exporters.get(id) ?? []), member]);
+    exporters.set(id, [...new Set([...(exporters.get(id) ?? []), member])]);
   }
   return [...exporters]
     .filter(([, members]) => members.includes(name))
@@ -83,6 +90,8 @@ export interface PutOutSettings {
   readonly reason: string;
   /** Leave its records in etcd, unused, for a look at them. */
   readonly keepRecords: boolean;
+  /** The other members. */
+  readonly others: readonly string[];
 }
 
 const committed = (result: CommitResult, revisions: Set<bigint>): void => {
@@ -115,18 +124,23 @@ export const putOut = async (desk: Desk, name: string, known: Known, settings: P
     });
     committed(done, revisions);
   });
-  await step(`etcd user and role of ${name} are gone`, () => desk.admin.removeMember(clusterset, name));
+  await step(`etcd user and role of ${name} are gone`, () =>
+    desk.admin.removeMember(clusterset, name, settings.others),
+  );
   let removed = 0;
   if (!settings.keepRecords) {
     await step(`records of ${name} are gone`, async () => {
       // Whoever has flooded the store has more there than one list holds.
-      for (;;) {
-        const { entries } = await store.list(keys.memberPrefix(name));
-        if (entries.length === 0) break;
-        for (let at = 0; at < entries.length; at += batchKeys) {
-          const deletes = entries.slice(at, at + batchKeys).map(({ key }) => key);
-          committed(await store.commit({ compare: [], puts: [], deletes }), revisions);
-          removed += deletes.length;
+      const parts = settings.others.map((other) => keys.partPrefix(other, name));
+      for (const prefix of [keys.memberPrefix(name), keys.readerPrefix(name), ...parts]) {
+        for (;;) {
+          const { entries } = await store.list(prefix);
+          if (entries.length === 0) break;
+          for (let at = 0; at < entries.length; at += batchKeys) {
+            const deletes = entries.slice(at, at + batchKeys).map(({ key }) => key);
+            committed(await store.commit({ compare: [], puts: [], deletes }), revisions);
+            removed += deletes.length;
+          }
         }
       }
     });

@@ -16,7 +16,7 @@ import { connectStore } from '../store/etcd.ts';
 import { type DeskOptions, deskEtcd } from './authority_desk.ts';
 import type { PassphraseOptions } from './authority_key.ts';
 import { confirm, realTerminal } from './confirm.ts';
-import { type Desk, membersOf, mustBeKnown, openDesk } from './desk.ts';
+import { type Desk, membersOf, mustBeKnown, openDesk, othersOf } from './desk.ts';
 import { readNamed } from './files.ts';
 import { mark, step } from './output.ts';
 import { isOf, lossesOf, proveUntouched, putOut, showLosses } from './put_out.ts';
@@ -113,7 +113,11 @@ const revokeFrom = async (desk: Desk, name: string, options: RevokeOptions): Pro
   const startedMs = realClock.monotonicMs();
   const { reason, keepRecords } = options;
   const crl = await step('its etcd certificates are on the revocation list', () => revokeAtEtcd(desk, name, options));
-  const { revisions, sequence } = await putOut(desk, name, member, { reason, keepRecords });
+  const { revisions, sequence } = await putOut(desk, name, member, {
+    reason,
+    keepRecords,
+    others: othersOf(known, name),
+  });
   desk.ledger.audit({ action: 'revoke', outcome: 'done', cluster: name, detail: `sequence ${sequence}: ${reason}` });
   const restart = options.restartEtcd ?? desk.file.etcd.restart;
   if (restart !== undefined) {

@@ -74,9 +74,9 @@ const serviceRows = (services: readonly ServiceReport[], wide: boolean): string 
     services.map((s) => [
       s.service,
       s.mode,
-      s.exported ? 'yes' : 'no',
+      s.exportedTo === undefined ? (s.exported ? 'yes' : 'no') : `to ${s.exportedTo.join(' ') || 'nobody'}`,
       `${s.local.ready}/${s.local.total}`,
-      remotesOf(s),
+      s.notImported === undefined ? remotesOf(s) : `not imported (${s.notImported.join(' ')})`,
       servingOf(s),
       ...(decided ? [grayOf(s, wide)] : []),
     ]),

@@ -22,6 +22,12 @@ export const configSchema = z.strictObject({
     .enum(['gateway', 'direct'])
     .default('gateway')
     .describe('How exported services of other members are reached, unless annotated `isthmus.dev/mode`.'),
+  imports: z
+    .enum(['all', 'optIn'])
+    .default('all')
+    .describe(
+      'Which services of other members are imported: all, or those that a namespace or Service asks for by `isthmus.dev/import`.',
+    ),
   store: z
     .strictObject({
       endpoints: z
@@ -36,6 +42,23 @@ export const configSchema = z.strictObject({
         .boolean()
         .default(false)
         .describe('Accept an etcd with known authorization holes (below 3.5.33, 3.6.14, 3.7.1).'),
+      members: z
+        .record(
+          label('store.members'),
+          z.strictObject({
+            endpoints: z
+              .array(z.url({ protocol: /^https$/, error: 'must be https://<host>:<port>' }))
+              .min(1)
+              .max(16),
+            caFile: z.string().optional(),
+            certFile: z.string().optional(),
+            keyFile: z.string().optional(),
+          }),
+        )
+        .default({})
+        .describe(
+          'Members that have an etcd of their own, by name: `endpoints`, and `caFile`, `certFile`, `keyFile` where they differ. In a file only.',
+        ),
     })
     .describe('The store that the members share.'),
   keys: z
@@ -126,6 +149,25 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Records of this member.'),
+  quota: z
+    .strictObject({
+      changesPerSecond: z
+        .number()
+        .int()
+        .min(10)
+        .max(1_000_000)
+        .default(1_000)
+        .describe('Keys that another member may change in a second, over a while, before it is frozen.'),
+      ticksPerSecond: z
+        .number()
+        .int()
+        .min(2)
+        .max(100_000)
+        .default(100)
+        .describe('Manifests that another member may write in a second, over a while, before it is frozen.'),
+    })
+    .prefault({})
+    .describe('What this member follows of each other one.'),
   failover: z
     .strictObject({
       order: z

@@ -7,7 +7,7 @@ import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import type { ExportProblem, LocalChange, LocalCluster, Locality } from '../federation/local.ts';
-import type { MemberView, View } from '../federation/view.ts';
+import type { View } from '../federation/view.ts';
 import { GatewayLiveness } from '../gateway/liveness.ts';
 import { type KubeApi, openKubeApi } from '../kube/api.ts';
 import { type ConditionKind, type ConditionsWriter, openConditionWriter } from '../kube/condition_writer.ts';
@@ -22,6 +22,7 @@ import { openTokenReviewer, type TokenReviewer } from '../kube/tokens.ts';
 import type { Log } from '../ops/log.ts';
 import { isGatewayPod, type ZtunnelConfig } from '../translate/ztunnel/inputs.ts';
 import { isLastController } from './farewell.ts';
+import type { Shared } from './publishing_options.ts';
 
 export interface ClusterOptions {
   readonly config: Config;
@@ -38,6 +39,8 @@ export interface ClusterOptions {
   readonly onLost: (reason: LostReason) => void;
   /** The token reviewer knows more than what is saved. */
   readonly onTokens: () => void;
+  /** What the conditions of exports tell: `own` is what is shared of ours. */
+  readonly said: () => { readonly view: View; readonly problemOf: ProblemOf; readonly own: Shared };
 }
 
 export interface GatewayPod {
@@ -192,18 +195,15 @@ export class Cluster {
     }
   }
 
-  /**
-   * Brings the conditions of these services' exports up to date.
-   * @param problemOf - why an export cannot work
-   * @param own - our records, as the store has them
-   */
-  report(services: Iterable<string>, view: View, problemOf: ProblemOf, own: MemberView | undefined): void {
+  /** Brings the conditions of these services' exports up to date. */
+  report(services: Iterable<string>): void {
+    const { view, problemOf, own } = this.#o.said();
     for (const key of services) {
       if (!this.#discovery.exports.has(key)) this.#conditions.forget(key);
       else {
         const conflicts = view.services.get(key)?.conflicts ?? [];
         const problem = problemOf(key);
-        const published = own?.services.has(key) === true;
+        const published = own.services.has(key);
         this.#conditions.set(key, exportConditions({ problem, conflicts, published }));
       }
     }
@@ -271,6 +271,7 @@ export class Cluster {
       pods: new Set([...change.pods, ...saved.pods.keys()]),
       policies: true,
       failoverPolicies: true,
+      imports: new Set([...(change.imports ?? []), ...(saved.imports?.keys() ?? [])]),
     };
   }
 

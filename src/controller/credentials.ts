@@ -14,7 +14,8 @@ export interface Credentials {
   readonly federation: { readonly certPem: string; readonly keyPem: string };
 }
 
-const read = (key: string, path: string): Buffer => {
+/** @param key - of the configuration, for the error */
+export const readFile = (key: string, path: string): Buffer => {
   try {
     return readFileSync(path);
   } catch (cause) {
@@ -31,7 +32,7 @@ const read = (key: string, path: string): Buffer => {
 };
 
 const ed25519 = (key: string, path: string, parse: (pem: Buffer) => KeyObject): KeyObject => {
-  const pem = read(key, path);
+  const pem = readFile(key, path);
   let parsed: KeyObject | undefined;
   try {
     parsed = parse(pem);
@@ -50,15 +51,15 @@ export const loadCredentials = (config: Config): Credentials => {
   const { store, keys } = config;
   return {
     store: {
-      ca: read('store.caFile', path(store.caFile)),
-      cert: read('store.certFile', path(store.certFile)),
-      key: read('store.keyFile', path(store.keyFile)),
+      ca: readFile('store.caFile', path(store.caFile)),
+      cert: readFile('store.certFile', path(store.certFile)),
+      key: readFile('store.keyFile', path(store.keyFile)),
     },
     authorityKey: ed25519('keys.authorityFile', path(keys.authorityFile), (pem) => createPublicKey(pem)),
     recordKey: ed25519('keys.recordKeyFile', path(keys.recordKeyFile), (pem) => createPrivateKey(pem)),
     federation: {
-      certPem: read('keys.federationCertFile', path(keys.federationCertFile)).toString('utf8'),
-      keyPem: read('keys.federationKeyFile', path(keys.federationKeyFile)).toString('utf8'),
+      certPem: readFile('keys.federationCertFile', path(keys.federationCertFile)).toString('utf8'),
+      keyPem: readFile('keys.federationKeyFile', path(keys.federationKeyFile)).toString('utf8'),
     },
   };
 };

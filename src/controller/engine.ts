@@ -7,7 +7,7 @@
 import type { Clock, Timer } from '../core/clock.ts';
 import type { ServiceKey } from '../core/names.ts';
 import { noPlan, type Plan } from '../failover/plan.ts';
-import type { FederationChange } from '../federation/federation.ts';
+import type { FederationChange } from '../federation/change.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
 import type { MemberView, View } from '../federation/view.ts';
 import type { ViewKeeper } from '../federation/view_keeper.ts';
@@ -83,6 +83,7 @@ export class Engine {
   readonly #gateway = new GatewayTranslation();
   #services = new Set<ServiceKey>();
   #pods = new Set<string>();
+  #namespaces: ReadonlySet<string> = new Set();
   #members = new Set<string>();
   /** Who is in the set, and through which gateways: every service is ordered anew. */
   #topologyChanged = false;
@@ -140,6 +141,7 @@ export class Engine {
     }
     for (const key of change.services) this.#services.add(key);
     for (const key of change.pods) this.#pods.add(key);
+    if (change.imports !== undefined) this.#namespaces = this.#namespaces.union(change.imports);
     this.wake();
   }
   markRecords(change: Pick<FederationChange, 'services' | 'members' | 'topology'>): void {
@@ -200,7 +202,8 @@ export class Engine {
     const { keeper, decide, local } = this.#o;
     // The map is live, and a decision may take its time.
     const members = new Map(this.#o.members());
-    const viewed = keeper.update(local(), members, { services: this.#services, members: this.#topologyChanged });
+    const dirty = { services: this.#services, members: this.#topologyChanged, namespaces: this.#namespaces };
+    const viewed = keeper.update(local(), members, dirty);
     const batch: Batch = {
       start,
       local: local(),
@@ -213,6 +216,7 @@ export class Engine {
     };
     this.#services = new Set();
     this.#pods = new Set();
+    this.#namespaces = new Set();
     this.#members = new Set();
     this.#topologyChanged = false;
     this.#recordsSinceMs = undefined;

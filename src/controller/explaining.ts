@@ -11,6 +11,7 @@ import type { DecisionReport, ExplainReport, HoldReport } from '../core/failover
 import type { ServiceKey } from '../core/names.ts';
 import { span } from '../core/span.ts';
 import type { GuardHold } from '../failover/plan.ts';
+import { importName, namespaceOf } from '../federation/imports.ts';
 import type { ServiceView } from '../federation/view.ts';
 import type { HeldShown } from '../federation/withdrawals.ts';
 import { changesOf } from './changes.ts';
@@ -56,10 +57,24 @@ export const isoTime = (wallMs: number): string => new Date(wallMs).toISOString(
 
 const shownDecisions = 8;
 
+const importHint = (key: ServiceKey): string =>
+  `to import it: kubectl label namespace ${namespaceOf(key)} ${importName}=true`;
+
+const notImported = (key: ServiceKey, { view }: ExplainInput): string[] => {
+  const offered = view.notImported?.get(key);
+  if (offered === undefined) return [];
+  return [`${listed(offered)} export it too, and it is not imported here; ${importHint(key)}.`];
+};
+
 /** @throws IsthmusError usage/invalid, with names that are like it */
 export const findService = (key: ServiceKey, input: Pick<StandingsInput, 'view'>): ServiceView => {
   const found = input.view.services.get(key);
   if (found !== undefined) return found;
+  const offered = input.view.notImported?.get(key);
+  if (offered !== undefined) {
+    const message = `${key} is exported by ${listed(offered)}, and ${input.view.self} does not import it: nothing here leads there`;
+    throw new IsthmusError('service/not-imported', message, { hint: importHint(key), subject: { service: key } });
+  }
   const name = key.slice(key.indexOf('/') + 1);
   const like = [...input.view.services.keys()].filter((k) => k.endsWith(`/${name}`)).slice(0, 3);
   throw new IsthmusError('usage/invalid', `no service "${key}" in ${input.view.self} or among what its peers export`, {
@@ -105,6 +120,7 @@ const notesOf = (standings: Standings, input: ExplainInput): string[] => {
     ...(readBack === undefined || readBack > silent
       ? ['The store does not answer: what is shown of other clusters is what was last known.']
       : []),
+    ...notImported(service.key, input),
     ...(service.unsupported === undefined ? [] : [`It has no path to other clusters: ${service.unsupported.message}.`]),
     ...(plan?.failFast === true ? ['Nothing is left, and the policy wishes calls to fail at once.'] : []),
     ...withdrawn(service.key, input),

@@ -62,7 +62,7 @@ export const facts = (o: FactsOptions): StatusReport => {
       ...(records.members.get(config.member)?.problems ?? []),
       ...o.problems(),
       ...membershipProblems(membership),
-      ...(publishing.lastError === undefined ? [] : [publishing.lastError]),
+      ...publishing.problems,
     ],
   });
   return { ...report, membership };

@@ -11,8 +11,8 @@ import type { ServiceKey } from '../core/names.ts';
 import type { Decision } from '../failover/decision.ts';
 import type { Plan } from '../failover/plan.ts';
 import type { Policies } from '../failover/policy.ts';
+import type { FederationChange } from '../federation/change.ts';
 import type { Decided as Published } from '../federation/decided.ts';
-import type { FederationChange } from '../federation/federation.ts';
 import type { LocalCluster } from '../federation/local.ts';
 import { type MemberView, shippedState, type View } from '../federation/view.ts';
 import type { HeldShown, LetGoBy } from '../federation/withdrawals.ts';
@@ -22,12 +22,14 @@ import { cellOf } from '../health/verdict.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
+import { openState } from '../records/sealed_state.ts';
 import { version } from '../version.ts';
 import { type Decided, Deciding, type Standing } from './deciding.ts';
 import { Detecting } from './detecting.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
 import { PolicyBook } from './policies.ts';
 import { Saver } from './saver.ts';
+import type { Seals } from './seals.ts';
 import { packShipped, unpackShipped } from './shipping.ts';
 import { StandingSignals } from './standing.ts';
 import type { Mark } from './timescale.ts';
@@ -42,6 +44,8 @@ export interface Announcement {
 export interface FailoverOptions {
   readonly config: Config;
   readonly recordKey: KeyObject;
+  /** What shipped states may be sealed under; another object when that changed. */
+  readonly seals: () => Seals;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly log: Log;
@@ -55,6 +59,7 @@ export interface FailoverOptions {
   readonly rawMembers: () => ReadonlyMap<string, MemberView>;
   readonly local: () => LocalCluster;
   readonly readBackMs: () => number | null;
+  readonly dark?: (member: string) => boolean;
   readonly roundTrips: () => ReadonlyMap<string, PeerRoundTrip>;
   readonly receivingSpill: () => ReadonlySet<ServiceKey>;
   readonly policySpec: () => Readonly<Record<string, unknown>> | undefined;
@@ -92,7 +97,7 @@ export class Failover {
   #decidedBy: Policies | undefined;
   #journalledAtMs: number | undefined;
   readonly #saver: Saver;
-  /** The record and the parts that were looked at last. */
+  /** The record, the parts and the keys that were looked at last. */
   #followed: readonly unknown[] = [];
 
   constructor(options: FailoverOptions) {
@@ -169,6 +174,7 @@ export class Failover {
       members: this.withdrawing.members,
       monotonicMs: clock.monotonicMs(),
       readBackMs: readBackMs() ?? undefined,
+      dark: this.#o.dark,
       roundTrips: roundTrips(),
       receivingSpill: receivingSpill(),
     });
@@ -286,11 +292,12 @@ export class Failover {
   /** Takes over what the replica that decides has shipped. @returns services that are other than before */
   #follow(): ReadonlySet<ServiceKey> {
     const none: ReadonlySet<ServiceKey> = new Set();
-    const { config, rawMembers, chosen, log } = this.#o;
+    const { config, rawMembers, chosen, seals, log } = this.#o;
     const own = rawMembers().get(config.member);
-    if (own?.verdicts === undefined || (this.#followed[0] === own.verdicts && this.#followed[1] === own.stateParts))
-      return none;
-    this.#followed = [own.verdicts, own.stateParts];
+    // With other keys, too: what could not be opened may be now.
+    const found = [own?.verdicts, own?.stateParts, seals()];
+    if (own?.verdicts === undefined || found.every((part, i) => part === this.#followed[i])) return none;
+    this.#followed = found;
     const mark = { atMs: Number(own.verdicts.atMs), wallMs: Number(own.verdicts.wallMs) };
     // Our own words, as our watch brings them back.
     if (chosen() && mark.atMs <= this.#announcedAtMs) return none;
@@ -300,7 +307,8 @@ export class Failover {
       return none;
     }
     if (shipped.value === undefined) return none;
-    const unpacked = unpackShipped(shipped.value);
+    const opened = openState(seals().all, shipped.value);
+    const unpacked = opened.ok ? unpackShipped(opened.value) : opened;
     if (!unpacked.ok) {
       log('error', 'the state shipped by the writer cannot be unpacked', { error: unpacked.error });
       return none;

@@ -11,6 +11,7 @@ const perPeer = [
   'isthmus_peer_reachable',
   'isthmus_peer_services',
   'isthmus_peer_state',
+  'isthmus_peer_frozen',
 ] as const;
 
 export interface GaugeInput {
@@ -41,6 +42,7 @@ export const gauge = (metrics: Metrics, input: GaugeInput): void => {
     if (trip?.estimate !== undefined)
       metrics.set('isthmus_peer_round_trip_seconds', trip.estimate.srttMs / 1000, labels);
     metrics.set('isthmus_peer_services', view.services.size, labels);
+    metrics.set('isthmus_peer_frozen', view.frozen === true ? 1 : 0, labels);
     const verdict = input.verdicts.members.get(peer);
     if (verdict !== undefined)
       for (const state of cellStates)

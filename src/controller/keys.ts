@@ -17,12 +17,14 @@ import type { KeysSeen } from '../gen/isthmus/v1/keys_pb.ts';
 import type { KubeApi } from '../kube/api.ts';
 import { type Secret, type SecretWatch, watchSecret, writeSecret } from '../kube/secrets.ts';
 import type { Log } from '../ops/log.ts';
+import { stateSecret } from '../records/sealed_state.ts';
 import { rawPublicKey } from '../records/signed.ts';
 import { decodeKeys, encodeKeys } from '../records/succession.ts';
 import { type RotationStep, rotationStep } from '../trust/key_rotation.ts';
 import { firstKey, type Link, signLink, verifyChain } from '../trust/succession.ts';
 import type { Credentials } from './credentials.ts';
 import type { MembershipInput } from './membership.ts';
+import { previousSealFile, type Seals, sealsOf } from './seals.ts';
 
 export interface MemberKeysOptions {
   readonly config: Config;
@@ -49,6 +51,7 @@ interface Stored {
   readonly links: readonly Uint8Array[];
   readonly chain: readonly Link[];
   readonly askedMs: number | undefined;
+  readonly seals: Seals;
 }
 
 const secretName = 'isthmus-member';
@@ -85,7 +88,8 @@ export class MemberKeys {
     const { credentials, api, clock, rng, log, config } = options;
     const { certPem, keyPem } = credentials.federation;
     const now = { recordKey: credentials.recordKey, federation: parseFederationCa(certPem, keyPem, 'federation CA') };
-    this.#stored = { now, next: undefined, links: [], chain: [], askedMs: undefined };
+    const seals = sealsOf({ now: now.recordKey });
+    this.#stored = { now, next: undefined, links: [], chain: [], askedMs: undefined, seals };
     this.#watch = watchSecret({
       ...{ api, clock, rng, log, at: { namespace: config.namespace, name: secretName } },
       onChange: (secret) => (secret === undefined ? this.#o.onKeys() : this.#take(secret)),
@@ -105,6 +109,10 @@ export class MemberKeys {
   /** Public keys under which manifests of ours may stand in the store. */
   get accepted(): readonly KeyObject[] {
     return this.#o.federation.keysOf(this.#o.config.member);
+  }
+  /** What our replicas seal the state under that they ship to each other. Another object when it changed. */
+  get seals(): Seals {
+    return this.#stored.seals;
   }
   get federationCa(): FederationCa {
     return this.#stored.now.federation;
@@ -272,13 +280,7 @@ export class MemberKeys {
   }
 
   async #use(secret: Secret): Promise<void> {
-    const data: Record<string, Uint8Array> = { ...secret.data };
-    for (const [i, file] of keyFiles.next.entries()) {
-      data[keyFiles.now[i]!] = data[file]!;
-      delete data[file];
-    }
-    delete data[rotateFile];
-    await this.#write(secret, data);
+    await this.#write(secret, nextInUse(secret.data));
     this.#o.log('info', 'new keys are in use', { number: this.number });
   }
 
@@ -329,7 +331,8 @@ export class MemberKeys {
     const chain = ours ? found.value : [];
     const next = secret.data[keyFiles.next[0]] === undefined ? undefined : pair(keyFiles.next);
     const asked = Number(text(rotateFile) || Number.NaN);
-    return { now, next, links, chain, askedMs: Number.isFinite(asked) ? asked : undefined };
+    const seals = sealsOf({ now: now.recordKey, next: next?.recordKey, previous: secret.data[previousSealFile] });
+    return { now, next, links, chain, askedMs: Number.isFinite(asked) ? asked : undefined, seals };
   }
 
   #late(): IsthmusError {
@@ -344,6 +347,19 @@ export class MemberKeys {
     });
   }
 }
+
+/** What the Secret holds once the announced keys are in use. */
+export const nextInUse = (before: Readonly<Record<string, Uint8Array>>): Record<string, Uint8Array> => {
+  const data: Record<string, Uint8Array> = { ...before };
+  const [key] = keyFiles.now;
+  data[previousSealFile] = stateSecret(privateKey(key, Buffer.from(before[key] ?? []).toString('utf8')));
+  for (const [i, file] of keyFiles.next.entries()) {
+    data[keyFiles.now[i]!] = data[file]!;
+    delete data[file];
+  }
+  delete data[rotateFile];
+  return data;
+};
 
 const privateKey = (file: string, pem: string): KeyObject => {
   let key: KeyObject | undefined;

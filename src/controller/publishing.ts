@@ -2,52 +2,24 @@
  * What this member publishes: its exports, gateways, roots and what it sees of the others. Every replica works it out; the one
  * that leads writes it.
  */
-import type { Authority } from '../ca/authority.ts';
-import type { Config } from '../config/controller.ts';
-import type { Clock, Rng } from '../core/clock.ts';
 import type { IsthmusError } from '../core/errors.ts';
-import type { Store } from '../core/store.ts';
+import type { ServiceKey } from '../core/names.ts';
 import type { Plan } from '../failover/plan.ts';
+import { deniedReaders } from '../federation/export_to.ts';
 import { Exports } from '../federation/exports.ts';
 import type { ExportProblem, LocalChange, LocalCluster, LocalService } from '../federation/local.ts';
 import type { MemberView } from '../federation/view.ts';
-import type { LoadedRecord, TrustRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
+import type { LoadedRecord, VantageRecord } from '../gen/isthmus/v1/records_pb.ts';
 import type { PathTime } from '../health/signals.ts';
-import type { Head } from '../journal/entry.ts';
-import type { Log } from '../ops/log.ts';
-import type { Metrics } from '../ops/metrics.ts';
 import { type PeerRoundTrip, RttProber } from '../probe/rtt.ts';
 import { Publisher, type PublisherEvent } from '../store/publisher.ts';
 import { grantsOf } from '../trust/grants.ts';
 import type { Member } from '../trust/membership.ts';
 import type { GatewayPod } from './cluster.ts';
+import { discreet } from './discretion.ts';
 import type { Announcement } from './failover.ts';
-import type { MemberKeys } from './keys.ts';
-
-export interface PublishingOptions {
-  readonly config: Config;
-  readonly store: Store;
-  readonly keys: () => MemberKeys;
-  readonly authority: () => Authority;
-  readonly epochFloor: () => bigint;
-  readonly clock: Clock;
-  readonly rng: Rng;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  /** Our own vantage and trust records as they stand; undefined: there is none. `known`: whether that can be told yet. */
-  readonly standing: () => {
-    readonly known: boolean;
-    readonly vantage: VantageRecord | undefined;
-    readonly trust: TrustRecord | undefined;
-  };
-  /** The newest durable entries of journal and audit: peers hold them, so that one cut short shows. */
-  readonly heads: () => { readonly journal: Head | undefined; readonly audit: Head | undefined };
-  /** A term was lost to another writer although the lease was ours. */
-  readonly onFenced: () => void;
-}
-
-/** Of our own records, those that a new term goes on from. */
-export const ownSingles = (own: MemberView | undefined) => ({ vantage: own?.vantage, trust: own?.trust });
+import type { PublishingOptions, Shared } from './publishing_options.ts';
+import { Rights } from './rights.ts';
 
 const federationPort = 15_028;
 const hbonePort = 15_008;
@@ -60,6 +32,7 @@ export class Publishing {
   readonly #o: PublishingOptions;
   readonly #publisher: Publisher;
   readonly #rtt: RttProber;
+  readonly #rights: Rights;
   /** The local cluster is known: before that, leading would withdraw everything. */
   #complete = false;
   #wantsToLead = false;
@@ -68,17 +41,19 @@ export class Publishing {
   /** Our keys are known: what is signed by those that were replaced is refused. */
   #keysKnown = false;
   #members: ReadonlyMap<string, MemberView> = new Map();
+  #cluster: LocalCluster | undefined;
+  #namedStanding: ReadonlySet<ServiceKey> = new Set();
   #peers = '';
   #epoch = 0n;
   #announced = false;
   #gateways = '';
-  /** As they were announced last. */
-  #grants: Plan['grants'] = [];
+  /** As they were announced last; undefined: for whom they are may be other than then. */
+  #grants: Plan['grants'] | undefined = [];
 
   constructor(options: PublishingOptions) {
     this.#o = options;
     const { config, store, clock, rng } = options;
-    this.exports = new Exports({ clusterDomain: config.clusterDomain });
+    this.exports = new Exports({ clusterDomain: config.clusterDomain, self: config.member });
     this.#publisher = new Publisher({
       store,
       clock,
@@ -91,6 +66,11 @@ export class Publishing {
       journalHead: () => options.heads().journal,
       auditHead: () => options.heads().audit,
       onEvent: (event) => this.#told(event),
+    });
+    this.#rights = new Rights({
+      ...{ clusterset: config.clusterset, member: config.member, clock },
+      ask: store.rolePermissions?.bind(store),
+      looked: () => this.#publisher.recheck(),
     });
     this.#rtt = new RttProber({
       clock,
@@ -112,16 +92,25 @@ export class Publishing {
   problemOf(service: LocalService | undefined, own: Member | undefined): ExportProblem | undefined {
     if (service?.exported === undefined) return undefined;
     const { key, namespace } = service;
-    const known = this.exports.problems.get(key);
+    const denied = (service.exported.to ?? []).filter((reader) => this.#publisher.denied.has(reader));
+    const known = this.exports.problems.get(key) ?? (denied.length > 0 ? deniedReaders(key, denied) : undefined);
     if (known !== undefined || own === undefined || grantsOf(own).namespace(namespace)) return known;
     const message = `the cluster set does not let ${own.name} export services of namespace ${namespace}`;
     return { key, code: 'record/not-granted', message };
   }
+  /** Our exports as the others have them. @param own - what the store brought back of ours, which says nothing of single readers' */
+  shared(own: MemberView | undefined): Shared {
+    return {
+      services: { has: (key) => (this.exports.named.has(key) ? this.#stands(key) : own?.services.has(key) === true) },
+    };
+  }
+  /** What keeps records from being written, or lets too many read them. */
+  get problems(): readonly IsthmusError[] {
+    const { lastError, denied } = this.#publisher;
+    return [...(lastError === undefined ? [] : [lastError]), ...denied.values(), ...this.#rights.problems];
+  }
   get leading(): boolean {
     return this.#publisher.state === 'leading';
-  }
-  get lastError(): IsthmusError | undefined {
-    return this.#publisher.lastError;
   }
   readBackMs(): number | null {
     return this.#publisher.readBackAgeMs() ?? null;
@@ -142,8 +131,12 @@ export class Publishing {
   ): void {
     const first = !this.#complete;
     this.#complete = true;
+    this.#cluster = cluster;
     const services = first ? cluster.services.keys() : change.services;
+    const named = this.exports.named.size;
     this.exports.update(cluster, { services, pods: change.pods });
+    if (named + this.exports.named.size > 0) this.#grants = undefined;
+    if (first) this.#setReaders(cluster);
     this.#setGateways(gateways, draining);
     this.#flush();
     if (first) this.#tryToLead();
@@ -158,10 +151,12 @@ export class Publishing {
 
   /** The members' gateways are what round trips are measured to. */
   members(members: ReadonlyMap<string, MemberView>): void {
+    this.#members = members;
     if (!this.#recordsKnown && this.#o.standing().known) {
       this.#recordsKnown = true;
       this.#tryToLead();
     }
+    if (this.#cluster !== undefined) this.#setReaders(this.#cluster);
     const peers = new Map<string, { address: string; port: number }[]>();
     for (const [name, view] of members) {
       if (name === this.#o.config.member) continue;
@@ -172,7 +167,6 @@ export class Publishing {
           gateways.map((g) => ({ address: g.address, port: g.federationPort })),
         );
     }
-    this.#members = members;
     this.keys();
     const shape = JSON.stringify([...peers]);
     if (shape === this.#peers) return;
@@ -206,7 +200,9 @@ export class Publishing {
     if (plan.grants !== this.#grants) this.#must('grants', this.exports.setGrants(plan.grants));
     this.#grants = plan.grants;
     this.#must('votes', this.exports.setVotes(plan.votes));
-    this.#must('verdicts', this.exports.setVerdicts(verdicts));
+    const [self, named, secret] = [this.#o.config.member, this.exports.named, this.#o.keys().seals.now];
+    const told = discreet(verdicts, { self, members: this.#members, named, secret });
+    this.#must('verdicts', this.exports.setVerdicts(told));
     this.#announced = true;
     this.#flush();
     this.#tryToLead();
@@ -243,6 +239,7 @@ export class Publishing {
   }
   close(): void {
     this.#rtt.close();
+    this.#rights.close();
     this.#publisher.close();
   }
 
@@ -261,6 +258,28 @@ export class Publishing {
     if (shape === this.#gateways) return;
     this.#gateways = shape;
     this.#must('gateways', this.exports.setGateways(gateways, `${config.namespace}/${config.gateway.serviceAccount}`));
+  }
+
+  #stands(key: ServiceKey): boolean {
+    const targets = this.exports.targets(key);
+    return targets.length > 0 && targets.every((target) => this.#publisher.stands(target));
+  }
+
+  /** @param all - also those that stand as they stood */
+  #tellNamed(all: boolean): void {
+    const now = new Set([...this.exports.named.keys()].filter((key) => this.#stands(key)));
+    const changed = all ? this.exports.named.keys() : now.symmetricDifference(this.#namedStanding);
+    this.#namedStanding = now;
+    this.#o.onNamed(changed);
+  }
+
+  /** Those who can have records of their own. */
+  #setReaders(cluster: LocalCluster): void {
+    if (!this.#o.standing().known) return;
+    const others = [...this.#members.keys()].filter((name) => name !== this.#o.config.member);
+    this.exports.setReaders(new Set(others), cluster);
+    if (this.exports.named.size > 0) this.#grants = undefined;
+    this.#flush();
   }
 
   #tryToLead(): void {
@@ -318,7 +337,10 @@ export class Publishing {
 
   #told(event: PublisherEvent): void {
     const { log, metrics } = this.#o;
-    if (event.kind === 'written') metrics.add('isthmus_publish_total', { result: 'ok' });
+    if (event.kind === 'written' || event.kind === 'denied') this.#tellNamed(event.kind === 'denied');
+    if (event.kind === 'denied') {
+      log('warn', 'what is for one member alone is refused by the store', { reader: event.reader, error: event.error });
+    } else if (event.kind === 'written') metrics.add('isthmus_publish_total', { result: 'ok' });
     else if (event.kind === 'term') {
       this.#epoch = event.epoch;
       log('info', 'writing begins', { epoch: event.epoch, reason: event.reason });

@@ -9,13 +9,15 @@ import { fail, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { SavedHold } from '../federation/withdrawals_saved.ts';
 import type { LetGo } from '../federation/withdrawals_shipped.ts';
+import { sealBytes } from '../records/sealed_state.ts';
 
 export interface ShippedHolds {
   readonly held: readonly SavedHold[];
   readonly letGo: readonly LetGo[];
 }
 
-const bytesMax = limits.statePartBytesMax * limits.statePartsMax;
+/** It may be sealed before it is shipped. */
+const bytesMax = limits.statePartBytesMax * limits.statePartsMax - sealBytes;
 const opening = /^\{"heldBytes":(\d{1,9}),"held":/;
 
 const packed = (state: Uint8Array, holds: unknown): Uint8Array => {

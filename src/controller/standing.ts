@@ -11,6 +11,8 @@ export interface StandingInput {
   /** On the monotonic clock, as `freshAtMs` of the members. */
   readonly monotonicMs: number;
   readonly readBackMs: number | undefined;
+  /** Whether a member's store, which is not the one that gives us back our own records, is not heard. */
+  readonly dark?: ((member: string) => boolean) | undefined;
   readonly roundTrips: ReadonlyMap<string, PeerRoundTrip>;
   readonly receivingSpill: ReadonlySet<string>;
 }
@@ -39,13 +41,13 @@ export class StandingSignals {
   #grants: readonly GrantOffer[] = [];
   #spill: ReadonlySet<string> = new Set();
 
-  read({ self, members, monotonicMs, readBackMs, roundTrips, receivingSpill }: StandingInput): Standing {
+  read({ self, members, monotonicMs, readBackMs, dark, roundTrips, receivingSpill }: StandingInput): Standing {
     const control = new Map<string, ControlSignal>();
     const votes: Vote[] = [];
     const granted: [string, GrantsRecord][] = [];
     for (const [name, view] of members) {
       if (name === self) continue;
-      const signal = controlOf(view, monotonicMs);
+      const signal = { ...controlOf(view, monotonicMs), ...(dark?.(name) && { dark: true }) };
       control.set(name, signal);
       for (const accused of view.votes?.accused ?? []) {
         const vote = { voter: name, voterRegion: view.member.region, accused, down: true };

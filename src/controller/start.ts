@@ -16,7 +16,6 @@ import { ViewKeeper } from '../federation/view_keeper.ts';
 import type { Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
-import { connectStore } from '../store/etcd.ts';
 import { openSavedState } from '../store/saved.ts';
 import { defaultBinding } from '../translate/envoy/input.ts';
 import { types } from '../xds/resource.ts';
@@ -33,12 +32,14 @@ import { MemberKeys } from './keys.ts';
 import { startListening } from './listening.ts';
 import { MeshTrust } from './mesh_trust.ts';
 import { Opening } from './opening.ts';
-import { ownSingles, Publishing } from './publishing.ts';
+import { Publishing } from './publishing.ts';
+import { ownSingles } from './publishing_options.ts';
 import { readinessOf } from './readiness.ts';
 import { Records } from './records.ts';
 import { TradedRoots } from './roots.ts';
 import { Sensing } from './sensing.ts';
 import { StateKeeper, stateSources, unpackLocal, unpackSecrets } from './state.ts';
+import { openStores } from './stores.ts';
 import { Telling } from './telling.ts';
 import { runTrace } from './tracing.ts';
 import { startUpkeep } from './upkeep.ts';
@@ -73,7 +74,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   const savedSecrets = savedGateways === undefined ? undefined : unpackSecrets(savedGateways.payload);
   const traded = new TradedRoots();
 
-  const viewed = new ViewKeeper({ self: config.member, clusterDomain: config.clusterDomain });
+  const viewed = new ViewKeeper({ ...config, self: config.member });
   const engine: Engine = new Engine({
     self: config.member,
     keeper: viewed,
@@ -87,7 +88,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onProgrammed: (types, atMs) => opening.serving?.programming.programmed(types, atMs),
     onPlanned: (services) => {
       traded.update(services, viewed.view);
-      cluster.report(services, viewed.view, problemOf, records.members.get(config.member));
+      cluster.report(services);
       secrets.offer();
       failover.announce();
       sensing.services(services);
@@ -99,29 +100,25 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     clock,
   });
 
-  const store = connectStore({
-    endpoints: config.store.endpoints,
-    ...credentials.store,
-    clock,
-    allowUnsafeVersion: config.store.allowUnsafeVersion,
-    log,
-  });
+  const stores = openStores({ config, credentials, clock, log });
+  const store = stores.shared;
   const records: Records = new Records({
     federation: {
       clusterset: config.clusterset,
       self: config.member,
       trustDomain: config.trustDomain,
-      authorityKey: credentials.authorityKey,
+      ...{ authorityKey: credentials.authorityKey, quota: config.quota },
       gatewayAccount: `${config.namespace}/${config.gateway.serviceAccount}`,
     },
     store,
+    apart: stores.apart,
     clock,
     log,
     metrics,
     onChange: (change) => {
       const services = failover.records(change);
       if (services.size + change.members.size + change.signals.size > 0) engine.markRecords({ ...change, services });
-      if (change.own.size > 0) cluster.report(change.own, viewed.view, problemOf, records.members.get(config.member));
+      if (change.own.size > 0) cluster.report(change.own);
       if (change.members.size > 0) publishing.members(records.members);
       if (change.revocations) state.now('revocations');
       // Manifests that rise are the heartbeat of every peer: not worth writing everything each second.
@@ -130,7 +127,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   });
   const publishing: Publishing = new Publishing({
     config,
-    store,
+    store: stores.own,
     keys: () => keys,
     authority: trust.authority,
     epochFloor: () => records.federation.seen(config.member)?.epoch ?? 0n,
@@ -140,6 +137,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     metrics,
     heads: () => ({ journal: failover.journaling.journal.head(), audit: sensing.auditing.journal.head() }),
     standing: () => ({ known: records.known, ...ownSingles(records.members.get(config.member)) }),
+    onNamed: (services) => cluster.report(services),
     // The lease was ours and the store disagreed: another writer lives. Try again only when the lease says so anew.
     onFenced: () => clock.after(config.lease.ttlMs, () => cluster.leading && lead()),
   });
@@ -175,20 +173,18 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       if (reason !== 'expired') publishing.follow();
     },
     onTokens: () => state.touch('tokens'),
+    said: () => ({ view: viewed.view, problemOf, own: publishing.shared(records.members.get(config.member)) }),
   });
   const failover: Failover = new Failover({
     config,
-    recordKey: credentials.recordKey,
-    clock,
-    rng,
-    log,
-    metrics,
+    ...{ recordKey: credentials.recordKey, seals: () => keys.seals, clock, rng, log, metrics },
     epoch: () => publishing.epoch,
     chosen: () => publishing.chosen,
     recordsKnown: () => records.known,
     rawMembers: () => records.members,
     local: () => cluster.local,
     readBackMs: () => publishing.readBackMs() ?? records.readBackMs(),
+    dark: stores.dark,
     roundTrips: () => publishing.roundTrips(),
     receivingSpill: () => sensing.receivingSpill(),
     policySpec: () => records.federation.policySpec,
@@ -325,7 +321,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       savedAge,
       keys,
       problems: () =>
-        [disk, failover, cluster, sensing.auditing, secrets, keys, trust].flatMap((part) => part.problems()),
+        [disk, failover, cluster, sensing.auditing, secrets, keys, trust, stores].flatMap((part) => part.problems()),
     });
   const savedAge = (): number | null => {
     const own = records.fromDisk ? null : state.ageSeconds();
@@ -393,7 +389,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       for (const part of [keeper, secrets, keys]) part.close();
       await state.close();
       records.close();
-      await store.close();
+      await stores.close();
       await Promise.all(listeners.map((l) => l.close()));
     },
   };

@@ -90,6 +90,23 @@ const servingOf = (service: ServiceView, localReady: number, plan: Plan): string
   return cells.usable ? first.map((c) => c.member).join(' + ') : 'nobody ready';
 };
 
+const notImported = (key: string, { view }: StatusInput): Pick<ServiceReport, 'notImported'> => {
+  const members = view.notImported?.get(key);
+  return members === undefined ? {} : { notImported: members };
+};
+
+/** A service that others have, and this cluster neither has nor imports. */
+const foreignReport = (service: string, input: StatusInput): ServiceReport => ({
+  service,
+  mode: 'gateway',
+  exported: false,
+  ...notImported(service, input),
+  local: { ready: 0, total: 0 },
+  remotes: [],
+  serving: 'nobody',
+  problems: [],
+});
+
 const serviceReport = (service: ServiceView, input: StatusInput): ServiceReport => {
   const local = readyOf(service.local);
   const tiers = input.plan.services.get(service.key)?.tiers ?? [];
@@ -102,6 +119,8 @@ const serviceReport = (service: ServiceView, input: StatusInput): ServiceReport 
     service: service.key,
     mode: service.mode,
     exported: service.local?.exported !== undefined,
+    ...(service.local?.exported?.to && { exportedTo: service.local.exported.to }),
+    ...notImported(service.key, input),
     local,
     remotes: [...service.remotes]
       .map(([member, record]) => ({
@@ -135,10 +154,15 @@ export const buildStatus = (input: StatusInput): StatusReport => ({
     .filter((m) => m.member.name !== input.view.self)
     .sort((a, b) => (a.member.name < b.member.name ? -1 : 1))
     .map((m) => peerReport(m, input)),
-  services: [...input.view.services.values()]
-    .filter((s) => s.remotes.size > 0 || s.local?.exported !== undefined || input.local.problems.has(s.key))
-    .sort((a, b) => (a.key < b.key ? -1 : 1))
-    .map((s) => serviceReport(s, input)),
+  services: [...new Set([...input.view.services.keys(), ...(input.view.notImported?.keys() ?? [])])]
+    .sort()
+    .flatMap((key) => {
+      const service = input.view.services.get(key);
+      if (service === undefined) return [foreignReport(key, input)];
+      const { remotes, local } = service;
+      const told = local?.exported !== undefined || input.local.problems.has(key) || input.view.notImported?.has(key);
+      return remotes.size > 0 || told ? [serviceReport(service, input)] : [];
+    }),
   proxies: input.proxies,
   problems: [
     ...input.problems.map(problemReport),

@@ -39,6 +39,10 @@ export interface ServiceReport {
   readonly service: string;
   readonly mode: 'gateway' | 'direct';
   readonly exported: boolean;
+  /** The members that it is exported to; absent: all, or none. */
+  readonly exportedTo?: readonly string[];
+  /** Members that have it, where this cluster does not import it. */
+  readonly notImported?: readonly string[];
   readonly local: { readonly ready: number; readonly total: number };
   /** Best tier first. */
   readonly remotes: readonly {

@@ -11,6 +11,7 @@ import type {
   GatewaysRecord,
   GrantsRecord,
   LoadedRecord,
+  ReadersRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -34,13 +35,16 @@ export type RecordKind =
   | { readonly kind: SingleKind | 'other' };
 
 /** Of which a member has one each. */
-export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts' | 'keys' | 'loaded';
+export type SingleKind = 'gateways' | 'trust' | 'vantage' | 'votes' | 'verdicts' | 'keys' | 'loaded' | 'readers';
 
 const servicesPrefix = 'services/';
 const grantsPrefix = 'grants/';
 const partsPrefix = 'verdicts/';
 const singleKinds: ReadonlyMap<string, RecordKind> = new Map(
-  (['gateways', 'trust', 'vantage', 'votes', 'verdicts', 'keys', 'loaded'] as const).map((kind) => [kind, { kind }]),
+  (['gateways', 'trust', 'vantage', 'votes', 'verdicts', 'keys', 'loaded', 'readers'] as const).map((kind) => [
+    kind,
+    { kind },
+  ]),
 );
 const other: RecordKind = { kind: 'other' };
 
@@ -212,6 +216,10 @@ export class Admission {
   /** How far it follows the keys of others; its own chain is read as it stands in the store (`succession.ts`). */
   keys(bytes: Uint8Array): Result<KeysRecord> {
     return this.#named('keys', codec.keys.decode(bytes));
+  }
+
+  readers(bytes: Uint8Array): Result<ReadersRecord> {
+    return this.#named('readers', codec.readers.decode(bytes));
   }
 
   /** @returns undefined for a part of another member's state: that is for its own replicas */

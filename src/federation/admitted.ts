@@ -13,6 +13,7 @@ import type {
   GatewaysRecord,
   GrantsRecord,
   LoadedRecord,
+  ReadersRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -67,6 +68,8 @@ export interface AdmittedSingles {
   verdicts: VerdictsRecord | undefined;
   keys: KeysRecord | undefined;
   loaded: LoadedRecord | undefined;
+  /** What it publishes for single readers; nothing is translated from it. */
+  readers: ReadersRecord | undefined;
 }
 
 const nothing: AdmittedSingles = {
@@ -78,6 +81,7 @@ const nothing: AdmittedSingles = {
   verdicts: undefined,
   keys: undefined,
   loaded: undefined,
+  readers: undefined,
 };
 
 /** What decisions are told, and nothing is translated from. */
@@ -90,6 +94,7 @@ export class AdmittedRecords {
   /** Of our own member; replaced when it changes. */
   stateParts: ReadonlyMap<number, StatePart> = new Map();
 
+  readonly #forUs: boolean;
   readonly #covered = new Map<string, Packed>();
   /** Where the covered value is refused: the value in use instead. */
   readonly #lastGood = new Map<string, Packed>();
@@ -100,6 +105,11 @@ export class AdmittedRecords {
   #otherDirty = false;
   #gatewaysDirty = false;
   #signalsDirty = false;
+
+  /** @param options.forUs - of a part for us alone: services and grants are used, other kinds are kept and not used */
+  constructor(options: { readonly forUs?: boolean } = {}) {
+    this.#forUs = options.forUs ?? false;
+  }
 
   /** By relative key; for the saved state. */
   get covered(): ReadonlyMap<string, Packed> {
@@ -239,7 +249,7 @@ export class AdmittedRecords {
   #read(key: string, value: Uint8Array): Result<IsthmusError | undefined> {
     const admission = this.#admission;
     if (admission === undefined) throw new Error('a record was admitted before its member was known');
-    const what = kindOf(key);
+    const what = this.#kind(key);
     if (what.kind === 'other') return ok(undefined);
     if (what.kind === 'service') {
       const record = admission.service(what.key, value);
@@ -265,10 +275,15 @@ export class AdmittedRecords {
     return admission[what.kind](value) as Result<Single>;
   }
 
+  #kind(key: string): RecordKind {
+    const what = kindOf(key);
+    return this.#forUs && what.kind !== 'service' && what.kind !== 'grants' ? { kind: 'other' } : what;
+  }
+
   #set(kind: keyof AdmittedSingles, record: Single): void {
     this.singles = { ...this.singles, [kind]: record };
     if (signalKinds.has(kind)) this.#signalsDirty = true;
-    else if (kind !== 'loaded') this.#otherDirty = true;
+    else if (kind !== 'loaded' && kind !== 'readers') this.#otherDirty = true;
     if (kind === 'gateways') this.#gatewaysDirty = true;
   }
 
@@ -282,7 +297,7 @@ export class AdmittedRecords {
   }
 
   #drop(key: string): void {
-    const what: RecordKind = kindOf(key);
+    const what = this.#kind(key);
     if (what.kind === 'service') {
       if (this.services.delete(what.key)) this.#dirty.add(what.key);
     } else if (what.kind === 'statePart') this.#setPart(what.part, undefined);

@@ -9,9 +9,6 @@ import type { GrantsRecord, VerdictSummary, VerdictsRecord } from '../gen/isthmu
 import type { everyService } from '../records/grants.ts';
 import { splitState } from '../records/verdicts.ts';
 
-/** Relative to the member's prefix. */
-export const grantsPrefix = 'grants/';
-
 /** How much of its traffic a reader may spill onto us. */
 export interface SpillOffer {
   readonly reader: string;
@@ -52,6 +49,29 @@ export const grantsRecord = (reader: string, offers: readonly SpillOffer[]): Gra
     })),
   critical: [],
 });
+
+/**
+ * The grants by the key that each reader's record stands under, relative to our prefix. A grant names a service, so one of an export that is
+ * for some members alone is told to those, and makes the reader's whole record one that nobody else may read.
+ * @param named - exports that are for some members, and those
+ * @param readers - members that can have records of their own
+ */
+export const grantTargets = (
+  grants: readonly SpillOffer[],
+  named: ReadonlyMap<ServiceKey, readonly string[]>,
+  readers: ReadonlySet<string>,
+): ReadonlyMap<string, { readonly reader: string; readonly offers: readonly SpillOffer[] }> => {
+  const targets = new Map<string, { reader: string; offers: readonly SpillOffer[] }>();
+  for (const [reader, all] of Map.groupBy(grants, ({ reader }) => reader)) {
+    const offers = all.filter(({ service }) => {
+      const to = named.get(service);
+      return to === undefined || (readers.has(reader) && to.includes(reader));
+    });
+    const alone = offers.some(({ service }) => named.has(service));
+    targets.set(`${alone ? `to/${reader}/` : ''}grants/${reader}`, { reader, offers });
+  }
+  return targets;
+};
 
 const identity = ({ service, member }: { readonly service: string; readonly member: string }): string =>
   `${service === '' ? 0 : 1} ${service}|${member}`;

@@ -6,14 +6,12 @@
  */
 import { IsthmusError, ok, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { type ServiceKey, serviceHostname } from '../core/names.ts';
+import type { ServiceKey } from '../core/names.ts';
 import type { KeysSeen } from '../gen/isthmus/v1/keys_pb.ts';
 import type {
-  Capacity,
   Gateway,
   GatewaysRecord,
   LoadedRecord,
-  ServiceRecord,
   TrustRecord,
   VantageRecord,
 } from '../gen/isthmus/v1/records_pb.ts';
@@ -21,13 +19,15 @@ import { codec } from '../records/codec.ts';
 import { declaredCapacity } from './capacity.ts';
 import {
   type Decided,
-  grantsPrefix,
   grantsRecord,
+  grantTargets,
   type SpillOffer,
   verdictsContent,
   verdictsRecord,
 } from './decided.ts';
-import type { ExportProblem, LocalCluster, LocalEndpoint, Locality, LocalPod, LocalService } from './local.ts';
+import { unknownReaders } from './export_to.ts';
+import type { ExportProblem, LocalCluster, Locality, LocalService } from './local.ts';
+import { serviceRecord } from './service_record.ts';
 
 /** Records to write, by key relative to our own prefix; undefined withdraws. */
 export type DesiredRecords = ReadonlyMap<string, Uint8Array | undefined>;
@@ -49,69 +49,6 @@ export interface Draining {
   readonly services: ReadonlySet<ServiceKey>;
 }
 
-const unknownLocality: Locality = { region: '', zone: '', subzone: '' };
-
-const localityKey = ({ region, zone, subzone }: Locality): string => `${region}/${zone}/${subzone}`;
-
-/** The rule by which our own gateways pick endpoints: a pod needs a ztunnel in front, and one not known yet is taken at its word. */
-const reachable = (pod: LocalPod | undefined): boolean => pod === undefined || (pod.hbone && !pod.hostNetwork);
-const isReady = (endpoint: LocalEndpoint, pod: LocalPod | undefined): boolean =>
-  endpoint.ready && (pod === undefined || pod.ready);
-
-const capacityOf = (
-  service: LocalService,
-  pods: LocalCluster['pods'],
-): { capacity: Capacity[]; accounts: string[] } => {
-  const byLocality = new Map<string, Capacity>();
-  const accounts = new Set<string>();
-  for (const endpoint of service.endpoints) {
-    const pod = endpoint.pod === undefined ? undefined : pods.get(endpoint.pod);
-    if (!reachable(pod)) continue;
-    const { region, zone, subzone } = pod?.locality ?? unknownLocality;
-    const key = localityKey({ region, zone, subzone });
-    const entry: Capacity = byLocality.get(key) ?? {
-      $typeName: 'isthmus.v1.Capacity',
-      locality: { $typeName: 'isthmus.v1.Locality', region, zone, subzone },
-      ready: 0,
-      total: 0,
-    };
-    entry.total++;
-    if (isReady(endpoint, pod)) entry.ready++;
-    byLocality.set(key, entry);
-    if (pod !== undefined) accounts.add(`${pod.namespace}/${pod.serviceAccount}`);
-  }
-  const sorted = [...byLocality].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, capacity]) => capacity);
-  return { capacity: sorted, accounts: [...accounts].sort() };
-};
-
-/** The record of an exported service. */
-export const serviceRecord = (
-  service: LocalService,
-  sinceMs: number,
-  pods: LocalCluster['pods'],
-  clusterDomain: string,
-  said: { readonly draining?: boolean; readonly perEndpoint?: number | undefined } = {},
-): ServiceRecord => ({
-  $typeName: 'isthmus.v1.ServiceRecord',
-  namespace: service.namespace,
-  name: service.name,
-  hostname: serviceHostname(service.namespace, service.name, clusterDomain),
-  ports: service.ports.map(({ name, port, protocol }) => ({
-    $typeName: 'isthmus.v1.ServicePort',
-    name,
-    port,
-    protocol,
-  })),
-  ...capacityOf(service, pods),
-  exportedMs: BigInt(Math.max(0, Math.floor(sinceMs))),
-  headless: service.headless,
-  sessionAffinity: service.sessionAffinity,
-  mode: service.mode,
-  ...(said.draining === true && { draining: true }),
-  ...(said.perEndpoint !== undefined && { declaredCapacityPerSecond: said.perEndpoint }),
-  critical: [],
-});
-
 /** What a service can never be exported as, whatever it is asked for. */
 const fault = (service: LocalService): ExportProblem | undefined => {
   const { key } = service;
@@ -128,18 +65,27 @@ const fault = (service: LocalService): ExportProblem | undefined => {
 
 export class Exports {
   readonly #clusterDomain: string;
+  readonly #self: string | undefined;
   /** What readers are to have, by relative key. */
   readonly #desired = new Map<string, Uint8Array>();
   #changed = new Map<string, Uint8Array | undefined>();
   readonly #problems = new Map<ServiceKey, ExportProblem>();
+  /** Where each service's record is wanted, by relative key. */
+  readonly #targets = new Map<ServiceKey, readonly string[]>();
+  readonly #named = new Map<ServiceKey, readonly string[]>();
+  #grants: ReadonlySet<string> = new Set();
+  /** Undefined: it is not known yet who there is. */
+  #readers: ReadonlySet<string> | undefined;
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
   readonly #servicesOf = new Map<string, Set<ServiceKey>>();
   #draining: Draining = { cluster: false, gateways: new Set(), services: new Set() };
   #verdicts = '';
   #gateways: { readonly list: readonly ExportedGateway[]; readonly account: string } | undefined;
 
-  constructor(options: { readonly clusterDomain: string }) {
+  /** @param options.self - our own member name: an export that names it too means nothing by it */
+  constructor(options: { readonly clusterDomain: string; readonly self?: string }) {
     this.#clusterDomain = options.clusterDomain;
+    this.#self = options.self;
   }
 
   /** Everything that should stand in the store now, manifest excluded. */
@@ -159,6 +105,22 @@ export class Exports {
     const keys = new Set(change.services);
     for (const pod of change.pods) for (const key of this.#servicesOf.get(pod) ?? []) keys.add(key);
     for (const key of keys) this.#service(key, local);
+  }
+
+  /** Members for whom there can be records of their own. Exports that name members follow. */
+  setReaders(readers: ReadonlySet<string>, local: LocalCluster): void {
+    if (this.#readers?.symmetricDifference(readers).size === 0) return;
+    this.#readers = new Set(readers);
+    for (const key of this.#named.keys()) this.#service(key, local);
+  }
+
+  /** Where a service's record is wanted, by relative key: with us for all, or with each reader that it is for. */
+  targets(key: ServiceKey): readonly string[] {
+    return this.#targets.get(key) ?? [];
+  }
+  /** Exports that name the members they are for, and those. */
+  get named(): ReadonlyMap<ServiceKey, readonly string[]> {
+    return this.#named;
   }
 
   /** The order does not matter. Errors: `record/…`; what was published before then stays. */
@@ -231,13 +193,12 @@ export class Exports {
    * `record/…`; that reader's grants then stay as they were, the others' are set.
    */
   setGrants(grants: readonly SpillOffer[]): Result<void> {
-    const byReader = Map.groupBy(grants, ({ reader }) => reader);
     let failed: Result<void> = ok(undefined);
-    for (const key of this.#desired.keys()) {
-      if (key.startsWith(grantsPrefix) && !byReader.has(key.slice(grantsPrefix.length))) this.#write(key, undefined);
-    }
-    for (const [reader, offers] of byReader) {
-      const written = this.#set(`${grantsPrefix}${reader}`, codec.grants.encode(grantsRecord(reader, offers)));
+    const targets = grantTargets(grants, this.#named, this.#readers ?? new Set());
+    for (const key of this.#grants) if (!targets.has(key)) this.#write(key, undefined);
+    this.#grants = new Set(targets.keys());
+    for (const [key, { reader, offers }] of targets) {
+      const written = this.#set(key, codec.grants.encode(grantsRecord(reader, offers)));
       if (!written.ok) failed = written;
     }
     return failed;
@@ -290,29 +251,52 @@ export class Exports {
 
   #service(key: ServiceKey, local: LocalCluster): void {
     const service = local.services.get(key);
-    const relative = `services/${key}`;
+    const to = service?.exported?.to;
+    if (to === undefined) this.#named.delete(key);
+    else this.#named.set(key, to);
     this.#problems.delete(key);
     const problem = service?.exported === undefined ? undefined : fault(service);
     if (service?.exported === undefined || problem !== undefined) {
       this.#index(key, []);
       if (problem !== undefined) this.#problems.set(key, problem);
-      this.#write(relative, undefined);
+      this.#aim(key, []);
       return;
     }
     this.#index(
       key,
       service.endpoints.flatMap(({ pod }) => (pod === undefined ? [] : [pod])),
     );
-    const over = !this.#desired.has(relative) && this.#desired.size >= limits.recordsPerMemberMax;
+    const targets = this.#targetsOf(key, to);
+    const over =
+      !targets.some((target) => this.#desired.has(target)) && this.#desired.size >= limits.recordsPerMemberMax;
     const { perEndpoint, problem: malformed } = declaredCapacity(service);
     const record = serviceRecord(service, service.exported.sinceMs, local.pods, this.#clusterDomain, {
       draining: this.#draining.services.has(key),
       perEndpoint,
     });
     if (malformed !== undefined) this.#problems.set(key, malformed);
-    const written = over ? tooMany(key) : this.#set(relative, codec.service.encode(record));
-    if (!written.ok)
-      this.#problems.set(key, { key, code: written.error.code, message: `${key}: ${written.error.message}` });
+    const encoded = over ? tooMany(key) : codec.service.encode(record);
+    if (encoded.ok) {
+      this.#aim(key, targets);
+      for (const target of targets) this.#write(target, encoded.value);
+    } else this.#problems.set(key, { key, code: encoded.error.code, message: `${key}: ${encoded.error.message}` });
+  }
+
+  /** Says so when it is for members that there are not. */
+  #targetsOf(key: ServiceKey, to: readonly string[] | undefined): readonly string[] {
+    if (to === undefined) return [`services/${key}`];
+    const readers = this.#readers;
+    if (readers === undefined) return [];
+    const unknown = to.filter((name) => !readers.has(name) && name !== this.#self);
+    if (unknown.length > 0) this.#problems.set(key, unknownReaders(key, unknown));
+    return to.filter((name) => readers.has(name)).map((name) => `to/${name}/services/${key}`);
+  }
+
+  /** Withdraws the record where it was wanted before and is not any more. */
+  #aim(key: ServiceKey, targets: readonly string[]): void {
+    for (const before of this.targets(key)) if (!targets.includes(before)) this.#write(before, undefined);
+    if (targets.length === 0) this.#targets.delete(key);
+    else this.#targets.set(key, targets);
   }
 
   #set(relative: string, bytes: Result<Uint8Array>): Result<void> {

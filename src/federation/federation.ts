@@ -8,15 +8,16 @@
 import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { isDnsLabel } from '../core/names.ts';
 import type { StoreEvent, StoreSnapshot } from '../core/store.ts';
 import { storeKeys } from '../records/keys.ts';
-import { valueHash } from '../records/merkle.ts';
 import { AddressRanges } from '../trust/addresses.ts';
+import { relativeEntries, sortEvents, sortListed } from './arrivals.ts';
 import { type Changes, type FederationChange, newChanges } from './change.ts';
 import type { Times } from './head.ts';
-import { MemberLog, type MemberLogOptions, manifestKey, type StagedChange } from './member.ts';
+import { MemberLog, type MemberLogOptions } from './member.ts';
 import { Memberships } from './memberships.ts';
+import type { Quota, SeenChange } from './noise.ts';
+import { type Place, placesOf } from './places.ts';
 import type { SignedMark } from './revocation_text.ts';
 import type { Revocations } from './revocations.ts';
 import { readSaved, savedHeader, saveMember } from './saved.ts';
@@ -35,30 +36,24 @@ export interface FederationOptions {
   readonly authorityKey: KeyObject;
   /** CIDRs of this cluster (pods, services, nodes) besides the ranges of our own membership: no peer may name an address in them. */
   readonly ownRanges?: readonly string[];
+  /** Of each other member; undefined: none. */
+  readonly quota?: Quota | undefined;
   /** Default `isthmus-system/isthmus-gateway`. */
   readonly gatewayAccount?: string;
 }
 
-/** Where a key belongs. */
-type Place =
-  | { readonly member: string; readonly rest: string }
-  | { readonly membership: string }
-  | { readonly revocation: string }
-  | { readonly policy: true }
-  | undefined;
+/** What was listed of one member: for everybody, and for us alone. */
+export interface Relisted {
+  readonly everybodys: StoreSnapshot;
+  readonly ours: StoreSnapshot;
+}
 
 /** In the saved state the cluster set's policy, and each revocation and each member's newest keys stand where a member would, under names that none can have. */
 const policyName = '';
 const revocationPrefix = '!';
 const keysPrefix = '~';
+const nobody: ReadonlySet<string> = new Set();
 const noLog = { admitted: undefined, seen: undefined, freshAtMs: undefined, records: [] };
-
-/**
- * Keys are kept for as long as they stand in the store, which takes keys of a megabyte. One that is longer than any of ours stands
- * here by its hash: it spoils the root like any other record that no manifest covers, until it is deleted.
- */
-const boundedKey = (rest: string): string =>
-  rest.length <= limits.recordKeyLengthMax ? rest : `#${valueHash(Buffer.from(rest)).toString('hex')}`;
 
 export class Federation {
   readonly #options: FederationOptions;
@@ -66,10 +61,11 @@ export class Federation {
   #policy: SetPolicyLog;
   readonly #logs = new Map<string, MemberLog>();
   readonly #views = new Map<string, MemberView>();
+  readonly #placeOf: (key: string) => Place;
   readonly #membersPrefix: string;
   readonly #publicPrefix: string;
+  readonly #ourPrefix: string;
   readonly #policyKey: string;
-  readonly #revocationsPrefix: string;
   readonly #root: string;
   #ownRanges: AddressRanges;
   #wallMs = 0;
@@ -81,10 +77,11 @@ export class Federation {
     const keys = storeKeys(options.clusterset);
     this.#options = options;
     this.#root = keys.root;
+    this.#placeOf = placesOf(options.clusterset, options.self);
     this.#membersPrefix = keys.membersPrefix;
     this.#publicPrefix = keys.publicPrefix;
+    this.#ourPrefix = keys.readerPrefix(options.self);
     this.#policyKey = keys.policy;
-    this.#revocationsPrefix = keys.revocationsPrefix;
     this.#policy = new SetPolicyLog(options);
     this.#memberships = new Memberships(options);
     this.#ownRanges = this.#compileOwnRanges();
@@ -145,28 +142,25 @@ export class Federation {
     return this.#logs.get(member)?.seen;
   }
 
-  /** @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set. */
-  snapshot(snapshot: StoreSnapshot, times: Times, prefix: string = this.#root): FederationChange {
+  /**
+   * @param prefix - what the snapshot is of; it says nothing about keys elsewhere. Default: the whole cluster set.
+   * @param apart - members whose records stand in another store: of those it says nothing
+   */
+  snapshot(
+    snapshot: StoreSnapshot,
+    times: Times,
+    prefix: string = this.#root,
+    apart: ReadonlySet<string> = nobody,
+  ): FederationChange {
     this.#wallMs = times.wallMs;
-    const memberships = new Map<string, Uint8Array>();
-    const revocations: [string, Uint8Array | undefined][] = [];
-    const records = new Map<string, Map<string, Uint8Array>>();
-    let policy: Uint8Array | undefined;
+    const known = { records: new Map(), forUs: new Map() };
     for (const [name] of this.#logs) {
-      if (`${this.#publicPrefix}${name}/`.startsWith(prefix)) records.set(name, new Map());
+      if (apart.has(name)) continue;
+      if (`${this.#publicPrefix}${name}/`.startsWith(prefix)) known.records.set(name, new Map());
+      if (`${this.#ourPrefix}${name}/`.startsWith(prefix)) known.forUs.set(name, new Map());
     }
-    for (const { key, value } of snapshot.entries) {
-      const place = this.#placeOf(key);
-      if (place === undefined || !key.startsWith(prefix)) continue;
-      if ('policy' in place) policy = value;
-      else if ('revocation' in place) revocations.push([place.revocation, value]);
-      else if ('membership' in place) memberships.set(place.membership, value);
-      else {
-        const of = records.get(place.member) ?? new Map<string, Uint8Array>();
-        of.set(place.rest, value);
-        records.set(place.member, of);
-      }
-    }
+    const listed = sortListed(snapshot, this.#placeOf, prefix, known, apart);
+    const { memberships, revocations, policy, records, forUs } = listed;
     if (this.#policyKey.startsWith(prefix)) this.#policy.set(policy);
     const revoked = this.#revoke(revocations, times);
     const changed = this.#membersPrefix.startsWith(prefix)
@@ -175,42 +169,56 @@ export class Federation {
     this.#enforce(changed, times);
     for (const [name, entries] of records) {
       if (entries.size === 0 && this.#memberships.member(name) === undefined) this.#logs.delete(name);
-      else if (!this.revoked(name)) this.#log(name)?.replace(entries, times.nowMs);
+      else if (!this.revoked(name) && !this.#frozen(name)) this.#log(name)?.replace(entries, times.nowMs);
     }
-    return this.#settle(new Set([...revoked, ...changed, ...records.keys()]), times);
+    for (const [name, entries] of forUs) {
+      const log = entries.size === 0 ? this.#logs.get(name) : this.revoked(name) ? undefined : this.#log(name);
+      if (!this.#frozen(name)) log?.replacePart(entries, times.nowMs);
+    }
+    return this.#settle(new Set([...revoked, ...changed, ...records.keys(), ...forUs.keys()]), times);
   }
 
-  /** Whole revisions, in order. */
-  events(events: readonly StoreEvent[], times: Times): FederationChange {
+  /** Whole revisions, in order. @param apart - as for `snapshot` */
+  events(events: readonly StoreEvent[], times: Times, apart: ReadonlySet<string> = nobody): FederationChange {
     this.#wallMs = times.wallMs;
-    const memberships = new Map<string, Uint8Array | undefined>();
-    const revocations: [string, Uint8Array | undefined][] = [];
-    const batches = new Map<
-      string,
-      { changes: (StagedChange & { revision: bigint })[]; manifestAt: bigint | undefined }
-    >();
-    for (const event of events) {
-      const place = this.#placeOf(event.key);
-      if (place === undefined) continue;
-      const value = event.type === 'put' ? event.value : undefined;
-      if ('policy' in place) this.#policy.set(value);
-      if ('membership' in place) memberships.set(place.membership, value);
-      if ('revocation' in place) revocations.push([place.revocation, value]);
-      if (!('member' in place)) continue;
-      const batch = batches.get(place.member) ?? { changes: [], manifestAt: undefined };
-      batches.set(place.member, batch);
-      batch.changes.push({ key: place.rest, value, revision: event.modRevision });
-      if (place.rest === manifestKey) batch.manifestAt = event.modRevision;
-    }
+    const sorted = sortEvents(events, this.#placeOf, apart);
+    const { memberships, revocations, policies, batches, forUs } = sorted;
+    for (const policy of policies) this.#policy.set(policy);
     const revoked = this.#revoke(revocations, times);
     const changed = this.#memberships.update(memberships, times.wallMs);
     this.#enforce(changed, times);
     for (const [name, { changes, manifestAt }] of batches) {
       if (this.revoked(name)) continue;
+      const log = this.#log(name);
+      if (log === undefined || log.noise?.refuses(changes, false, times.nowMs)) continue;
       const beyond = manifestAt === undefined ? 0 : changes.findIndex(({ revision }) => revision > manifestAt);
-      this.#log(name)?.apply(changes, beyond < 0 ? changes.length : beyond, times.nowMs);
+      log.apply(changes, beyond < 0 ? changes.length : beyond, times.nowMs);
     }
-    return this.#settle(new Set([...revoked, ...changed, ...batches.keys()]), times);
+    for (const [name, changes] of forUs) {
+      const log = this.revoked(name) ? undefined : this.#log(name);
+      if (log?.noise?.refuses(changes, true, times.nowMs) !== true) log?.applyPart(changes, times.nowMs);
+    }
+    return this.#settle(new Set([...revoked, ...changed, ...batches.keys(), ...forUs.keys()]), times);
+  }
+
+  /** Members that were frozen for their noise and have calmed down: list their records, and say `relisted`. */
+  wanted(times: Times): string[] {
+    return [...this.#logs.values()].filter(({ noise }) => noise?.wanted(times.nowMs)).map(({ name }) => name);
+  }
+  /** @param found - what it publishes for all, and for us alone; undefined: that could not be listed */
+  relisted(name: string, found: Relisted | undefined, times: Times): FederationChange {
+    const log = this.#logs.get(name);
+    const held = log?.noise?.listed(found !== undefined);
+    if (log === undefined || held === undefined || found === undefined) return this.#settle(new Set(), times);
+    const { everybodys, ours } = found;
+    const later = (changes: readonly SeenChange[], { revision }: StoreSnapshot) =>
+      changes.filter((c) => c.revision > revision);
+    const rest = later(held.everybodys, everybodys);
+    log.replace(relativeEntries(everybodys, this.#placeOf), times.nowMs);
+    log.apply(rest, rest.length, times.nowMs);
+    log.replacePart(relativeEntries(ours, this.#placeOf), times.nowMs);
+    log.applyPart(later(held.ours, ours), times.nowMs);
+    return this.#settle(new Set([name]), times);
   }
 
   /** To be called about once a second: memberships start and end, standing problems age. */
@@ -290,19 +298,8 @@ export class Federation {
     return { ok: true, value: this.#settle(new Set(names), times) };
   }
 
-  #placeOf(key: string): Place {
-    if (key.startsWith(this.#publicPrefix)) {
-      const slash = key.indexOf('/', this.#publicPrefix.length);
-      if (slash < 0 || slash === key.length - 1) return undefined;
-      const member = key.slice(this.#publicPrefix.length, slash);
-      return isDnsLabel(member) ? { member, rest: boundedKey(key.slice(slash + 1)) } : undefined;
-    }
-    if (key === this.#policyKey) return { policy: true };
-    if (key.startsWith(this.#revocationsPrefix)) return { revocation: key.slice(this.#revocationsPrefix.length) };
-    if (!key.startsWith(this.#membersPrefix)) return undefined;
-    const membership = key.slice(this.#membersPrefix.length);
-    // Names are kept and shown: no member has one that is no label.
-    return isDnsLabel(membership) ? { membership } : undefined;
+  #frozen(name: string): boolean {
+    return this.#logs.get(name)?.noise?.frozen === true;
   }
 
   /** Records of members that the authority has not named are staged, for a few names: the membership may come a moment later. */
@@ -321,9 +318,12 @@ export class Federation {
 
   #logOptions(name: string): MemberLogOptions {
     const { clusterset, trustDomain, gatewayAccount = 'isthmus-system/isthmus-gateway' } = this.#options;
-    const { self } = this.#options;
+    const { self, quota } = this.#options;
     const ownRanges = () => (name === self ? undefined : this.#ownRanges);
-    return { clusterset, self, trustDomain, gatewayAccount, ownRanges, wallMs: () => this.#wallMs };
+    return {
+      ...{ clusterset, self, trustDomain, gatewayAccount, ownRanges, wallMs: () => this.#wallMs },
+      quota: name === self ? undefined : quota,
+    };
   }
 
   /** @returns the names that are out now: what was kept of them is dropped */

@@ -43,7 +43,14 @@ export interface LocalService {
   readonly annotations: Readonly<Record<string, string>>;
   readonly endpoints: readonly LocalEndpoint[];
   /** Set when the service is exported: by a ServiceExport or by the label `istio.io/global=true`, in an ambient namespace. */
-  readonly exported: { readonly by: 'ServiceExport' | 'label'; readonly sinceMs: number } | undefined;
+  readonly exported:
+    | {
+        readonly by: 'ServiceExport' | 'label';
+        readonly sinceMs: number;
+        /** The members that it is for, by name; absent: all. */
+        readonly to?: readonly string[];
+      }
+    | undefined;
   /** Annotation `isthmus.dev/mode`, else the cluster's default. */
   readonly mode: 'gateway' | 'direct';
   /** From the user's DestinationRule for this host. */
@@ -122,6 +129,8 @@ export interface LocalCluster {
   readonly policies: readonly UntranslatablePolicy[];
   /** By `namespace/name`. */
   readonly failoverPolicies: ReadonlyMap<string, LocalFailoverPolicy>;
+  /** Namespaces that say whether services of others are imported there. */
+  readonly imports?: ReadonlyMap<string, boolean>;
 }
 
 /** What changed since the last tick: keys of services, `namespace/name` of pods. */
@@ -130,4 +139,6 @@ export interface LocalChange {
   readonly pods: ReadonlySet<string>;
   readonly policies: boolean;
   readonly failoverPolicies: boolean;
+  /** Namespaces that say something else about imports than before. */
+  readonly imports?: ReadonlySet<string>;
 }

@@ -10,13 +10,15 @@ import type { KeyObject } from 'node:crypto';
 import { IsthmusError, type Result } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
-import type { Manifest } from '../gen/isthmus/v1/records_pb.ts';
+import type { Manifest, ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
 import { verifyManifest } from '../records/manifest.ts';
 import type { Member } from '../trust/membership.ts';
 import { Admission, type AdmissionContext } from './admission.ts';
 import { AdmittedRecords, type Packed } from './admitted.ts';
 import { compareHeads, headOf, shownHead, staleManifest } from './head.ts';
 import { SeenJournals } from './journals.ts';
+import { Noise, type Quota } from './noise.ts';
+import { Part } from './part.ts';
 import { type StagedValue, Staging } from './staging.ts';
 import { Succession } from './succession.ts';
 import type { ManifestHead, MemberView } from './view.ts';
@@ -59,12 +61,16 @@ export interface SavedLog {
   readonly seen: Manifest | undefined;
   readonly freshAtMs: number | undefined;
   readonly records: Iterable<SavedRecord>;
+  /** What it publishes for us alone. */
+  readonly part?: Iterable<SavedRecord>;
 }
 
 export interface MemberLogOptions extends AdmissionContext {
   readonly clusterset: string;
   /** As of the change that is being worked on. */
   wallMs(): number;
+  /** Undefined: it may change as much as it likes. */
+  readonly quota?: Quota | undefined;
 }
 
 const grantsText = ({ addressRanges, namespaces, serviceAccounts, trustRoots }: Member): string =>
@@ -72,10 +78,13 @@ const grantsText = ({ addressRanges, namespaces, serviceAccounts, trustRoots }: 
 
 export class MemberLog {
   readonly name: string;
+  readonly noise: Noise | undefined;
   readonly #options: MemberLogOptions;
   readonly #staging: Staging;
   readonly #records = new AdmittedRecords();
   readonly #succession: Succession;
+  readonly #part: Part;
+  #services: ReadonlyMap<ServiceKey, ServiceRecord>;
   #member: Member | undefined;
   #grants = '';
   #admitting = true;
@@ -97,23 +106,29 @@ export class MemberLog {
   constructor(name: string, options: MemberLogOptions) {
     this.name = name;
     this.#options = options;
+    this.noise = options.quota === undefined ? undefined : new Noise(name, options.quota);
     this.#staging = new Staging(name);
     this.#succession = new Succession(options.clusterset, name);
+    this.#part = new Part(name, options.self);
+    this.#services = this.#records.services;
   }
 
   /** Live but for its scalars; undefined until the authority's word on this member is known. */
   get view(): MemberView | undefined {
     const member = this.#member;
     if (member === undefined) return undefined;
-    const { singles, stateParts, services } = this.#records;
+    const { singles, stateParts } = this.#records;
     return {
       member,
       head: this.#admitted === undefined ? undefined : headOf(this.#admitted),
       freshAtMs: this.#freshAtMs,
       shuttingDown: this.#seen?.shuttingDown ?? false,
+      frozen: this.noise?.frozen ?? false,
       ...singles,
+      grants: this.#part.records.singles.grants ?? singles.grants,
       stateParts,
-      services,
+      services: this.#services,
+      forUs: this.#part.records.services,
       journals: this.#journals.heads,
       succession: this.#succession.view,
       problems: this.problems,
@@ -122,7 +137,7 @@ export class MemberLog {
 
   /** Nothing of it stands in the store, nor ever counted. */
   get empty(): boolean {
-    return this.#staging.empty && this.#manifestBytes === undefined && this.#seen === undefined;
+    return this.#staging.empty && this.#part.empty && this.#manifestBytes === undefined && this.#seen === undefined;
   }
 
   /** The newest manifest head seen, admitted or not. */
@@ -134,11 +149,15 @@ export class MemberLog {
   get problems(): readonly IsthmusError[] {
     const last: IsthmusError[] = [];
     if (this.#succession.problem !== undefined) last.push(this.#succession.problem);
+    const noisy = this.noise?.problem(this.#nowMs);
+    if (noisy !== undefined) last.push(noisy);
     if (this.#staging.overflow !== undefined) last.push(this.#staging.overflow);
     if (this.#manifest !== undefined && !this.#manifest.ok) last.push(this.#manifest.error);
     const uncovered = this.#uncovered();
     if (uncovered !== undefined) last.push(uncovered);
-    return [...this.#records.problems()].slice(-(limits.problemsPerMemberMax - last.length)).concat(last);
+    return [...this.#records.problems(), ...this.#part.problems(this.#nowMs)]
+      .slice(-(limits.problemsPerMemberMax - last.length))
+      .concat(last);
   }
 
   /**
@@ -149,14 +168,17 @@ export class MemberLog {
     const before = this.#member;
     this.#member = member;
     this.#topologyDirty = true;
-    if (before === undefined || member === undefined) this.#records.touchAll();
+    const both = [this.#records, this.#part.records];
+    if (before === undefined || member === undefined) for (const records of both) records.touchAll();
     if (member === undefined) return;
     this.#succession.setMember(member, this.#options.wallMs());
     this.#manifest = undefined;
     const admission = new Admission(member, this.#options);
     const grants = grantsText(member);
-    if (grants === this.#grants && !anew) this.#records.keep(admission);
-    else this.#records.judge(admission);
+    for (const records of both) {
+      if (grants === this.#grants && !anew) records.keep(admission);
+      else records.judge(admission);
+    }
     this.#grants = grants;
     this.#tryAdmit(nowMs);
   }
@@ -194,6 +216,18 @@ export class MemberLog {
     this.#tryAdmit(nowMs);
   }
 
+  /** The whole content of the store under `to/<us>/<member>/`. */
+  replacePart(entries: ReadonlyMap<string, Uint8Array>, nowMs: number): void {
+    this.#part.replace(entries, this.#stagedBytesMax());
+    this.#tryAdmit(nowMs);
+  }
+
+  /** Changes to that, in order. */
+  applyPart(changes: readonly StagedChange[], nowMs: number): void {
+    this.#part.apply(changes, this.#stagedBytesMax());
+    this.#tryAdmit(nowMs);
+  }
+
   /** Lets standing problems age, and keys that were replaced. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs;
@@ -217,9 +251,12 @@ export class MemberLog {
   /** What changed since the last call. */
   take(): MemberChange {
     const records = this.#records.take();
+    const forUs = this.#part.records.take();
+    const services = forUs.services.size === 0 ? records.services : records.services.union(forUs.services);
+    this.#services = this.#part.merge(this.#records.services, services);
     const topology = records.gateways || this.#topologyDirty;
     const member = records.other || topology || this.#memberDirty;
-    const { services, signals } = records;
+    const signals = records.signals || forUs.signals;
     const change = { services, member, topology, signals, head: this.#headDirty };
     this.#memberDirty = false;
     this.#topologyDirty = false;
@@ -228,14 +265,13 @@ export class MemberLog {
   }
 
   save(): SavedLog {
-    const { covered, lastGood } = this.#records;
-    const staging = this.#staging;
-    const records = function* (): Generator<SavedRecord> {
-      for (const [key, packed] of covered) {
-        yield { key, hash: staging.admittedHash(key), covered: packed, lastGood: lastGood.get(key) };
-      }
+    return {
+      admitted: this.#admitted,
+      seen: this.#seen,
+      freshAtMs: this.#freshAtMs,
+      records: savedRecords(this.#records, this.#staging),
+      part: savedRecords(this.#part.records, this.#part.staging),
     };
-    return { admitted: this.#admitted, seen: this.#seen, freshAtMs: this.#freshAtMs, records: records() };
   }
 
   /** Once, into a new log, before anything of the store. @returns whether the records are those of the manifest */
@@ -243,6 +279,10 @@ export class MemberLog {
     for (const { key, hash, covered, lastGood } of saved.records) {
       this.#staging.adopt(key, hash);
       this.#records.adopt(key, covered, lastGood);
+    }
+    for (const { key, hash, covered, lastGood } of saved.part ?? []) {
+      this.#part.staging.adopt(key, hash);
+      this.#part.records.adopt(key, covered, lastGood);
     }
     if (saved.admitted !== undefined && !this.#staging.matches(saved.admitted.root, saved.admitted.count)) return false;
     this.#admitted = saved.admitted;
@@ -255,7 +295,9 @@ export class MemberLog {
   /** Together with what is admitted a member has half as much again: what it replaces is kept until its manifest comes. */
   #stagedBytesMax(): number {
     const most = limits.stagedBytesPerMemberMax;
-    return this.#member === undefined ? limits.stagedBytesUnknownMax : Math.min(most, most * 1.5 - this.#records.bytes);
+    return this.#member === undefined
+      ? limits.stagedBytesUnknownMax
+      : Math.min(most, most * 1.5 - this.#records.bytes - this.#part.records.bytes);
   }
 
   #setManifest(bytes: Uint8Array | undefined): void {
@@ -274,10 +316,19 @@ export class MemberLog {
       this.#uncoveredSinceMs = undefined;
       this.#admitted = manifest.value;
       for (const [key, value] of this.#staging.take()) this.#records.admit(key, value);
+      this.#admitPart(nowMs);
       return;
     }
+    if (this.#admitted !== undefined && this.#admitting) this.#admitPart(nowMs);
     const nothingYet = this.#manifestBytes === undefined && this.#admitted === undefined && this.#staging.pending === 0;
     if (!nothingYet) this.#uncoveredSinceMs ??= nowMs;
+  }
+
+  /** By the newest `readers` record that is admitted, also while what is newer for all is not covered yet. */
+  #admitPart(nowMs: number): void {
+    const { readers } = this.#records.singles;
+    const mine = readers?.parts.find(({ reader }) => reader === this.#options.self);
+    if (this.name !== this.#options.self) this.#part.admit(mine?.root, nowMs);
   }
 
   /** Signature, name, and not older than any seen. A newer one is proof of life, whether or not it covers the records. */
@@ -322,3 +373,9 @@ export class MemberLog {
     });
   }
 }
+
+const savedRecords = function* ({ covered, lastGood }: AdmittedRecords, staging: Staging): Generator<SavedRecord> {
+  for (const [key, packed] of covered) {
+    yield { key, hash: staging.admittedHash(key), covered: packed, lastGood: lastGood.get(key) };
+  }
+};

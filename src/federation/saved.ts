@@ -126,15 +126,22 @@ export const saveMember = ({ name, membership, log }: SavedMember, nowMs: number
     writer.bytes(manifest === undefined ? new Uint8Array() : toBinary(ManifestSchema, manifest));
   }
   writer.f64(log.freshAtMs === undefined ? -1 : Math.max(0, nowMs - log.freshAtMs));
-  for (const { key, hash, covered, lastGood } of log.records) {
-    writer.u8(lastGood === undefined ? 1 : 2);
+  writeRecords(writer, log.records, 1);
+  writeRecords(writer, log.part ?? [], forUs);
+  writer.u8(0);
+  return writer.done();
+};
+
+/** Each has its kind in front: 1, and 2 with a last good value; those for us alone 3 and 4. */
+const forUs = 3;
+const writeRecords = (writer: Writer, records: Iterable<SavedRecord>, kind: number): void => {
+  for (const { key, hash, covered, lastGood } of records) {
+    writer.u8(lastGood === undefined ? kind : kind + 1);
     writer.bytes(Buffer.from(key));
     writer.raw(hash);
     writer.packed(covered);
     if (lastGood !== undefined) writer.packed(lastGood);
   }
-  writer.u8(0);
-  return writer.done();
 };
 
 const readManifest = (bytes: Uint8Array): Manifest | undefined => {
@@ -145,12 +152,12 @@ const readManifest = (bytes: Uint8Array): Manifest | undefined => {
 };
 
 const readRecord = (reader: Reader, kind: number): SavedRecord => {
-  if (kind > 2) throw corrupt(`record of kind ${kind}`);
+  if (kind > forUs + 1) throw corrupt(`record of kind ${kind}`);
   return {
     key: reader.bytes().toString(),
     hash: reader.raw(hashBytes),
     covered: reader.packed(),
-    lastGood: kind === 2 ? reader.packed() : undefined,
+    lastGood: kind % 2 === 0 ? reader.packed() : undefined,
   };
 };
 
@@ -171,8 +178,11 @@ export function* readSaved(bytes: Uint8Array, nowMs: number, wallMs: number): Ge
     const ageMs = reader.f64();
     if (!Number.isFinite(ageMs)) throw corrupt(`age ${ageMs} of ${name}`);
     const records: SavedRecord[] = [];
-    for (let kind = reader.u8(); kind !== 0; kind = reader.u8()) records.push(readRecord(reader, kind));
+    const part: SavedRecord[] = [];
+    for (let kind = reader.u8(); kind !== 0; kind = reader.u8()) {
+      (kind < forUs ? records : part).push(readRecord(reader, kind));
+    }
     const freshAtMs = ageMs < 0 ? undefined : nowMs - ageMs - downMs;
-    yield { name, membership, log: { admitted, seen, freshAtMs, records } };
+    yield { name, membership, log: { admitted, seen, freshAtMs, records, part } };
   }
 }

@@ -44,6 +44,11 @@ export class Staging {
     return this.#overflow === undefined && count === this.#set.count && this.#set.root().equals(root);
   }
 
+  /** As `matches`, for a root that holds the count. */
+  hasRoot(root: Uint8Array): boolean {
+    return this.#overflow === undefined && this.#set.root().equals(root);
+  }
+
   /** A value that is admitted already, from the saved state. */
   adopt(key: string, hash: Uint8Array): void {
     this.#set.set(intern(key), hash);
@@ -93,6 +98,13 @@ export class Staging {
     const taken = new Map(this.#pending);
     this.#clear();
     return taken;
+  }
+
+  /** A value that is admitted no longer, although it stands in the store: it waits again, should it be covered once more. */
+  giveBack(key: string, value: Uint8Array): void {
+    const name = intern(key);
+    this.#before.set(name, undefined);
+    if (this.#set.has(name) && !this.#pending.has(name)) this.#hold(name, value);
   }
 
   #remember(key: string): void {

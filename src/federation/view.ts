@@ -9,6 +9,7 @@ import type {
   GatewaysRecord,
   GrantsRecord,
   LoadedRecord,
+  ReadersRecord,
   ServiceRecord,
   StatePart,
   TrustRecord,
@@ -35,6 +36,8 @@ export interface MemberView {
   /** On our monotonic clock: when the sequence last rose. */
   readonly freshAtMs: number | undefined;
   readonly shuttingDown: boolean;
+  /** It changes more than it may: what is here is its last good state. */
+  readonly frozen?: boolean;
   readonly gateways: GatewaysRecord | undefined;
   readonly trust: TrustRecord | undefined;
   readonly vantage: VantageRecord | undefined;
@@ -49,9 +52,12 @@ export interface MemberView {
   readonly keys?: KeysRecord | undefined;
   /** Which keys of its own count; without it those of the membership do. */
   readonly succession?: KeysView | undefined;
+  readonly readers?: ReadersRecord | undefined;
   /** Of our own member only: the writer's state, see `shippedState`. */
   readonly stateParts?: ReadonlyMap<number, StatePart>;
   readonly services: ReadonlyMap<ServiceKey, ServiceRecord>;
+  /** Those of them that it publishes for us alone. */
+  readonly forUs?: ReadonlyMap<ServiceKey, ServiceRecord>;
   /** Newest entries of its journals, one of each chain, as its manifests named them. */
   readonly journals?: readonly PublishedHead[];
   /** Records or manifests refused, newest last, bounded; shown by `status`. */
@@ -100,4 +106,6 @@ export interface View {
   readonly self: string;
   readonly members: ReadonlyMap<string, MemberView>;
   readonly services: ReadonlyMap<ServiceKey, ServiceView>;
+  /** Services of others that this cluster does not import, with the members that have each. */
+  readonly notImported?: ReadonlyMap<ServiceKey, readonly string[]>;
 }

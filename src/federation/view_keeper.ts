@@ -7,6 +7,7 @@
  */
 import type { ServiceKey } from '../core/names.ts';
 import type { ServiceRecord } from '../gen/isthmus/v1/records_pb.ts';
+import { type Imports, isImported, namespaceOf } from './imports.ts';
 import type { LocalCluster, LocalService } from './local.ts';
 import { mergeService } from './merge.ts';
 import type { MemberView, ServiceView, View } from './view.ts';
@@ -15,12 +16,16 @@ export interface ViewKeeperOptions {
   /** Our own member name. */
   readonly self: string;
   readonly clusterDomain: string;
+  /** Default: `all`. */
+  readonly imports?: Imports;
 }
 
 export interface ViewDirty {
   readonly services: Iterable<ServiceKey>;
   /** Members came or went, or their gateways changed: every service is looked at. */
   readonly members: boolean;
+  /** Of which something else is imported than before. */
+  readonly namespaces?: ReadonlySet<string>;
 }
 
 /** What a service was merged from. */
@@ -38,6 +43,7 @@ const same = (a: Sources, b: Sources): boolean => {
 export class ViewKeeper {
   readonly #options: ViewKeeperOptions;
   readonly #services = new Map<ServiceKey, ServiceView>();
+  readonly #notImported = new Map<ServiceKey, readonly string[]>();
   readonly #sources = new Map<ServiceKey, Sources>();
   #members: ReadonlyMap<string, MemberView> = new Map();
 
@@ -47,17 +53,23 @@ export class ViewKeeper {
 
   /** Live: changes with the next `update`. */
   get view(): View {
-    return { self: this.#options.self, members: this.#members, services: this.#services };
+    return {
+      self: this.#options.self,
+      members: this.#members,
+      services: this.#services,
+      notImported: this.#notImported,
+    };
   }
 
   /** @returns the services that were looked at: with `members` all of them, for what is made of them names gateways too */
   update(local: LocalCluster, members: ReadonlyMap<string, MemberView>, dirty: ViewDirty): ReadonlySet<ServiceKey> {
     this.#members = members;
     const keys = new Set(dirty.services);
-    if (dirty.members) {
-      for (const key of this.#services.keys()) keys.add(key);
-      for (const key of local.services.keys()) keys.add(key);
-      for (const view of members.values()) for (const key of view.services.keys()) keys.add(key);
+    const { namespaces } = dirty;
+    const concerns = (key: ServiceKey): boolean => dirty.members || namespaces?.has(namespaceOf(key)) === true;
+    if (dirty.members || (namespaces?.size ?? 0) > 0) {
+      const known = [this.#services, this.#notImported, local.services, ...members.values().map((m) => m.services)];
+      for (const of of known) for (const key of of.keys()) if (concerns(key)) keys.add(key);
     }
     for (const key of keys) this.#one(key, local, members);
     return keys;
@@ -69,6 +81,11 @@ export class ViewKeeper {
     for (const [name, view] of members) {
       const record = name === self ? undefined : view.services.get(key);
       if (record !== undefined) remotes.set(name, record);
+    }
+    if (remotes.size === 0 || isImported(key, local, this.#options.imports ?? 'all')) this.#notImported.delete(key);
+    else {
+      this.#notImported.set(key, [...remotes.keys()].sort());
+      remotes.clear();
     }
     const sources = { local: local.services.get(key), remotes };
     const before = this.#sources.get(key);

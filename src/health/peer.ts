@@ -71,7 +71,7 @@ const controlOf = (peer: PeerHealth, control: ControlSignal, at: Moment): Member
   const limitMs = thresholds.silentMs + slackMs;
   if (ageMs <= limitMs) return 'fresh';
   const judged = judgedMs(presence, timeMs);
-  return judged !== undefined && judged > limitMs ? 'silent' : 'unknown';
+  return control.dark !== true && judged !== undefined && judged > limitMs ? 'silent' : 'unknown';
 };
 
 interface Path {

@@ -77,6 +77,8 @@ export interface GraySignal {
 export interface ControlSignal {
   /** Since its manifest last rose; undefined when it never did. */
   readonly ageMs: number | undefined;
+  /** Its records stand in a store of their own that is not heard just now: then its silence says nothing. */
+  readonly dark?: boolean;
   /** Its own word. */
   readonly shuttingDown: boolean;
   readonly draining: boolean;

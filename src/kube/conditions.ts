@@ -17,7 +17,8 @@ const conflictReasons: Readonly<Record<Conflict['field'], string>> = {
 /** Problems that leave the export valid, but without a data path. */
 const servable: readonly string[] = ['service/headless', 'service/session-affinity', 'record/not-granted'];
 /** Problems that leave it working: they are told in the reason of what is true all the same. */
-const remarks: readonly string[] = ['service/capacity'];
+const remarks = ['service/capacity', 'service/unknown-reader', 'service/reader-denied'] as const;
+const isRemark = (code: string): boolean => remarks.some((remark) => remark === code);
 
 export interface ExportState {
   readonly problem: ExportProblem | undefined;
@@ -27,12 +28,15 @@ export interface ExportState {
 }
 
 const readyCondition = ({ problem, published }: ExportState): DesiredCondition => {
-  const remark = problem !== undefined && remarks.includes(problem.code);
+  const remark = problem !== undefined && isRemark(problem.code);
   const reason = problem && errorCodes[problem.code].reason;
   if (problem !== undefined && !remark) {
     return { type: 'Ready', status: 'False', reason: reason ?? 'Failed', message: problem.message };
   }
   if (!published) {
+    if (problem !== undefined && problem.code !== 'service/capacity') {
+      return { type: 'Ready', status: 'False', reason: reason ?? 'Failed', message: problem.message };
+    }
     return { type: 'Ready', status: 'False', reason: 'Pending', message: 'not yet shared with the other clusters' };
   }
   const message = 'the other clusters of the set can reach it';
@@ -44,7 +48,7 @@ const readyCondition = ({ problem, published }: ExportState): DesiredCondition =
 /** The conditions that a state amounts to, in a fixed order. */
 export const exportConditions = (state: ExportState): readonly DesiredCondition[] => {
   const { problem, conflicts } = state;
-  const valid = problem === undefined || servable.includes(problem.code) || remarks.includes(problem.code);
+  const valid = problem === undefined || servable.includes(problem.code) || isRemark(problem.code);
   const conflictReason = [...new Set(conflicts.map((conflict) => conflictReasons[conflict.field]))].sort().join(',');
   return [
     valid
@@ -65,7 +69,7 @@ export const exportConditions = (state: ExportState): readonly DesiredCondition[
   ];
 };
 
-const remarkReasons: readonly string[] = remarks.map((code) => errorCodes[code as 'service/capacity'].reason);
+const remarkReasons: readonly string[] = remarks.map((code) => errorCodes[code].reason);
 
 /** How conditions are written on ServiceExports. */
 export const exportKind: ConditionKind = {

@@ -4,6 +4,7 @@
  * rule of what counts as exported is tested without an API server.
  */
 import { type ServiceKey, serviceKey } from '../core/names.ts';
+import { exportToOf } from '../federation/export_to.ts';
 import type {
   ExportProblem,
   LocalChange,
@@ -144,11 +145,13 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
   const nodes = new Map<string, LocalNode>();
   const problems = new Map<ServiceKey, ExportProblem>();
   const failoverPolicies = new Map<string, LocalFailoverPolicy>();
+  const imports = new Map<string, boolean>();
   let policies: readonly UntranslatablePolicy[] = [];
 
   const dirtyServices = new Set<ServiceKey>();
   const dirtyPods = new Set<string>();
   const dirtyFailoverPolicies = new Set<string>();
+  const dirtyNamespaces = new Set<string>();
   let dirtyPolicies = false;
 
   const mark = (kind: Kind, key: string, object: Objects[Kind], gone: boolean): void => {
@@ -178,6 +181,7 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
         for (const pod of podsOn.get(key)) dirtyPods.add(pod);
         break;
       case 'namespaces':
+        dirtyNamespaces.add(key);
         for (const service of servicesIn.get(key)) dirtyServices.add(service);
         for (const exported of objects.serviceexports.keys())
           if (exported.startsWith(`${key}/`)) dirtyServices.add(exported);
@@ -230,10 +234,15 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     }
     const found = fault(key, service);
     if (found?.fatal) return { exported: undefined, problem: found.problem };
+    const { to, problem: slip } = exportToOf(key, byExport?.annotations, service.annotations);
+    if (slip !== undefined) return { exported: undefined, problem: slip };
     return {
-      exported: byExport
-        ? { by: 'ServiceExport', sinceMs: byExport.createdMs }
-        : { by: 'label', sinceMs: service.createdMs },
+      exported: {
+        ...(byExport
+          ? { by: 'ServiceExport', sinceMs: byExport.createdMs }
+          : { by: 'label', sinceMs: service.createdMs }),
+        ...(to && { to }),
+      },
       problem: found?.problem,
     };
   };
@@ -300,6 +309,14 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     return true;
   };
 
+  const flushImports = (namespace: string): boolean => {
+    const imported = objects.namespaces.get(namespace)?.imported;
+    if (imports.get(namespace) === imported) return false;
+    if (imported === undefined) imports.delete(namespace);
+    else imports.set(namespace, imported);
+    return true;
+  };
+
   const flushPolicies = (): boolean => {
     const next = [...objects.authorizationpolicies.values(), ...objects.peerauthentications.values()];
     if (same(next, policies)) return false;
@@ -314,6 +331,7 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
       nodes,
       problems,
       failoverPolicies,
+      imports,
       get policies() {
         return policies;
       },
@@ -340,13 +358,15 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
         pods: new Set([...dirtyPods].filter(flushPod)),
         policies: dirtyPolicies && flushPolicies(),
         failoverPolicies: [...dirtyFailoverPolicies].filter(flushFailoverPolicy).length > 0,
+        imports: new Set([...dirtyNamespaces].filter(flushImports)),
       };
       dirtyServices.clear();
       dirtyPods.clear();
       dirtyFailoverPolicies.clear();
+      dirtyNamespaces.clear();
       dirtyPolicies = false;
       const { services: some, pods: others, policies: rules, failoverPolicies: wishes } = changed;
-      return some.size > 0 || others.size > 0 || rules || wishes ? changed : undefined;
+      return some.size + others.size + changed.imports.size > 0 || rules || wishes ? changed : undefined;
     },
   };
 };

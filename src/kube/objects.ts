@@ -3,6 +3,7 @@
  * states) is dropped here, so that ten thousand pods cost megabytes and a heartbeat of a node is no change.
  */
 import { isDeepStrictEqual } from 'node:util';
+import { importChoice, importName } from '../federation/imports.ts';
 import type { LocalPort } from '../federation/local.ts';
 import { count, flag, type Json, record, records, stringMap, text, texts } from './json.ts';
 
@@ -55,6 +56,8 @@ export interface PodObject {
 
 export interface NamespaceObject {
   readonly ambient: boolean;
+  /** Whether services of others are imported there, where it says. */
+  readonly imported?: boolean;
 }
 
 export interface Condition {
@@ -81,6 +84,7 @@ export interface ExportObject extends ConditionTarget {
   readonly apiVersion: string;
   readonly createdMs: number;
   readonly deleting: boolean;
+  readonly annotations: Readonly<Record<string, string>>;
 }
 
 export const createdMs = (metadata: Json): number => {
@@ -235,9 +239,12 @@ export const projectNode = (object: Json) => {
 
 export const dataplaneLabel = 'istio.io/dataplane-mode';
 
-export const projectNamespace = (object: Json): NamespaceObject => ({
-  ambient: stringMap(record(object, 'metadata'), 'labels')[dataplaneLabel] === 'ambient',
-});
+export const projectNamespace = (object: Json): NamespaceObject => {
+  const metadata = record(object, 'metadata');
+  const labels = stringMap(metadata, 'labels');
+  const imported = importChoice(labels[importName] ?? stringMap(metadata, 'annotations')[importName]);
+  return { ambient: labels[dataplaneLabel] === 'ambient', ...(imported !== undefined && { imported }) };
+};
 
 export const projectExport = (object: Json): ExportObject => {
   const metadata = record(object, 'metadata');
@@ -249,6 +256,7 @@ export const projectExport = (object: Json): ExportObject => {
     generation: count(metadata, 'generation') ?? 0,
     createdMs: createdMs(metadata),
     deleting: text(metadata, 'deletionTimestamp') !== '',
+    annotations: keptAnnotations(metadata),
     conditions: projectConditions(object),
   };
 };

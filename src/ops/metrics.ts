@@ -24,6 +24,16 @@ export const metricTable = {
   },
   isthmus_peer_reachable: { kind: 'gauge', help: 'Whether a gateway of the peer answers.', labels: ['peer'] },
   isthmus_peer_services: { kind: 'gauge', help: 'Services that the peer exports.', labels: ['peer'] },
+  isthmus_peer_store_connected: {
+    kind: 'gauge',
+    help: 'Whether the store of a member that has its own is read.',
+    labels: ['peer'],
+  },
+  isthmus_peer_frozen: {
+    kind: 'gauge',
+    help: 'Whether the peer changes more than it may, and is frozen at its last good state.',
+    labels: ['peer'],
+  },
   isthmus_record_refused_total: {
     kind: 'counter',
     help: 'Records, manifests or memberships refused.',

@@ -12,6 +12,7 @@ import type {
   GatewaysRecord,
   GrantsRecord,
   LoadedRecord,
+  ReadersRecord,
   ServiceRecord,
   TrustRecord,
   VantageRecord,
@@ -21,6 +22,7 @@ import type {
 import { decodeGateways, encodeGateways } from './gateways.ts';
 import { decodeGrants, encodeGrants } from './grants.ts';
 import { decodeLoaded, encodeLoaded } from './loaded.ts';
+import { decodeReaders, encodeReaders } from './readers.ts';
 import { decodeService, encodeService } from './service.ts';
 import { decodeKeys, encodeKeys } from './succession.ts';
 import { decodeTrust, encodeTrust } from './trust.ts';
@@ -42,6 +44,7 @@ export const codec: {
   readonly vantage: RecordCodec<VantageRecord>;
   readonly grants: RecordCodec<GrantsRecord>;
   readonly votes: RecordCodec<VotesRecord>;
+  readonly readers: RecordCodec<ReadersRecord>;
   readonly verdicts: RecordCodec<VerdictsRecord>;
   readonly keys: RecordCodec<KeysRecord>;
   readonly loaded: RecordCodec<LoadedRecord>;
@@ -52,6 +55,7 @@ export const codec: {
   vantage: { encode: encodeVantage, decode: decodeVantage },
   grants: { encode: encodeGrants, decode: decodeGrants },
   votes: { encode: encodeVotes, decode: decodeVotes },
+  readers: { encode: encodeReaders, decode: decodeReaders },
   verdicts: { encode: encodeVerdicts, decode: decodeVerdicts },
   keys: { encode: encodeKeys, decode: decodeKeys },
   loaded: { encode: encodeLoaded, decode: decodeLoaded },

@@ -3,7 +3,14 @@
 export interface Keys {
   readonly root: string;
   readonly membersPrefix: string;
+  readonly setPrefix: string;
   readonly publicPrefix: string;
+  /** What members publish for one reader alone: the only names under `to/` that it may read. */
+  readerPrefix(reader: string): string;
+  /** What one member publishes for one reader alone. */
+  partPrefix(reader: string, member: string): string;
+  /** For whom a member has such a part, and its root. */
+  readers(member: string): string;
   member(member: string): string;
   memberPrefix(member: string): string;
   manifest(member: string): string;
@@ -33,7 +40,11 @@ export const storeKeys = (clusterset: string): Keys => {
   return {
     root,
     membersPrefix: `${root}set/members/`,
+    setPrefix: `${root}set/`,
     publicPrefix: `${root}public/`,
+    readerPrefix: (reader) => `${root}to/${reader}/`,
+    partPrefix: (reader, member) => `${root}to/${reader}/${member}/`,
+    readers: (member) => `${memberPrefix(member)}readers`,
     member: (member) => `${root}set/members/${member}`,
     memberPrefix,
     manifest: (member) => `${memberPrefix(member)}manifest`,

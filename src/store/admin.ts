@@ -1,7 +1,7 @@
 /**
  * Users and roles in etcd, set up by `isthmus init` with root credentials. A member's etcd user has the member's name, which
- * is also the common name of its client certificate; it has no password. Its role may read everything of its cluster set and
- * write under its own name only.
+ * is also the common name of its client certificate; it has no password. Its role may read what the authority signed, what members
+ * publish for all, and what they publish for it alone; and write under its own name only: for all, and for each other member.
  *
  * Everything here may be run again: what is there already is left alone, and permissions that the role should not have are
  * taken away. Roles of our own are named by cluster set and member; no other role is touched.
@@ -20,10 +20,22 @@ import { prefixRange } from './keyspace.ts';
 import type { EtcdOptions } from './session.ts';
 
 export interface StoreAdmin {
-  /** Creates the user and the role of each member and sets the role's permissions. Returns what was changed, in words. */
-  ensureMembers(clusterset: string, members: readonly string[]): Promise<string[]>;
-  /** Takes away a member's user and role. Streams that are open stay open until their connections end. */
-  removeMember(clusterset: string, member: string): Promise<string[]>;
+  /**
+   * Creates the user and the role of each member and sets the role's permissions: what it should not have is taken away. Returns what was
+   * changed, in words.
+   * @param others - the other members of the set: they may then write what is for these; nothing is taken away from them
+   */
+  ensureMembers(clusterset: string, members: readonly string[], others?: readonly string[]): Promise<string[]>;
+  /**
+   * Takes away a member's user and role. Streams that are open stay open until their connections end.
+   * @param others - the other members: they may no longer write what is for it
+   */
+  removeMember(clusterset: string, member: string, others?: readonly string[]): Promise<string[]>;
+  /**
+   * For an etcd that is one member's own: it writes there as in a shared one, and the others read there what it publishes for all and
+   * for them. They write nothing, not even under their own names: a reader must not fill it.
+   */
+  ensureOwnStore(clusterset: string, owner: string, readers: readonly string[]): Promise<string[]>;
   /** The user by which the holder of a join token writes one request and reads its answer, and nothing else. */
   ensureJoiner(clusterset: string, token: string): Promise<string[]>;
   removeJoiner(token: string): Promise<string[]>;
@@ -42,11 +54,20 @@ interface Grant {
 
 export const memberRole = (clusterset: string, member: string): string => `isthmus-${clusterset}-${member}`;
 
-const grantsOf = (clusterset: string, member: string): readonly Grant[] => {
+/** What `member` writes for one reader alone. It reads that too, to know what stands there. */
+const partGrant = (clusterset: string, reader: string, member: string): Grant => ({
+  type: Permission_Type.READWRITE,
+  prefix: storeKeys(clusterset).partPrefix(reader, member),
+});
+
+const grantsOf = (clusterset: string, member: string, readers: readonly string[]): readonly Grant[] => {
   const keys = storeKeys(clusterset);
   return [
-    { type: Permission_Type.READ, prefix: keys.root },
+    { type: Permission_Type.READ, prefix: keys.setPrefix },
+    { type: Permission_Type.READ, prefix: keys.publicPrefix },
+    { type: Permission_Type.READ, prefix: keys.readerPrefix(member) },
     { type: Permission_Type.WRITE, prefix: keys.memberPrefix(member) },
+    ...readers.filter((reader) => reader !== member).map((reader) => partGrant(clusterset, reader, member)),
   ];
 };
 
@@ -88,18 +109,53 @@ class EtcdAdmin implements StoreAdmin {
     this.connection = new Connection(options);
   }
 
-  async ensureMembers(clusterset: string, members: readonly string[]): Promise<string[]> {
+  async ensureMembers(
+    clusterset: string,
+    members: readonly string[],
+    others: readonly string[] = [],
+  ): Promise<string[]> {
     requireName('clusterset', clusterset);
-    for (const member of members) requireName('member', member);
+    const all = [...new Set([...members, ...others])];
+    for (const member of all) requireName('member', member);
     const done: string[] = [];
-    for (const member of members) done.push(...(await this.ensureMember(clusterset, member)));
+    for (const member of members) done.push(...(await this.ensureMember(clusterset, member, all)));
+    for (const other of others.filter((name) => !members.includes(name))) {
+      const role = memberRole(clusterset, other);
+      for (const member of members) {
+        const { type, prefix } = partGrant(clusterset, member, other);
+        const grant = { name: role, perm: { permType: type, ...prefixRange(prefix) } };
+        // One without a role has no user either: it was put out, or is of another etcd.
+        await this.unless(/role name not found/, Auth.method.roleGrantPermission, grant, `grant to role ${role}`);
+      }
+    }
     return done;
   }
 
-  async removeMember(clusterset: string, member: string): Promise<string[]> {
+  async ensureOwnStore(clusterset: string, owner: string, readers: readonly string[]): Promise<string[]> {
     requireName('clusterset', clusterset);
-    requireName('member', member);
-    return this.remove(member, memberRole(clusterset, member));
+    for (const member of [owner, ...readers]) requireName('member', member);
+    const others = readers.filter((name) => name !== owner);
+    const done = await this.ensureMember(clusterset, owner, others);
+    const keys = storeKeys(clusterset);
+    for (const reader of others) {
+      const role = memberRole(clusterset, reader);
+      const reads = [keys.memberPrefix(owner), keys.partPrefix(reader, owner)];
+      const grants = reads.map((prefix) => ({ type: Permission_Type.READ, prefix }));
+      done.push(...(await this.ensureRole(role, grants)), ...(await this.ensureUser(reader, role)));
+    }
+    return done;
+  }
+
+  async removeMember(clusterset: string, member: string, others: readonly string[] = []): Promise<string[]> {
+    requireName('clusterset', clusterset);
+    for (const name of [member, ...others]) requireName('member', name);
+    const done = await this.remove(member, memberRole(clusterset, member));
+    for (const other of others.filter((name) => name !== member)) {
+      const role = memberRole(clusterset, other);
+      const range = { role, ...prefixRange(partGrant(clusterset, member, other).prefix) };
+      await this.unless(/not found|not granted/, Auth.method.roleRevokePermission, range, `narrow role ${role}`);
+    }
+    return done;
   }
 
   async ensureJoiner(clusterset: string, token: string): Promise<string[]> {
@@ -140,10 +196,10 @@ class EtcdAdmin implements StoreAdmin {
     return done;
   }
 
-  private async ensureMember(clusterset: string, member: string): Promise<string[]> {
+  private async ensureMember(clusterset: string, member: string, all: readonly string[]): Promise<string[]> {
     const role = memberRole(clusterset, member);
     // The role before the user: a user must never be there with more than it should have.
-    const done = await this.ensureRole(role, grantsOf(clusterset, member));
+    const done = await this.ensureRole(role, grantsOf(clusterset, member, all));
     done.push(...(await this.ensureUser(member, role)));
     return done;
   }

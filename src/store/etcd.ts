@@ -16,7 +16,14 @@ import type {
   StoreWatch,
   WatchHandler,
 } from '../core/store.ts';
-import { Compare_CompareResult, Compare_CompareTarget, KV, type TxnResponse } from '../gen/etcdserverpb/rpc_pb.ts';
+import {
+  Auth,
+  Compare_CompareResult,
+  Compare_CompareTarget,
+  KV,
+  Permission_Type,
+  type TxnResponse,
+} from '../gen/etcdserverpb/rpc_pb.ts';
 import { Connection, closedError } from './connection.ts';
 import { storeError } from './failure.ts';
 import { keyBytes, prefixRange, toEntry } from './keyspace.ts';
@@ -49,6 +56,16 @@ export interface EtcdStore extends Store {
    */
   check(prefix?: string): Promise<void>;
   status(): EtcdStatus;
+  /** What a role may do; etcd tells a user its own roles. Rejects with `store/denied` or `store/unavailable`. */
+  rolePermissions(role: string): Promise<readonly RolePermission[]>;
+}
+
+/** Keys from `from` up to, not including, `to`. */
+export interface RolePermission {
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly from: string;
+  readonly to: string;
 }
 
 export interface EtcdTuning {
@@ -158,6 +175,21 @@ class Etcd implements EtcdStore {
     }
   }
 
+  async rolePermissions(role: string): Promise<readonly RolePermission[]> {
+    const session = await this.connection.acquire();
+    try {
+      const { perm } = await session.call(Auth.method.roleGet, { role });
+      return perm.map(({ permType, key, rangeEnd }) => ({
+        read: permType !== Permission_Type.WRITE,
+        write: permType !== Permission_Type.READ,
+        from: Buffer.from(key).toString(),
+        to: Buffer.from(rangeEnd).toString(),
+      }));
+    } catch (error) {
+      throw storeError(error, { what: `read role ${role}`, endpoint: session.endpoint });
+    }
+  }
+
   async close(): Promise<void> {
     this.closed = true;
     for (const watcher of this.watchers) watcher.close();
@@ -167,9 +199,11 @@ class Etcd implements EtcdStore {
 
   status(): EtcdStatus {
     const session = this.connection.session;
-    const down = [...this.watchers].find((w) => w.reason !== '');
+    const watchers = [...this.watchers];
+    const down = watchers.find((w) => w.reason !== '' && !w.denied) ?? watchers.find((w) => w.reason !== '');
     return {
-      connected: session !== undefined && down === undefined,
+      connected:
+        session !== undefined && (down === undefined || (down.denied && watchers.some((w) => w.reason === ''))),
       endpoint: session?.endpoint,
       version: session?.version,
       clusterId: this.clusterId,

@@ -1,73 +1,154 @@
 /**
- * What should stand in the store under our prefix, what stands there, and so what is to be written. Keys are relative to the
- * prefix; the manifest is not among them.
+ * What should stand in the store under our names, what stands there, and so what is to be written: for everybody under our prefix,
+ * and a part for each reader that alone may read it. Keys are relative to the prefix; those that begin with `to/<reader>/` belong
+ * to that reader's part. The manifest is not among them, and the record of the parts' roots is made here.
  */
+import type { IsthmusError } from '../core/errors.ts';
 import type { StoreEntry } from '../core/store.ts';
-import { MerkleSet, valueHash } from '../records/merkle.ts';
+import { codec } from '../records/codec.ts';
+import { saltKey } from '../records/readers.ts';
+import { Section } from './section.ts';
 import type { TickWrites } from './tick.ts';
 
-export class Publication {
-  readonly #prefix: string;
-  readonly #manifestKey: string;
-  readonly #desired = new Map<string, Uint8Array>();
-  #standing = new MerkleSet();
-  /** Keys that may differ. */
-  #dirty = new Set<string>();
+export interface PublicationOptions {
+  /** In full. */
+  readonly prefix: string;
+  readonly manifestKey: string;
+  readonly partPrefix: (reader: string) => string;
+  /** The random bytes of a part, see `records/readers.ts`. */
+  readonly salt: (reader: string) => Uint8Array;
+}
 
-  constructor(prefix: string, manifestKey: string) {
-    this.#prefix = prefix;
-    this.#manifestKey = manifestKey;
+export interface PartWrites extends TickWrites {
+  readonly reader: string;
+}
+
+interface PartSection {
+  readonly section: Section;
+  /** Why the store does not let us write it; undefined: it does, as far as is known. */
+  denied: IsthmusError | undefined;
+  /** Until then nothing is known of what stands there. */
+  listed: boolean;
+}
+
+const usable = ({ denied, listed }: PartSection): boolean => listed && denied === undefined;
+
+/** Relative to our prefix. */
+const readersKey = 'readers';
+const partKey = /^to\/([^/]+)\/(.+)$/;
+
+export class Publication {
+  readonly #o: PublicationOptions;
+  readonly #public: Section;
+  readonly #parts = new Map<string, PartSection>();
+
+  constructor(options: PublicationOptions) {
+    this.#o = options;
+    this.#public = new Section(options.prefix);
   }
 
   get waiting(): boolean {
-    return this.#dirty.size > 0;
+    return this.#public.waiting || this.#waitingParts().length > 0;
   }
-  /** Of what stands in the store once everything taken is written. */
+  /** A reader is new, and its part is to be listed before it is written. */
+  get unlisted(): boolean {
+    return [...this.#parts.values()].some(({ listed }) => !listed);
+  }
+  /** Of what stands in the store for everybody once everything taken is written. */
   get count(): number {
-    return this.#standing.count;
+    return this.#public.count;
   }
   root(): Uint8Array {
-    return new Uint8Array(this.#standing.root());
+    return this.#public.root();
+  }
+  /** Readers whose parts the store does not let us write, and why. */
+  get denied(): ReadonlyMap<string, IsthmusError> {
+    const denied = new Map<string, IsthmusError>();
+    for (const [reader, part] of this.#parts) if (part.denied !== undefined) denied.set(reader, part.denied);
+    return denied;
+  }
+  /** Whether a record stands in the store as it should. */
+  stands(key: string): boolean {
+    const [, reader, rest] = partKey.exec(key) ?? [];
+    if (reader === undefined || rest === undefined) return this.#public.stands(key);
+    const part = this.#parts.get(reader);
+    return part !== undefined && usable(part) && part.section.stands(rest);
   }
 
   change(changes: ReadonlyMap<string, Uint8Array | undefined>): void {
     for (const [key, value] of changes) {
-      const before = this.#desired.get(key);
-      if (before === undefined ? value === undefined : value !== undefined && Buffer.compare(before, value) === 0)
-        continue;
-      if (value === undefined) this.#desired.delete(key);
-      else this.#desired.set(key, value);
-      this.#dirty.add(key);
+      const [, reader, rest] = partKey.exec(key) ?? [];
+      if (reader === undefined || rest === undefined) this.#public.set(key, value);
+      else this.#changePart(reader, rest, value);
     }
   }
 
-  /** All entries under the prefix, as listed. */
-  compare(entries: readonly StoreEntry[]): void {
-    this.#standing = new MerkleSet();
-    this.#dirty = new Set();
-    for (const { key, value } of entries) {
-      if (key === this.#manifestKey) continue;
-      const relative = key.slice(this.#prefix.length);
-      this.#standing.set(relative, valueHash(value));
-      if (!this.#desired.has(relative)) this.#dirty.add(relative);
-    }
-    for (const [relative, value] of this.#desired) {
-      if (!this.#standing.holds(relative, valueHash(value))) this.#dirty.add(relative);
-    }
+  /** All entries under our prefix, as listed. @returns the readers whose parts are to be listed too */
+  compare(entries: readonly StoreEntry[]): readonly string[] {
+    this.#public.compare(entries, this.#o.manifestKey);
+    const stored = entries.find(({ key }) => key === this.#o.prefix + readersKey);
+    const known = stored === undefined ? undefined : codec.readers.decode(stored.value);
+    if (known?.ok === true) for (const { reader } of known.value.parts) this.#part(reader);
+    return [...this.#parts.keys()];
   }
 
-  /** The writes that make the store what it should be. They count as done: after a failure the store is compared again. */
+  /** All entries of a reader's part, or why they could not be listed. */
+  comparePart(reader: string, entries: readonly StoreEntry[] | IsthmusError): void {
+    const part = this.#part(reader);
+    part.listed = true;
+    if (Array.isArray(entries)) {
+      part.denied = undefined;
+      part.section.compare(entries);
+    } else this.deny(reader, entries as IsthmusError);
+    this.#setReaders();
+  }
+
+  /** The store refused what is in this part: the others go on without it, until it is compared again. */
+  deny(reader: string, error: IsthmusError): void {
+    this.#part(reader).denied = error;
+  }
+
+  /** To be written before `take`, so that what covers them is never ahead of them. */
+  takeParts(): readonly PartWrites[] {
+    return this.#waitingParts().map(([reader, { section }]) => ({ reader, ...section.take() }));
+  }
+
+  /** The writes for everybody, with the roots of the parts as they stand now. */
   take(): TickWrites {
-    const puts: { key: string; value: Uint8Array }[] = [];
-    const deletes: string[] = [];
-    for (const relative of this.#dirty) {
-      const key = this.#prefix + relative;
-      const value = this.#desired.get(relative);
-      if (value === undefined) {
-        if (this.#standing.delete(relative)) deletes.push(key);
-      } else if (this.#standing.set(relative, valueHash(value))) puts.push({ key, value });
+    this.#setReaders();
+    return this.#public.take();
+  }
+
+  #waitingParts(): [string, PartSection][] {
+    return [...this.#parts].filter(([, part]) => usable(part) && part.section.waiting);
+  }
+
+  #changePart(reader: string, rest: string, value: Uint8Array | undefined): void {
+    const { section } = this.#part(reader);
+    section.set(rest, value);
+    const records = section.desired.size - (section.desired.has(saltKey) ? 1 : 0);
+    section.set(saltKey, records === 0 ? undefined : this.#o.salt(reader));
+  }
+
+  #part(reader: string): PartSection {
+    const known = this.#parts.get(reader);
+    if (known !== undefined) return known;
+    const part = { section: new Section(this.#o.partPrefix(reader)), denied: undefined, listed: false };
+    this.#parts.set(reader, part);
+    return part;
+  }
+
+  #setReaders(): void {
+    const parts = [...this.#parts]
+      .filter(([, part]) => usable(part) && part.section.count > 0)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([reader, { section }]) => ({ $typeName: 'isthmus.v1.ReaderPart' as const, reader, root: section.root() }));
+    if (parts.length === 0) {
+      this.#public.set(readersKey, undefined);
+      return;
     }
-    this.#dirty = new Set();
-    return { puts, deletes };
+    const record = codec.readers.encode({ $typeName: 'isthmus.v1.ReadersRecord', parts, critical: [] });
+    if (!record.ok) throw record.error;
+    this.#public.set(readersKey, record.value);
   }
 }

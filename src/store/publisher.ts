@@ -9,42 +9,28 @@
  * stands there. After any doubt (a lost answer, a conflict, a store that went back) the store is listed again and the difference
  * written; there is no other way of recovery that would have to be right as well.
  */
-import { createPublicKey, type KeyObject } from 'node:crypto';
 import type { Timer } from '../core/clock.ts';
-import { IsthmusError } from '../core/errors.ts';
+import type { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { CommitResult, StoreEvent, StoreSnapshot, StoreWatch } from '../core/store.ts';
 import type { Manifest } from '../gen/isthmus/v1/records_pb.ts';
-import { toJournalHead } from '../records/journal_head.ts';
 import { storeKeys } from '../records/keys.ts';
-import { signManifest, verifyManifest } from '../records/manifest.ts';
+import { OwnManifests } from './own_manifests.ts';
+import { listParts, writeParts } from './parts.ts';
 import { Publication } from './publication.ts';
 import type { PublisherOptions, PublisherState } from './publisher_options.ts';
+import { expected, fencedError, nextEpoch, rest, StoreHistory, type Term } from './term.ts';
 import { splitTick, type TickWrites, tickTxn } from './tick.ts';
 import { Witness } from './witness.ts';
 
 export type { PublisherEvent, PublisherOptions, PublisherState } from './publisher_options.ts';
 
-interface Term {
-  readonly epoch: bigint;
-  sequence: bigint;
-  /** Of the manifest as this term last saw or wrote it: what every write compares. */
-  manifestRevision: bigint;
-  /** True once a manifest of this term stands in the store. */
-  claimed: boolean;
-}
-
-const max = (...values: bigint[]): bigint => values.sort((a, b) => (a < b ? 1 : -1))[0] ?? 0n;
-
-const asError = (error: unknown): IsthmusError => {
-  if (error instanceof IsthmusError) return error;
-  throw error;
-};
-
 export class Publisher {
   readonly #o: PublisherOptions;
   readonly #prefix: string;
   readonly #manifestKey: string;
+  readonly #partPrefix: (reader: string) => string;
+  readonly #manifests: OwnManifests;
   readonly #records: Publication;
   readonly #watch: StoreWatch;
 
@@ -58,8 +44,7 @@ export class Publisher {
   #failures = 0;
   #retry: Timer | undefined;
   #heartbeat: Timer | undefined;
-  #clusterId: bigint | undefined;
-  #revision = 0n;
+  readonly #history = new StoreHistory();
   #lastError: IsthmusError | undefined;
 
   readonly #witness: Witness;
@@ -69,7 +54,14 @@ export class Publisher {
     this.#o = options;
     this.#prefix = keys.memberPrefix(options.member);
     this.#manifestKey = keys.manifest(options.member);
-    this.#records = new Publication(this.#prefix, this.#manifestKey);
+    this.#manifests = new OwnManifests(options);
+    this.#partPrefix = (reader) => keys.partPrefix(reader, options.member);
+    this.#records = new Publication({
+      prefix: this.#prefix,
+      manifestKey: this.#manifestKey,
+      partPrefix: this.#partPrefix,
+      salt: (reader) => this.#manifests.salt(reader),
+    });
     this.#witness = new Witness(() => options.clock.monotonicMs());
     this.#watch = options.store.watch(this.#prefix, {
       snapshot: (snapshot, reason) => this.#onSnapshot(snapshot, reason === 'restored'),
@@ -94,9 +86,28 @@ export class Publisher {
     return this.#state === 'leading' && !this.#records.waiting && this.#running === undefined && !this.#relist;
   }
 
-  /** What should stand in the store changed: keys relative to our prefix, undefined withdraws. Call it on every replica. */
+  /** Whether a record stands in the store as it should; of this replica's own writes alone. */
+  stands(key: string): boolean {
+    return this.#state === 'leading' && this.#records.stands(key);
+  }
+  /** Readers whose parts the store does not let us write, and why. */
+  get denied() {
+    return this.#records.denied;
+  }
+
+  /** Rights in the store may be others than before: what was denied is tried again. */
+  recheck(): void {
+    if (this.denied.size > 0) this.#relist ??= { reason: 'what was denied is tried again', newTerm: false };
+    this.#wake();
+  }
+
+  /**
+   * What should stand in the store changed: keys relative to our prefix (`to/<reader>/…`: that reader's part), undefined withdraws.
+   * Call it on every replica.
+   */
   publish(changes: ReadonlyMap<string, Uint8Array | undefined>): void {
     this.#records.change(changes);
+    this.#listNewParts();
     this.#wake();
   }
 
@@ -173,16 +184,17 @@ export class Publisher {
   async #run(): Promise<void> {
     // Everything published in this turn of the event loop shares a tick.
     await Promise.resolve();
-    while (this.#active() && this.#due()) {
+    for (let ticks = 1; this.#active() && this.#due(); ticks++) {
       const term = this.#term;
       try {
         if (this.#relist !== undefined || term === undefined) await this.#list();
         else await this.#tick(term);
       } catch (error) {
-        this.#fail(asError(error));
+        this.#fail(expected(error));
         return;
       }
       this.#repair();
+      if (ticks >= limits.publishTicksInARow) await rest(this.#o.clock);
     }
     this.#failures = 0;
   }
@@ -209,10 +221,10 @@ export class Publisher {
     if (!this.#active()) return;
     // A reason that came up meanwhile may be newer than this list.
     if (this.#relist === why) this.#relist = undefined;
-    const wentBack = this.#wentBack(snapshot.clusterId, snapshot.revision);
+    const wentBack = this.#history.wentBack(snapshot.clusterId, snapshot.revision);
     this.#witness.listed(snapshot.revision, wentBack);
     const stored = snapshot.entries.find(({ key }) => key === this.#manifestKey);
-    const manifest = stored === undefined ? undefined : this.#verified(stored.value);
+    const manifest = stored === undefined ? undefined : this.#manifests.verified(stored.value);
     const term = this.#term;
     const ours = stored !== undefined && this.#witness.isOurs(stored.value);
     if (
@@ -236,13 +248,12 @@ export class Publisher {
       term.manifestRevision = stored.modRevision;
       this.#witness.stands(stored.value);
     }
-    this.#records.compare(snapshot.entries);
+    await listParts(this.#o.store, this.#partPrefix, this.#records.compare(snapshot.entries), this.#records);
   }
 
   #beginTerm(manifest: Manifest | undefined, manifestRevision: bigint, reason: string): void {
     const { clock, epochFloor } = this.#o;
-    const known = max(manifest?.epoch ?? 0n, this.#term?.epoch ?? 0n, this.#witness.epoch, epochFloor());
-    const epoch = max(known, BigInt(Math.floor(clock.wallMs()))) + 1n;
+    const epoch = nextEpoch(clock, manifest?.epoch, this.#term?.epoch, this.#witness.epoch, epochFloor());
     this.#term = { epoch, sequence: 0n, manifestRevision, claimed: false };
     this.#heartbeatDue = true;
     this.#o.onEvent?.({ kind: 'term', epoch, reason });
@@ -250,13 +261,11 @@ export class Publisher {
 
   async #tick(term: Term): Promise<void> {
     const ending = this.#ending;
+    if (!(await this.#writeParts(term))) return;
     const writes = this.#records.take();
     this.#heartbeatDue = false;
     const lists = splitTick(writes);
-    if (lists.length > 1 && !term.claimed) {
-      // Stop the other writer before the first record, not after the last.
-      if (!(await this.#commit(term, { puts: [], deletes: [] }, this.#manifest(term, false)))) return;
-    }
+    if (lists.length > 1 && !(await this.#claim(term))) return;
     for (const [i, list] of lists.entries()) {
       const last = i === lists.length - 1;
       if (!(await this.#commit(term, list, last ? this.#manifest(term, ending) : undefined))) return;
@@ -269,30 +278,29 @@ export class Publisher {
     this.#o.onEvent?.({ kind: 'written', epoch: term.epoch, sequence: term.sequence, records: this.#records.count });
   }
 
+  /** Stops another writer before the first record, not after the last. @returns whether the term goes on */
+  async #claim(term: Term): Promise<boolean> {
+    return term.claimed || this.#commit(term, { puts: [], deletes: [] }, this.#manifest(term, false));
+  }
+
+  /** @returns whether the term goes on */
+  async #writeParts(term: Term): Promise<boolean> {
+    const parts = this.#records.takeParts();
+    if (parts.length === 0) return true;
+    if (!(await this.#claim(term))) return false;
+    return writeParts(parts, (writes) => this.#commit(term, writes, undefined), this.#records, this.#o.onEvent);
+  }
+
+  #listNewParts(): void {
+    if (this.#term === undefined || !this.#records.unlisted) return;
+    this.#relist ??= { reason: 'a reader is new', newTerm: false };
+  }
+
   #manifest(term: Term, shuttingDown: boolean): Uint8Array {
     term.sequence++;
-    const { journalHead, auditHead } = this.#o;
-    const [journal, audit] = [journalHead?.(), auditHead?.()];
-    const signed = signManifest(
-      {
-        $typeName: 'isthmus.v1.Manifest',
-        clusterset: this.#o.clusterset,
-        member: this.#o.member,
-        epoch: term.epoch,
-        sequence: term.sequence,
-        root: this.#records.root(),
-        count: this.#records.count,
-        wallMs: BigInt(Math.floor(this.#o.clock.wallMs())),
-        shuttingDown,
-        ...(journal === undefined ? {} : { journal: toJournalHead(journal) }),
-        ...(audit === undefined ? {} : { audit: toJournalHead(audit) }),
-        critical: [],
-      },
-      this.#recordKey(),
-    );
-    if (!signed.ok) throw signed.error;
-    this.#witness.sending(signed.value);
-    return signed.value;
+    const signed = this.#manifests.sign(term, this.#records, shuttingDown);
+    this.#witness.sending(signed);
+    return signed;
   }
 
   /** @returns whether the term goes on */
@@ -309,7 +317,7 @@ export class Publisher {
       term.claimed = true;
       this.#witness.stands(manifest);
     }
-    if (!this.#wentBack(result.clusterId, result.revision)) return true;
+    if (!this.#history.wentBack(result.clusterId, result.revision)) return true;
     this.#relist = { reason: 'the store went back or was replaced', newTerm: true };
     return false;
   }
@@ -317,44 +325,17 @@ export class Publisher {
   /** Somebody else wrote our manifest, or removed it, or the store is another one. */
   #conflict(term: Term, result: Extract<CommitResult, { ok: false }>): void {
     const stored = result.current.find(({ key }) => key === this.#manifestKey);
-    const manifest = stored === undefined ? undefined : this.#verified(stored.value);
+    const manifest = stored === undefined ? undefined : this.#manifests.verified(stored.value);
     const ours = stored !== undefined && this.#witness.isOurs(stored.value);
     if (!ours && manifest !== undefined && manifest.epoch >= term.epoch) this.#fence(manifest);
     else this.#relist = { reason: 'our manifest was changed or removed in the store', newTerm: !ours };
   }
 
   #fence(manifest: Manifest): void {
-    const epoch = this.#term?.epoch ?? 0n;
-    const error = new IsthmusError(
-      'store/fenced',
-      `another writer of ${this.#o.member} has epoch ${manifest.epoch}, this one had ${epoch}: it stops writing`,
-      { hint: 'normal when the other replica takes over', subject: { member: this.#o.member } },
-    );
+    const error = fencedError(this.#o.member, manifest.epoch, this.#term?.epoch ?? 0n);
     this.#lastError = error;
     this.#stop('fenced');
     this.#o.onEvent?.({ kind: 'fenced', error });
-  }
-
-  /** A lower revision or another cluster id than before. */
-  #wentBack(clusterId: bigint, revision: bigint): boolean {
-    const back = (this.#clusterId !== undefined && clusterId !== this.#clusterId) || revision < this.#revision;
-    this.#clusterId = clusterId;
-    this.#revision = revision;
-    return back;
-  }
-
-  #verified(bytes: Uint8Array): Manifest | undefined {
-    const { clusterset, member } = this.#o;
-    for (const key of [createPublicKey(this.#recordKey()), ...(this.#o.ownKeys?.() ?? [])]) {
-      const manifest = verifyManifest(bytes, { clusterset, member, key });
-      if (manifest.ok) return manifest.value;
-    }
-    return undefined;
-  }
-
-  #recordKey(): KeyObject {
-    const { recordKey } = this.#o;
-    return typeof recordKey === 'function' ? recordKey() : recordKey;
   }
 
   #onSnapshot(snapshot: StoreSnapshot, restored: boolean): void {
@@ -386,7 +367,7 @@ export class Publisher {
   }
 
   #readBack(bytes: Uint8Array): void {
-    const manifest = this.#verified(bytes);
+    const manifest = this.#manifests.verified(bytes);
     if (manifest !== undefined) this.#witness.readBack(manifest);
   }
 }

@@ -29,6 +29,8 @@ export type PublisherEvent =
   | { readonly kind: 'term'; readonly epoch: bigint; readonly reason: string }
   | { readonly kind: 'fenced'; readonly error: IsthmusError }
   | { readonly kind: 'failed'; readonly error: IsthmusError }
+  /** What is for one reader alone was refused; the rest goes on. */
+  | { readonly kind: 'denied'; readonly reader: string; readonly error: IsthmusError }
   | { readonly kind: 'written'; readonly epoch: bigint; readonly sequence: bigint; readonly records: number };
 
 export type PublisherState = 'following' | 'starting' | 'leading' | 'fenced' | 'closed';

@@ -45,6 +45,8 @@ interface StreamEnd {
 export class Watcher implements StoreWatch {
   /** Why it is not connected; empty while it is. */
   reason = 'not connected yet';
+  /** It is not connected because it may not read its prefix. */
+  denied = false;
   private readonly o: WatcherOptions;
   private position: Position | undefined;
   private relist = false;
@@ -143,6 +145,7 @@ export class Watcher implements StoreWatch {
     if (this.closed || this.up === true) return;
     this.up = true;
     this.reason = '';
+    this.denied = false;
     this.o.handler.connected(true, '');
   }
 
@@ -151,6 +154,7 @@ export class Watcher implements StoreWatch {
     const changed = this.up !== false || this.reason !== error.message;
     this.up = false;
     this.reason = error.message;
+    this.denied = error.code === 'store/denied';
     if (!changed) return;
     this.o.log('warn', 'watch interrupted', { prefix: this.o.prefix, code: error.code, reason: error.message });
     this.o.handler.connected(false, error.message);

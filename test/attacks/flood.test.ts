@@ -2,12 +2,14 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/core/limits.ts';
+import { fetchText } from '../real/controller/replica.ts';
 import { keys } from './forger.ts';
 import { checkoutKey, eastOf, Stage } from './stage.ts';
 
 let stage: Stage;
 beforeAll(async () => {
-  stage = await Stage.start();
+  // So little that a slow machine exceeds it too.
+  stage = await Stage.start(['quota.ticksPerSecond=10']);
 });
 afterAll(() => stage?.stop());
 
@@ -45,18 +47,32 @@ describe('a flood', () => {
       }
     })();
     const times: number[] = [];
+    const frozen = stage.replica.until(
+      'east is frozen',
+      (s) => eastOf(s)?.problems.some(({ code }) => code === 'member/noisy') === true,
+    );
     for (let i = 0; i < 8; i++) {
       const startMs = performance.now();
       await stage.northGoesOn();
       times.push(performance.now() - startMs);
       await new Promise((resolve) => setTimeout(resolve, 300));
     }
+    await frozen;
+    await stage.northGoesOn();
     flooding = false;
     await flood;
+    const { text } = await fetchText(stage.replica.ports.metrics, '/metrics');
+    expect(text).toMatch(/^isthmus_peer_frozen\{[^}]*peer="east"[^}]*\} 1$/m);
+    expect(text).toMatch(/^isthmus_peer_frozen\{[^}]*peer="north"[^}]*\} 0$/m);
     console.log(`${ticks} ticks of east; north was followed within ${times.map((ms) => Math.round(ms)).join(', ')} ms`);
     expect(ticks).toBeGreaterThan(100);
     expect(stage.workload()).toBe(before);
     await stage.restore();
+    // Calm again, it is followed again, with what it wrote last.
+    await stage.replica.until(
+      'east is followed again',
+      (s) => eastOf(s)?.problems.every(({ code }) => code !== 'member/noisy') === true,
+    );
   });
 
   it('of keys, more than anybody has records', async () => {

@@ -5,9 +5,10 @@
 import { get } from 'node:https';
 import { type ChannelCredentials, Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { rightsProblem } from '../../src/controller/rights.ts';
 import { realClock } from '../../src/ops/clock.ts';
 import { storeKeys } from '../../src/records/keys.ts';
-import { connectAdmin, memberRole } from '../../src/store/admin.ts';
+import { connectAdmin, memberRole, type StoreAdmin } from '../../src/store/admin.ts';
 import type { EtcdStore } from '../../src/store/etcd.ts';
 import { startEtcd, type TestEtcd } from '../real/etcd.ts';
 
@@ -34,23 +35,29 @@ const range = (prefix: string): Buffer => message([1, text(prefix)], [2, end(pre
 const put = (key: string): Buffer => message([1, text(key)], [2, text('x')]);
 const everything = Buffer.from([0]);
 
+/** What west publishes for north alone: east is a third. */
+const forNorth = `${keys.partPrefix('north', 'west')}services/shop/a`;
+
 let etcd: TestEtcd;
+let admin: StoreAdmin;
 let root: EtcdStore;
 let channel: ChannelCredentials;
 
 beforeAll(async () => {
   etcd = await startEtcd();
-  const admin = connectAdmin({
+  admin = connectAdmin({
     endpoints: etcd.endpoints,
     clock: realClock,
     log: () => {},
     ...(await etcd.client('root')),
   });
-  await admin.ensureMembers(clusterset, ['east', 'west']);
+  await admin.ensureMembers(clusterset, ['east', 'west', 'north']);
   await admin.enableAuth();
-  admin.close();
   root = await etcd.store('root');
-  const puts = [keys.manifest('west'), keys.member('west'), keys.policy, keys.manifest('east')].map((key) => ({
+  const puts = [
+    ...[keys.manifest('west'), keys.member('west'), keys.policy, keys.manifest('east')],
+    ...[forNorth, `${keys.partPrefix('east', 'west')}services/shop/b`, `${keys.partPrefix('north', 'east')}x`],
+  ].map((key) => ({
     key,
     value: text('good'),
   }));
@@ -59,6 +66,7 @@ beforeAll(async () => {
   channel = credentials.createSsl(ca, key, cert);
 });
 afterAll(async () => {
+  admin?.close();
   await root?.close();
   await etcd?.stop();
 });
@@ -115,7 +123,26 @@ describe('etcd refuses to a member', () => {
     ['a write beside its own prefix', 'KV/Put', put(`${keys.root}public/east2/x`)],
     ['a write of its own membership', 'KV/Put', put(keys.member('east'))],
     ['a write of the policy', 'KV/Put', put(keys.policy)],
-    ['a write for another reader', 'KV/Put', put(`${keys.root}to/east/west/x`)],
+    ['a write in another’s name to a reader', 'KV/Put', put(`${keys.root}to/north/west/x`)],
+    ['a write in another’s name to itself', 'KV/Put', put(`${keys.root}to/east/west/x`)],
+    ['a write beside its own names to a reader', 'KV/Put', put(`${keys.root}to/north/east2/x`)],
+    ['a write for a reader that there is not', 'KV/Put', put(`${keys.root}to/mars/east/x`)],
+    ['reading what another publishes for a third', 'KV/Range', message([1, text(forNorth)])],
+    ['reading all that is for a third', 'KV/Range', range(keys.readerPrefix('north'))],
+    ['reading all that is for single readers', 'KV/Range', range(`${keys.root}to/`)],
+    ['reading the whole cluster set', 'KV/Range', range(keys.root)],
+    ['counting what is for a third', 'KV/Range', message([1, text(forNorth)], [9, 1])],
+    [
+      'reading what is for a third in a branch that is not taken',
+      'KV/Txn',
+      message([3, message([1, message([1, text(forNorth)])])]),
+    ],
+    [
+      'a comparison with what is for a third',
+      'KV/Txn',
+      message([1, message([1, 0], [2, 3], [3, text(forNorth)], [7, text('a')])]),
+    ],
+    ['what is for a third as the former value of a key', 'KV/DeleteRange', message([1, text(forNorth)], [3, 1])],
     ['a write outside the cluster set', 'KV/Put', put('/isthmus/v1/other/public/east/x')],
     ['a write of Kubernetes’ own keys', 'KV/Put', put('/registry/secrets/x')],
     ['the deletion of another’s records', 'KV/DeleteRange', range(keys.memberPrefix('west'))],
@@ -182,8 +209,14 @@ describe('etcd refuses to a member', () => {
     expect(got).toBe(status.PERMISSION_DENIED);
   });
 
-  it('a watch of what is not of the cluster set', async () => {
-    const answers = await Promise.all([watch(everything, everything), watch(text('/registry/'), end('/registry/'))]);
+  it('a watch of what is not of the cluster set, or for a third', async () => {
+    const answers = await Promise.all([
+      watch(everything, everything),
+      watch(text('/registry/'), end('/registry/')),
+      watch(text(keys.root), end(keys.root)),
+      watch(text(forNorth), Buffer.alloc(0)),
+      watch(text(keys.readerPrefix('north')), end(keys.readerPrefix('north'))),
+    ]);
     for (const answer of answers) {
       // A canceled watch says so in its answer.
       if (typeof answer === 'number') expect(answer).toBe(status.PERMISSION_DENIED);
@@ -223,6 +256,63 @@ describe('etcd refuses to a member', () => {
     }
     expect((await root.list('/registry/')).entries).toEqual([]);
     expect((await call('KV/Put', put(keys.manifest('east')))).code).toBe(status.OK);
+    expect((await call('KV/Put', put(`${keys.partPrefix('north', 'east')}x`))).code).toBe(status.OK);
+    expect((await call('KV/Range', range(keys.readerPrefix('east')))).answer.toString('latin1')).toContain('good');
+    expect(Buffer.from((await root.list(forNorth)).entries[0]!.value).toString()).toBe('good');
     expect((await call('KV/Range', range(keys.memberPrefix('west')))).answer.toString('latin1')).toContain('good');
+  });
+});
+
+describe('roles of an older version, which read everything', () => {
+  it('are narrowed when asked, and lose nothing that they need', async () => {
+    const { ca, cert, key } = await etcd.client('root');
+    const asRoot = credentials.createSsl(ca, key, cert);
+    const permission = (type: number, prefix: string) => message([1, type], [2, text(prefix)], [3, end(prefix)]);
+    const wide = message([1, text(role)], [2, permission(0, keys.root)]);
+    expect((await call('Auth/RoleGrantPermission', wide, asRoot)).code).toBe(status.OK);
+    expect((await call('KV/Range', range(keys.root))).code).toBe(status.OK);
+    // Each sees it of itself.
+    const own = await etcd.store('east');
+    const seen = async () => rightsProblem(await own.rolePermissions(role), clusterset, 'east')?.message;
+    expect(await seen()).toContain('for others alone');
+    // Letting another in takes nothing away from those who are there.
+    await admin.ensureMembers(clusterset, ['south'], ['east', 'west', 'north']);
+    expect((await call('KV/Range', range(keys.root))).code).toBe(status.OK);
+    expect((await call('KV/Put', put(`${keys.partPrefix('south', 'east')}x`))).code).toBe(status.OK);
+    await admin.ensureMembers(clusterset, ['east', 'west', 'north', 'south']);
+    expect((await call('KV/Range', range(keys.root))).code).toBe(status.PERMISSION_DENIED);
+    expect(await seen()).toBeUndefined();
+    await own.close();
+    for (const prefix of [keys.setPrefix, keys.publicPrefix, keys.readerPrefix('east')]) {
+      expect((await call('KV/Range', range(prefix))).code, prefix).toBe(status.OK);
+    }
+    await admin.removeMember(clusterset, 'south', ['east', 'west', 'north']);
+    expect((await call('KV/Put', put(`${keys.partPrefix('south', 'east')}x`))).code).toBe(status.PERMISSION_DENIED);
+  });
+});
+
+describe('an etcd that is one member’s own', () => {
+  it('is written by that member alone, and read by each other as far as it is meant', async () => {
+    const own = storeKeys('own');
+    await admin.ensureOwnStore('own', 'west', ['east', 'north']);
+    const puts = [own.manifest('west'), `${own.partPrefix('east', 'west')}a`, `${own.partPrefix('north', 'west')}a`];
+    await root.commit({ compare: [], puts: puts.map((key) => ({ key, value: text('good') })), deletes: [] });
+    const code = async (method: string, bytes: Buffer) => (await call(method, bytes)).code;
+    expect(await code('KV/Range', range(own.memberPrefix('west')))).toBe(status.OK);
+    expect(await code('KV/Range', range(own.partPrefix('east', 'west')))).toBe(status.OK);
+    for (const key of [
+      own.manifest('east'),
+      own.manifest('west'),
+      `${own.partPrefix('west', 'east')}x`,
+      `${own.root}x`,
+    ]) {
+      expect(await code('KV/Put', put(key)), key).toBe(status.PERMISSION_DENIED);
+    }
+    expect(await code('KV/Range', range(own.partPrefix('north', 'west')))).toBe(status.PERMISSION_DENIED);
+    const west = await etcd.store('west');
+    const written = puts.map((key) => ({ key, value: text('new') }));
+    expect((await west.commit({ compare: [], puts: written, deletes: [] })).ok).toBe(true);
+    await west.close();
+    expect(await admin.ensureOwnStore('own', 'west', ['east', 'north'])).toEqual([]);
   });
 });

@@ -12,7 +12,7 @@ import { codec } from '../../src/records/codec.ts';
 import { connectStore, type EtcdStore } from '../../src/store/etcd.ts';
 import { types } from '../../src/xds/resource.ts';
 import type { TestCluster } from '../real/controller/cluster.ts';
-import { Harness } from '../real/controller/harness.ts';
+import { Harness, hasty } from '../real/controller/harness.ts';
 import { mustRun } from '../real/controller/isthmus.ts';
 import type { TestProxy } from '../real/controller/proxy.ts';
 import { fetchText, type Replica } from '../real/controller/replica.ts';
@@ -57,8 +57,9 @@ export class Stage {
     this.#stores = Object.values(parts.stores);
   }
 
-  static async start(): Promise<Stage> {
-    const harness = await Harness.start({ replicas: 1 });
+  /** @param set - settings of the controllers besides the tests' own */
+  static async start(set: readonly string[] = []): Promise<Stage> {
+    const harness = await Harness.start({ replicas: 1, set: [...hasty, ...set] });
     try {
       return await Stage.#make(harness);
     } catch (error) {

@@ -126,6 +126,17 @@ const records: Target<Uint8Array>[] = [
     ],
     codec.grants,
   ),
+  both(
+    'readers',
+    [
+      {
+        $typeName: 'isthmus.v1.ReadersRecord',
+        parts: [{ $typeName: 'isthmus.v1.ReaderPart', reader: 'us-west', root: new Uint8Array(32) }],
+        critical: [],
+      },
+    ],
+    codec.readers,
+  ),
   both('votes', [{ $typeName: 'isthmus.v1.VotesRecord', accused: ['us-west', 'eu'], critical: [] }], codec.votes),
   both(
     'verdicts',

@@ -15,8 +15,9 @@ import {
 } from '../../gen/envoy/config/core/v3/base_pb.ts';
 import { type PermissionSchema, RBAC_Action } from '../../gen/envoy/config/rbac/v3/rbac_pb.ts';
 import { RBACSchema } from '../../gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts';
-import { extension } from './encoded.ts';
-import { gatewayIdVariable, hopsHeader } from './resource_names.ts';
+import { HeaderMutationSchema } from '../../gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts';
+import { extension, packed } from './encoded.ts';
+import { gatewayIdVariable, hopsHeader, peerHeader } from './resource_names.ts';
 
 type HeaderInit = MessageInitShape<typeof HeaderValueOptionSchema>;
 type PermissionInit = MessageInitShape<typeof PermissionSchema>;
@@ -69,6 +70,21 @@ export const provenSource: HeaderInit = option(
   '%DOWNSTREAM_PEER_URI_SAN%',
   HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
 );
+
+/** Says from which member a request is, before a route is looked for. What the caller wrote there is gone. */
+export const fromMember = (member: string) => ({
+  name: 'envoy.http.early_header_mutation.header_mutation',
+  typedConfig: packed(HeaderMutationSchema, {
+    mutations: [
+      {
+        action: {
+          case: 'append',
+          value: option(peerHeader, member, HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD),
+        },
+      },
+    ],
+  }),
+});
 
 const marked: PermissionInit = {
   rule: {

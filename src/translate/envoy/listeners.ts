@@ -26,7 +26,7 @@ import { memberServerName } from '../../trust/spiffe.ts';
 import { attemptLog, borderLog, directLog, doorLog, tunnelLog } from './access_logs.ts';
 import { connectionFilter, grantsFilter, rateFilter } from './border.ts';
 import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
-import { anyAnswer, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
+import { anyAnswer, fromMember, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
 import { serverHttp2 } from './http2.ts';
 import type { Binding, GatewaySettings } from './input.ts';
 import { listenerNames, probeRoutes, routeNames, secretNames } from './resource_names.ts';
@@ -51,6 +51,8 @@ const healthFilter = (): Filter =>
 interface Manager {
   readonly role: HopRole;
   readonly statPrefix: string;
+  /** Who alone can be at the other end. */
+  readonly peer?: string;
   /** Default: the role's. */
   readonly routes?: string;
   /** What may refuse a CONNECT besides its hops. */
@@ -61,7 +63,7 @@ interface Manager {
 }
 
 const connectionManager = (member: string, loopFilter: Filter, manager: Manager) => {
-  const { role, statPrefix, routes = routeNames[role], bounds = [], log, attempts } = manager;
+  const { role, statPrefix, routes = routeNames[role], bounds = [], log, attempts, peer } = manager;
   return extension('envoy.filters.network.http_connection_manager', HttpConnectionManagerSchema, {
     codecType: HttpConnectionManager_CodecType.HTTP2,
     statPrefix,
@@ -78,6 +80,7 @@ const connectionManager = (member: string, loopFilter: Filter, manager: Manager)
     ...(log === undefined
       ? {}
       : { accessLog: [log], accessLogOptions: { flushLogOnTunnelSuccessfullyEstablished: true } }),
+    ...(peer === undefined ? {} : { earlyHeaderMutationExtensions: [fromMember(peer)] }),
     http2ProtocolOptions: serverHttp2(),
     upgradeConfigs: [{ upgradeType: 'CONNECT' }],
     // Tunnels live as long as their callers want.
@@ -201,6 +204,7 @@ export const federationListener = ({ self, binding }: GatewaySettings, members: 
               connectionManager(self.name, refuseSecondHop(), {
                 role: 'federation',
                 statPrefix: `federation.${member}`,
+                peer: member,
                 bounds: [rateFilter(), grantsFilter(member)],
                 log: borderLog(),
               }),

@@ -39,5 +39,8 @@ export const telemetryCluster = 'isthmus-telemetry';
 /** How many federation hops a CONNECT has made: set to 1 by the egress, refused above 1, refused at all on the egress. */
 export const hopsHeader = 'x-isthmus-hops';
 
+/** From which member a CONNECT came: written by that member's own filter chain before a route is looked for, whatever the caller wrote. */
+export const peerHeader = 'x-isthmus-peer';
+
 /** Environment variable by which an Envoy knows which gateway of its cluster it is; set by whoever starts it. */
 export const gatewayIdVariable = 'ISTHMUS_GATEWAY_ID';

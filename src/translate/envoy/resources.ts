@@ -70,7 +70,10 @@ export const classResources = (
 
 /** What the clusters and virtual hosts of one service of ours are made from. */
 export const localShape = ({ key, hostname, local }: ServiceView): string =>
-  `${key} ${hostname} ${tunnelPorts(local?.ports ?? []).join(' ')}`;
+  `${key} ${hostname} ${tunnelPorts(local?.ports ?? []).join(' ')} ${local?.exported?.to?.join(',') ?? '*'}`;
+
+/** Whether it is exported to some members alone: then only the border, where it is known which one asks, has routes to it. */
+export const isForSome = (service: ServiceView): boolean => service.local?.exported?.to !== undefined;
 
 /**
  * The clusters and the endpoints of one service of ours.
@@ -126,6 +129,7 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
   const classes = new Map<string, ServiceClass>();
   const outward: EncodedHost[] = [];
   const inward: EncodedHost[] = [];
+  const atBorder: EncodedHost[] = [headHost()];
   const resources: Encoded[] = memberResources(input);
   for (const [key, service] of input.services) {
     const plan = input.plan.services.get(key);
@@ -133,13 +137,13 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
     for (const entry of byPort.values()) classes.set(entry.name, entry);
     const names = new Map([...byPort].map(([port, { name }]) => [port, name]));
     outward.push(...egressHosts(service, names, tunnelAgeOf(plan)));
-    if (isExported(service)) inward.push(...localHosts(service));
+    if (isExported(service)) (isForSome(service) ? atBorder : inward).push(...localHosts(service));
     resources.push(...localResources(service, input));
   }
   for (const entry of classes.values()) resources.push(...classResources(settings, entry, members, roundTrips));
   resources.push(
     egressRoutes(settings.self.name, outward),
-    ...localRoutes(settings.self.name, inward, [headHost()]),
+    ...localRoutes(settings.self.name, inward, atBorder),
     headRoutes(input),
     ...grantResources(input),
   );

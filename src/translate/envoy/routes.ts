@@ -12,6 +12,7 @@ import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import type { ServiceView } from '../../federation/view.ts';
 import {
+  type HeaderMatcherSchema,
   type RetryPolicySchema,
   type RouteAction,
   RouteActionSchema,
@@ -23,7 +24,7 @@ import { PreviousPrioritiesConfigSchema } from '../../gen/envoy/extensions/retry
 import { grantedService } from './border.ts';
 import { duration, type Encoded, extension, typeUrls } from './encoded.ts';
 import { answerMark, firstHop, provenSource } from './hops.ts';
-import { localClusterName, routeNames } from './resource_names.ts';
+import { localClusterName, peerHeader, routeNames } from './resource_names.ts';
 import { tunnelPorts } from './tunnel_ports.ts';
 
 type RetryInit = MessageInitShape<typeof RetryPolicySchema>;
@@ -64,7 +65,19 @@ const localRetry = (): RetryInit => ({
 /** A tunnel lives, idle or not, as long as its callers want; the default would cut it after minutes. */
 const unlimited = () => ({ timeout: duration(0), idleTimeout: duration(0) });
 
-const virtualHost = (authority: string, action: RouteAction): EncodedHost => ({
+/** For requests of these members alone; others find no route, as for a service that there is not. */
+const onlyFrom = (members: readonly string[]): MessageInitShape<typeof HeaderMatcherSchema> => ({
+  name: peerHeader,
+  headerMatchSpecifier: {
+    case: 'stringMatch',
+    // Labels hold nothing that means anything in a regular expression. The whole value must match; nobody at all: none does.
+    value: {
+      matchPattern: { case: 'safeRegex', value: { regex: members.length === 0 ? '[^\\s\\S]' : members.join('|') } },
+    },
+  },
+});
+
+const virtualHost = (authority: string, action: RouteAction, only?: readonly string[]): EncodedHost => ({
   name: authority,
   bytes: toBinary(
     VirtualHostSchema,
@@ -83,6 +96,7 @@ const virtualHost = (authority: string, action: RouteAction): EncodedHost => ({
                   value: { matchPattern: { case: 'exact', value: authority } },
                 },
               },
+              ...(only === undefined ? [] : [onlyFrom(only)]),
             ],
           },
           action: {
@@ -123,7 +137,10 @@ export const egressHosts = (
   tunnelAgeMs?: number,
 ): EncodedHost[] => [...classes].map(([port, name]) => egressHost(service.hostname, port, name, tunnelAgeMs));
 
-/** The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. */
+/**
+ * The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. One that is exported to some
+ * members has a route for those.
+ */
 export const localHosts = (service: ServiceView): EncodedHost[] =>
   tunnelPorts(service.local?.ports ?? []).map((port) =>
     virtualHost(
@@ -135,6 +152,7 @@ export const localHosts = (service: ServiceView): EncodedHost[] =>
         retryPolicy: localRetry(),
         rateLimits: [grantedService(service.key)],
       }),
+      service.local?.exported?.to,
     ),
   );
 
@@ -160,7 +178,7 @@ export const egressRoutes = (self: string, hosts: Iterable<EncodedHost>): Encode
 
 /**
  * The routes of the listeners that lead to our own pods: the same, but for the mark.
- * @param atBorder - only on the federation listener
+ * @param atBorder - only on the federation listener: there alone it is known which member asks
  */
 export const localRoutes = (
   self: string,

@@ -22,6 +22,7 @@ import {
   gatewayClasses,
   grantResources,
   isExported,
+  isForSome,
   localResources,
   localShape,
   memberResources,
@@ -69,6 +70,8 @@ export class GatewayTranslation {
   readonly #madeFrom = new Map<ServiceKey, { readonly outward: string; readonly inward: string }>();
   readonly #outward = new Map<ServiceKey, readonly EncodedHost[]>();
   readonly #inward = new Map<ServiceKey, readonly EncodedHost[]>();
+  /** Of services that are for some members alone. */
+  readonly #forSome = new Set<ServiceKey>();
   /** To which class each service's routes lead, port by port, and to which they should. */
   readonly #routed = new Map<ServiceKey, ClassNames>();
   readonly #wanted = new Map<ServiceKey, ClassNames>();
@@ -179,6 +182,8 @@ export class GatewayTranslation {
     }
     if (before?.inward !== made.inward) {
       const hosts = made.inward === '' || service === undefined ? [] : localHosts(service);
+      if (service !== undefined && isForSome(service)) this.#forSome.add(key);
+      else this.#forSome.delete(key);
       if (replaceHosts(this.#inward, key, hosts)) hostsChanged = true;
     }
     return hostsChanged;
@@ -232,10 +237,10 @@ export class GatewayTranslation {
 
   #routes({ settings }: GatewayInput): Encoded[] {
     const self = settings.self.name;
-    return [
-      egressRoutes(self, [...this.#outward.values()].flat()),
-      ...localRoutes(self, [...this.#inward.values()].flat(), [headHost()]),
-    ];
+    const forAll: EncodedHost[] = [];
+    const atBorder = [headHost()];
+    for (const [key, hosts] of this.#inward) (this.#forSome.has(key) ? atBorder : forAll).push(...hosts);
+    return [egressRoutes(self, [...this.#outward.values()].flat()), ...localRoutes(self, forAll, atBorder)];
   }
 
   #replace(

@@ -88,7 +88,7 @@ const seen = async () => {
       trustDomain: 'cluster.local',
       authorityKey: authority.publicKey,
     });
-    federation.snapshot(await store.list(storeKeys('demo').root), { nowMs: 0, wallMs: realClock.wallMs() });
+    federation.snapshot(await store.list(storeKeys('demo').setPrefix), { nowMs: 0, wallMs: realClock.wallMs() });
     return { spec: federation.policySpec, problems: federation.problems.map(({ message }) => message) };
   } finally {
     await store.close();

@@ -6,10 +6,11 @@ import type { StatusReport } from '../../../src/core/report.ts';
 import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpoint/v3/endpoint_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
 import { AddressSchema } from '../../../src/gen/istio/workload/workload_pb.ts';
+import { storeKeys } from '../../../src/records/keys.ts';
 import { types } from '../../../src/xds/resource.ts';
 import { eventually, serviceExportPath } from '../kube/objects.ts';
 import type { TestCluster } from './cluster.ts';
-import { Harness } from './harness.ts';
+import { clusterset, Harness } from './harness.ts';
 import { isthmus } from './isthmus.ts';
 import type { TestProxy } from './proxy.ts';
 import { exported, hostnameOf, namespace, remoteWorkload, share, shareBoth } from './shop.ts';
@@ -182,6 +183,38 @@ describe('a ServiceExport', () => {
     if (spec !== undefined) await west.objects.service(namespace, name, spec);
     await west.objects.serviceExport(namespace, name);
     await becomes(west, name, wanted as Record<string, string>);
+  });
+
+  it('reaches the members that it names, says which there are not, and nobody else can read it', async () => {
+    const { root, partPrefix, publicPrefix } = storeKeys(clusterset);
+    await share(east, 'discreet', 1);
+    await exported(east, 'discreet', false);
+    await share(west, 'discreet', 0);
+    const named = (members: string) => ({ 'isthmus.dev/export-to': members });
+    await east.objects.serviceExport(namespace, 'discreet', named('west, mars'));
+    await becomes(east, 'discreet', { Valid: 'True Valid', Ready: 'True UnknownReader' });
+    await eventually('west has it', () => workload('discreet')?.capacity === 1);
+    const store = await harness.rootStore();
+    const { entries } = await store.list(root);
+    const at = entries.filter(({ key, value }) =>
+      `${key} ${Buffer.from(value).toString('latin1')}`.includes('discreet'),
+    );
+    const part = partPrefix('west', 'east');
+    expect(at.map(({ key }) => key).filter((key) => !key.includes('/west/services/'))).toEqual([
+      `${part}services/shop/discreet`,
+    ]);
+    expect(entries.some(({ key }) => key === `${publicPrefix}east/readers`)).toBe(true);
+    await store.close();
+    // A name that cannot be read exports it to nobody; nothing else is touched.
+    const annotations = named('west mars');
+    await east.objects.patch(`${serviceExportPath(namespace)}/discreet`, { metadata: { annotations } });
+    await becomes(east, 'discreet', { Valid: 'False InvalidExportTo' });
+    await eventually('it is gone there', async () => {
+      const root = await harness.rootStore();
+      const left = (await root.list(part)).entries;
+      await root.close();
+      return left.length === 0;
+    });
   });
 
   it('says in both clusters that they disagree, and that the older one wins', async () => {

@@ -11,7 +11,7 @@ import { startEtcd, type TestEtcd } from '../etcd.ts';
 import { TestCluster } from './cluster.ts';
 import { mustRun } from './isthmus.ts';
 
-const hasty = ['lease.ttlMs=2000', 'lease.renewMs=400', 'state.saveIntervalMs=100'];
+export const hasty = ['lease.ttlMs=2000', 'lease.renewMs=400', 'state.saveIntervalMs=100'];
 
 export const clusterset = 'test';
 

@@ -13,6 +13,8 @@ const west = (ready: boolean) => ({
     { key: 'shop/checkout', pods: [{ ...pods[0]!, ready }] },
     { key: 'shop/empty', pods: [{ name: 'none', address: '127.0.2.109', ready: false }] },
     { key: 'shop/private', pods: [{ name: 'own', address: '127.0.2.101' }], exported: false },
+    { key: 'shop/ours', pods: [{ name: 'ours', address: '127.0.2.101' }], exportedTo: ['eu-central', 'us-east'] },
+    { key: 'shop/theirs', pods: [{ name: 'theirs', address: '127.0.2.101' }], exportedTo: ['eu-central'] },
   ],
 });
 
@@ -30,7 +32,10 @@ describe('running gateways', () => {
     rig = await Rig.start();
     await rig.world.podStart('west-checkout', '127.0.2.101', 15008);
     await rig.configure(west(true));
-    const called = ['checkout', 'empty', 'private'].map((name) => ({ key: `shop/${name}`, tiers: [['us-west']] }));
+    const called = ['checkout', 'empty', 'private', 'ours', 'theirs'].map((name) => ({
+      key: `shop/${name}`,
+      tiers: [['us-west']],
+    }));
     await rig.configure({ ...sites['us-east'], services: called });
     gateways = await Promise.all([rig.launch('us-west'), rig.launch('us-east')]);
     mesh = await rig.caller();
@@ -70,6 +75,21 @@ describe('running gateways', () => {
     const { status, hops } = await egress(authorityOf('private'));
     expect(status).toBe(404);
     expect(hops[1]).toMatchObject({ role: 'federation', details: 'route_not_found' });
+  });
+
+  it('leads to a service that is for some members alone those members, and others nowhere', async () => {
+    expect((await federation(authorityOf('ours'))).status).toBe(200);
+    const { status, hops } = await egress(authorityOf('ours'));
+    expect([status, hops[1]?.upstream]).toEqual([200, '127.0.2.101:15008']);
+    // As if it did not exist, whatever the caller says of itself.
+    const nobody = await federation(authorityOf('nobody'));
+    for (const headers of [{}, { 'x-isthmus-peer': 'eu-central' }]) {
+      const answer = await federation(authorityOf('theirs'), peer, headers);
+      expect({ status: answer.status, hops: answer.hops }).toEqual({ status: nobody.status, hops: nobody.hops });
+    }
+    expect((await federation(authorityOf('ours'), peer, { 'x-isthmus-peer': 'mars' })).status).toBe(200);
+    const central = await rig.peer('eu-central');
+    expect((await federation(authorityOf('theirs'), central)).status).toBe(200);
   });
 
   it('answers plain requests with 404', async () => {

@@ -45,11 +45,11 @@ export const world = (api: ApiServer) => ({
       merge,
     );
   },
-  serviceExport: (namespace: string, name: string) =>
+  serviceExport: (namespace: string, name: string, annotations: Record<string, string> = {}) =>
     api.call('POST', serviceExportPath(namespace), {
       apiVersion: 'multicluster.x-k8s.io/v1beta1',
       kind: 'ServiceExport',
-      metadata: { name },
+      metadata: { name, annotations },
     }),
   create: (path: string, body: object) => api.call('POST', path, body, json),
   patch: (path: string, body: object) => api.call('PATCH', path, body, merge),

@@ -55,6 +55,9 @@ describe('a cluster that joins by a token', () => {
         ...['federation-ca-key.pem', 'federation-ca.pem', 'member.yaml', 'record-key.pem'],
       ].sort(),
     );
+    // What was given one by one as it came is what all roles should be.
+    const roles = await at('authority', 'roles');
+    expect([roles.code, roles.out.trim()], roles.err).toEqual([0, 'all roles are as they should be']);
     for (const name of readdirSync(bundle).filter((n) => n.endsWith('-key.pem'))) {
       expect(statSync(join(bundle, name)).mode & 0o077, name).toBe(0);
     }
@@ -67,7 +70,8 @@ describe('a cluster that joins by a token', () => {
     const put = (key: string) => ({ compare: [], puts: [{ key, value: new Uint8Array([1]) }], deletes: [] });
     expect((await store.commit(put(`${keys.memberPrefix('us-west')}x`))).ok).toBe(true);
     await expect(store.commit(put(keys.member('us-west')))).rejects.toMatchObject({ code: 'store/denied' });
-    const all = await store.list(keys.root);
+    const all = await store.list(keys.setPrefix);
+    await expect(store.list(keys.readerPrefix('us-east'))).rejects.toMatchObject({ code: 'store/denied' });
     await store.close();
     expect(all.entries.map((e) => e.key)).toContain(keys.member('us-west'));
     expect(all.entries.filter((e) => e.key.includes('/joins/'))).toEqual([]);

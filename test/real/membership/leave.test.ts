@@ -102,8 +102,8 @@ describe('isthmus leave', () => {
     const own = (key: string) => key.includes('us-west');
     expect([...after].filter(([key]) => !own(key))).toEqual([...before].filter(([key]) => !own(key)));
     expect([...after.keys()].filter(own)).toEqual([keys.revocation('us-west')]);
-    await expect(storeOf('us-west').list(keys.root)).rejects.toMatchObject({ code: 'store/denied' });
-    expect((await storeOf('eu-west').list(keys.root)).entries.length).toBeGreaterThan(2);
+    await expect(storeOf('us-west').list(keys.publicPrefix)).rejects.toMatchObject({ code: 'store/denied' });
+    expect((await storeOf('eu-west').list(keys.setPrefix)).entries.length).toBeGreaterThan(2);
     expect(desk.audit().at(-1)).toMatchObject({ action: 'leave', outcome: 'done', cluster: 'us-west' });
     expect((await at('leave', '--cluster', 'nobody', '--yes')).err).toContain('member/unknown');
   }, 60_000);
@@ -115,7 +115,7 @@ describe('isthmus revoke', () => {
     const spies: Spy[] = desk.etcd.members.map(({ url }) => {
       const store = storeOf('thief', [url]);
       const spy: Spy = { events: [], endedAt: undefined, watch: { close: () => {} } };
-      spy.watch = store.watch(keys.root, {
+      spy.watch = store.watch(keys.publicPrefix, {
         snapshot: () => spy.events.push('snapshot'),
         events: (events) => spy.events.push(...events.map((e) => e.key)),
         connected: (up) => {
@@ -154,7 +154,7 @@ describe('isthmus revoke', () => {
     expect(spies.map((s) => s.events.length)).toEqual(events);
     expect(writes).toBeGreaterThan(10);
     process.stderr.write(`revoke: a peer wrote ${writes} times, ${failures} attempts were tried again\n`);
-    await expect(storeOf('thief').list(keys.root)).rejects.toMatchObject({ code: 'store/denied' });
+    await expect(storeOf('thief').list(keys.publicPrefix)).rejects.toMatchObject({ code: 'store/denied' });
     // Its certificate is on the list that etcd reads.
     const crl = readFileSync(join(desk.authority, 'etcd-crl.der'));
     const serial = new X509Certificate(fileOf('thief', 'etcd-client.pem')).serialNumber.toLowerCase();
@@ -168,13 +168,13 @@ describe('isthmus revoke', () => {
       await member.start(['--client-crl-file', crl]);
     }
     await expect(storeOf('thief').check()).rejects.toMatchObject({ code: expect.stringMatching(/^store\//) });
-    await storeOf('us-east').check(keys.root);
+    await storeOf('us-east').check(keys.publicPrefix);
     // Without a way to end the watches it says so.
     const revoked = await at('revoke', 'eu-west', '--yes', '--etcd-crl', crl);
     expect([revoked.code, revoked.err]).toEqual([79, expect.stringContaining('etcd ends no watch by itself')]);
     expect(readCrl(readFileSync(crl), 'crl')).toHaveLength(2);
     await expect(storeOf('eu-west').check()).rejects.toMatchObject({ code: expect.stringMatching(/^store\//) });
-    await storeOf('us-east').check(keys.root);
+    await storeOf('us-east').check(keys.publicPrefix);
   }, 60_000);
 
   it('puts the intermediate CA on the list that ztunnels load', async () => {

@@ -1,5 +1,5 @@
 /** What must hold: each invariant is a file of its own with a name, and looks on as the world goes by. */
-import type { FederationChange } from '../../../src/federation/federation.ts';
+import type { FederationChange } from '../../../src/federation/change.ts';
 import type { ManifestHead } from '../../../src/federation/view.ts';
 import type { Cluster, Served } from '../world/cluster.ts';
 import type { Process, Step } from '../world/process.ts';

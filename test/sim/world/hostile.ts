@@ -4,7 +4,7 @@
  */
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { limits } from '../../../src/core/limits.ts';
-import { serviceRecord } from '../../../src/federation/exports.ts';
+import { serviceRecord } from '../../../src/federation/service_record.ts';
 import type { Manifest } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import { codec } from '../../../src/records/codec.ts';
 import { signManifest } from '../../../src/records/manifest.ts';

@@ -34,10 +34,13 @@ describe('what everybody else loses', () => {
       entry(keys.service('stranger', 'shop', 'cart')),
       entry(keys.service('us-east', 'shop', 'other')),
       entry(keys.gateways('us-west')),
+      // For one reader alone.
+      entry(`${keys.partPrefix('us-east', 'us-west')}services/shop/secret`),
     ];
     expect(lossesOf(entries, 'demo', 'us-west', members)).toEqual([
       { service: 'shop/cart', remaining: [] },
       { service: 'shop/checkout', remaining: ['us-east'] },
+      { service: 'shop/secret', remaining: [] },
     ]);
     expect(lossesOf(entries, 'demo', 'us-north', members)).toEqual([]);
   });
@@ -45,6 +48,15 @@ describe('what everybody else loses', () => {
 
 describe('the proof that nothing else changed', () => {
   const own = isOf('demo', 'us-west');
+
+  it('knows what a member published for one reader, and what was for it', () => {
+    const part = (reader: string, member: string) => own(`${keys.partPrefix(reader, member)}services/shop/us-west`);
+    expect([part('us-east', 'us-west'), part('us-west', 'us-east'), part('us-east', 'eu')]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
   const before = [entry(keys.gateways('us-east')), entry(keys.manifest('us-east')), entry(keys.gateways('us-west'))];
 
   it('takes what others wrote meanwhile, and nothing of ours', () => {

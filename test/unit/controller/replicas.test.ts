@@ -1,11 +1,13 @@
 /** Two replicas of one cluster: what one decides and holds of withdrawals, the other has from what it ships. */
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Config } from '../../../src/config/controller.ts';
 import { type Announcement, Failover } from '../../../src/controller/failover.ts';
+import { keyFiles, nextInUse } from '../../../src/controller/keys.ts';
+import { previousSealFile, type Seals, sealsOf } from '../../../src/controller/seals.ts';
 import { packShipped, unpackShipped } from '../../../src/controller/shipping.ts';
 import { verdictsRecord } from '../../../src/federation/decided.ts';
 import type { LocalCluster } from '../../../src/federation/local.ts';
@@ -13,11 +15,13 @@ import type { MemberView } from '../../../src/federation/view.ts';
 import type { SavedHold } from '../../../src/federation/withdrawals_saved.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
 import { openMetrics } from '../../../src/ops/metrics.ts';
+import { sealState } from '../../../src/records/sealed_state.ts';
 import { decodeStatePart } from '../../../src/records/verdicts.ts';
 import { SimClock } from '../../sim/clock.ts';
 import { someService } from '../records/arbitrary.ts';
 import { serviceView, memberView as shopMember, viewOf } from './shop.ts';
 
+const recordKey = generateKeyPairSync('ed25519').privateKey;
 const self = 'us-east';
 const peer = 'us-west';
 const dirs: string[] = [];
@@ -73,6 +77,7 @@ class Replica {
   readonly clock: SimClock;
   readonly announced: Announcement[] = [];
   saved: Uint8Array | undefined;
+  seals: Seals = sealsOf({ now: recordKey });
   chosen: boolean;
   readonly #store: Store;
 
@@ -91,6 +96,7 @@ class Replica {
     this.failover = new Failover({
       config,
       recordKey: generateKeyPairSync('ed25519').privateKey,
+      seals: () => this.seals,
       clock,
       rng: () => 0.5,
       log: () => {},
@@ -279,5 +285,61 @@ describe('what is shipped', () => {
   it('is read when a version without holds shipped it, and refused when it is broken', () => {
     const plain = unpackShipped(Buffer.from('no gzip'));
     expect(plain).toMatchObject({ ok: false, error: { code: 'state/corrupt' } });
+  });
+});
+
+describe('a sealed state, while the record key is replaced', () => {
+  const pem = () => generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  type Data = Record<string, Uint8Array>;
+  /** As a replica that has read this has them. */
+  const sealsIn = (data: Data): Seals => {
+    const key = (file: string) => (data[file] === undefined ? undefined : createPrivateKey(Buffer.from(data[file])));
+    const [now, next] = [key(keyFiles.now[0])!, key(keyFiles.next[0])];
+    return sealsOf({ now, next, previous: data[previousSealFile] });
+  };
+  const announced = (data: Data): Data => ({ ...data, [keyFiles.next[0]]: Buffer.from(pem()) });
+  const before: Data = { [keyFiles.now[0]]: Buffer.from(pem()) };
+  const during = announced(before);
+  const after = nextInUse(during);
+
+  /** The writer ships what it holds, sealed. @returns what a replica with these keys holds then */
+  const held = async (writes: Data, reads: Data) => {
+    const { store, clock, writer } = await pair();
+    store.peerHas(names(2));
+    const { plan, verdicts } = (await writer.tick(false))!;
+    expect(writer.held).toHaveLength(8);
+    const replica = new Replica(store, false, clock);
+    replica.seals = sealsIn(reads);
+    await replica.failover.open(undefined);
+    store.ship({ plan, verdicts: { ...verdicts, state: sealState(sealsIn(writes).now, verdicts.state!) } });
+    return { store, replica };
+  };
+
+  it.each([
+    ['before it, by one that has not replaced its key', before, before],
+    ['before it, by one that knows the next key', before, during],
+    ['before it, by one that has replaced its key', before, after],
+    ['after it, by one that has not replaced its key', after, during],
+    ['after it, by one that has replaced its key', after, after],
+    ['before the next one, by one that is past that', after, nextInUse(announced(after))],
+  ])('is opened: made %s', async (_what, writes, reads) => {
+    expect((await held(writes, reads)).replica.held).toHaveLength(8);
+  });
+
+  it('is not opened with keys that were replaced, and is when the replica learns of the new one', async () => {
+    const { store, replica } = await held(after, before);
+    expect(replica.held).toEqual([]);
+    store.changed();
+    expect(replica.held).toEqual([]);
+    replica.seals = sealsIn(after);
+    store.changed();
+    expect(replica.held).toHaveLength(8);
+  });
+
+  it('is closed to whoever stole the key before', () => {
+    expect(sealsIn(after).now).not.toEqual(sealsIn(before).now);
+    expect(sealsIn(nextInUse(announced(after))).all).not.toContainEqual(sealsIn(before).now);
+    expect(Object.keys(after)).toEqual(expect.arrayContaining([keyFiles.now[0], previousSealFile]));
+    expect(after[keyFiles.next[0]]).toBeUndefined();
   });
 });

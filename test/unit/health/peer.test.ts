@@ -70,6 +70,21 @@ describe('a peer that fails wholly', () => {
   });
 });
 
+describe('a peer whose records stand in a store of its own', () => {
+  it('is not evicted while that store is dark: its silence says nothing; and is when it is heard again', () => {
+    const s = scene();
+    s.run(0, 10_000, fine);
+    const gone = (dark: boolean) => (now: number) => ({
+      ...unreachable(now),
+      control: new Map([[west, { ...talks(now - 10_000), ...(dark && { dark }) }]]),
+    });
+    s.run(11_000, 300_000, gone(true));
+    expect(s.member(west)).toMatchObject({ state: 'quarantined', control: 'unknown', data: 'unreachable' });
+    s.run(301_000, 320_000, gone(false));
+    expect(s.member(west)).toMatchObject({ state: 'evicted', control: 'silent' });
+  });
+});
+
 describe('a peer that is silent but reachable', () => {
   it('is frozen and kept, however long', () => {
     const s = scene();

@@ -8,6 +8,8 @@ import { limits } from '../../../src/core/limits.ts';
 import {
   type GrantsRecord,
   GrantsRecordSchema,
+  type ReadersRecord,
+  ReadersRecordSchema,
   type StatePart,
   StatePartSchema,
   type VerdictsRecord,
@@ -47,6 +49,18 @@ const grants: fc.Arbitrary<GrantsRecord> = fc.record({
   ),
   critical: fc.constant([]),
 });
+const readers: fc.Arbitrary<ReadersRecord> = fc.record({
+  $typeName: fc.constant('isthmus.v1.ReadersRecord' as const),
+  parts: fc.uniqueArray(
+    fc.record({
+      $typeName: fc.constant('isthmus.v1.ReaderPart' as const),
+      reader: label,
+      root: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+    }),
+    { selector: ({ reader }) => reader, maxLength: 8 },
+  ),
+  critical: fc.constant([]),
+});
 const votes: fc.Arbitrary<VotesRecord> = fc.record({
   $typeName: fc.constant('isthmus.v1.VotesRecord' as const),
   accused: fc.uniqueArray(label, { maxLength: 8 }),
@@ -80,6 +94,7 @@ const verdicts: fc.Arbitrary<VerdictsRecord> = fc.record({
 const kinds = [
   ['grants', codec.grants, grants, GrantsRecordSchema],
   ['votes', codec.votes, votes, VotesRecordSchema],
+  ['readers', codec.readers, readers, ReadersRecordSchema],
   ['verdicts', codec.verdicts, verdicts, VerdictsRecordSchema],
 ] as const;
 
@@ -142,6 +157,25 @@ describe('numbers and names beyond reason', () => {
     expect(refused(codec.grants.encode(record(...many)))).toContain('more than 1024');
     expect(refused(codec.grants.encode({ ...record(), reader: 'US' }))).toContain('grants.reader: "US"');
   });
+  it('readers are members, each once, each with a root', () => {
+    const of = (...parts: readonly (readonly [string, number])[]) =>
+      refused(
+        codec.readers.encode({
+          $typeName: 'isthmus.v1.ReadersRecord',
+          parts: parts.map(([reader, bytes]) => ({
+            $typeName: 'isthmus.v1.ReaderPart' as const,
+            reader,
+            root: new Uint8Array(bytes),
+          })),
+          critical: [],
+        }),
+      );
+    expect(of(['us-east', 32], ['us-east', 32])).toContain('appears twice');
+    expect(of(['us/east', 32])).toContain('readers.reader');
+    expect(of(['us-east', 31])).toContain('readers.root');
+    expect(of(['us-east', 33])).toContain('root');
+  });
+
   it('votes are few, each a region, each once', () => {
     const of = (accused: string[]): VotesRecord => ({ $typeName: 'isthmus.v1.VotesRecord', accused, critical: [] });
     expect(refused(codec.votes.encode(of(['us-east', 'us-east'])))).toContain('appears twice');

@@ -106,6 +106,20 @@ describe('a writer', () => {
     expect(written().length - before).toBe(2);
   });
 
+  it('that never pauses rests between ticks, so that no reader takes it for noisy', async () => {
+    const { publisher, written } = writer(1);
+    publisher.lead();
+    await clock.advance(20);
+    const before = written().length;
+    for (let i = 0; i < 2_000; i++) {
+      publisher.publish(records(`s${i % 50}-${i}`));
+      await clock.advance(1);
+    }
+    expect(written().length - before).toBeLessThan(limits.publishTicksInARow + 2_000 / limits.publishRestMs + 1);
+    await clock.advance(100);
+    expect([publisher.settled, services().length]).toEqual([true, 2_000]);
+  });
+
   it('names the newest entry of its journal in every manifest, and readers hold on to it', async () => {
     let head: { chain: string; sequence: number; hash: string } | undefined;
     const { publisher } = writer(1, { journalHead: () => head });

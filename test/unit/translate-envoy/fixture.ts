@@ -89,6 +89,8 @@ export interface ServiceSpec {
   readonly trafficPolicy?: Partial<TrafficPolicy>;
   readonly tunnelAgeMs?: number;
   readonly exported?: boolean;
+  /** Members that it is for. */
+  readonly exportedTo?: readonly string[];
 }
 
 const noPolicy: TrafficPolicy = {
@@ -124,7 +126,10 @@ const localService = (spec: ServiceSpec): LocalService | undefined => {
       terminating: false,
       ports: new Map(ports(spec).map(({ port }) => [port, 8080])),
     })),
-    exported: spec.exported === false ? undefined : { by: 'label', sinceMs: 1 },
+    exported:
+      spec.exported === false
+        ? undefined
+        : { by: 'label', sinceMs: 1, ...(spec.exportedTo && { to: spec.exportedTo }) },
     mode: 'gateway',
     trafficPolicy: spec.trafficPolicy === undefined ? undefined : { ...noPolicy, ...spec.trafficPolicy },
   };

@@ -23,6 +23,7 @@ import { RouterSchema } from '../../../src/gen/envoy/extensions/filters/http/rou
 import { TlsInspectorSchema } from '../../../src/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts';
 import { ConnectionLimitSchema } from '../../../src/gen/envoy/extensions/filters/network/connection_limit/v3/connection_limit_pb.ts';
 import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
+import { HeaderMutationSchema } from '../../../src/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts';
 import { PreviousHostsPredicateSchema } from '../../../src/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts';
 import { PreviousPrioritiesConfigSchema } from '../../../src/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts';
 import { SecretSchema } from '../../../src/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts';
@@ -59,6 +60,7 @@ const registry = createRegistry(
   HttpProtocolOptionsSchema,
   HttpGrpcAccessLogConfigSchema,
   TcpGrpcAccessLogConfigSchema,
+  HeaderMutationSchema,
 );
 
 const check = (name: string, value: unknown): void => {

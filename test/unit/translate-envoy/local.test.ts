@@ -2,14 +2,19 @@
 import { describe, expect, it } from 'vitest';
 import { IsthmusError } from '../../../src/core/errors.ts';
 import { gatewayAuthority } from '../../../src/core/probing.ts';
+import { HeaderValueOption_HeaderAppendAction } from '../../../src/gen/envoy/config/core/v3/base_pb.ts';
 import { ClusterLoadAssignmentSchema } from '../../../src/gen/envoy/config/endpoint/v3/endpoint_pb.ts';
 import { ListenerSchema } from '../../../src/gen/envoy/config/listener/v3/listener_pb.ts';
 import { RouteConfigurationSchema } from '../../../src/gen/envoy/config/route/v3/route_pb.ts';
+import { HttpConnectionManagerSchema } from '../../../src/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts';
+import { HeaderMutationSchema } from '../../../src/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts';
 import { SecretSchema } from '../../../src/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts';
 import { DownstreamTlsContextSchema } from '../../../src/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts';
-import { typeUrls } from '../../../src/translate/envoy/encoded.ts';
+import { type Encoded, typeUrls } from '../../../src/translate/envoy/encoded.ts';
+import { peerHeader } from '../../../src/translate/envoy/resource_names.ts';
 import { gatewayResources } from '../../../src/translate/envoy/resources.ts';
-import { decoded, member, memberView, type PodSpec, unpacked, world } from './fixture.ts';
+import { GatewayTranslation } from '../../../src/translate/envoy/translation.ts';
+import { decoded, managerConfig, member, memberView, type PodSpec, unpacked, world } from './fixture.ts';
 
 const members = ['us-east', 'us-west', 'eu-central'].map((name) => memberView(member(name), []));
 const hostsOf = (resources: ReturnType<typeof gatewayResources>, name: string) =>
@@ -101,6 +106,72 @@ describe('routes to local services', () => {
     const view = { ...input.services.get('shop/cart')!, unsupported: headless };
     const resources = gatewayResources({ ...input, services: new Map([['shop/cart', view]]) });
     expect(['egress', 'federation', 'hbone'].flatMap((name) => hostsOf(resources, name))).toEqual([gatewayAuthority]);
+  });
+});
+
+describe('a service for some members alone', () => {
+  const services = (exportedTo?: readonly string[]) => [
+    { key: 'shop/cart', ports: [80], pods: [] },
+    { key: 'shop/secret', ports: [80], pods: [], ...(exportedTo && { exportedTo }) },
+  ];
+  const peers = (resources: readonly Encoded[], host: string): string[] =>
+    decoded(resources, RouteConfigurationSchema, 'federation')
+      .virtualHosts.filter(({ name }) => name === host)
+      .flatMap(({ routes }) => routes.flatMap(({ match }) => match?.headers ?? []))
+      .filter(({ name }) => name === peerHeader)
+      .map(({ headerMatchSpecifier: how }) =>
+        how.case === 'stringMatch' && how.value.matchPattern.case === 'safeRegex'
+          ? how.value.matchPattern.value.regex
+          : '',
+      );
+  const secret = 'secret.shop.svc.cluster.local:80';
+
+  it('has a route for those alone at the border, and none where it is not known who asks', () => {
+    const resources = gatewayResources(world({ members, services: services(['eu-central', 'us-west']) }));
+    expect(peers(resources, secret)).toEqual(['eu-central|us-west']);
+    expect(peers(resources, 'cart.shop.svc.cluster.local:80')).toEqual([]);
+    expect(hostsOf(resources, 'hbone')).toEqual(['cart.shop.svc.cluster.local:80']);
+  });
+
+  it('has none for anybody when it names nobody', () => {
+    const resources = gatewayResources(world({ members, services: services([]) }));
+    const [regex] = peers(resources, secret);
+    for (const name of ['', 'us-west', 'a|b', '\n']) expect(new RegExp(`^(?:${regex})$`).test(name)).toBe(false);
+  });
+
+  it('each chain says of which member it is, and overwrites what the caller says', () => {
+    const { filterChains } = decoded(gatewayResources(world({ members })), ListenerSchema, 'federation');
+    const said = filterChains.map((chain) => {
+      const manager = unpacked(managerConfig(chain), HttpConnectionManagerSchema);
+      const [early, ...more] = manager.earlyHeaderMutationExtensions;
+      expect(more).toEqual([]);
+      const [mutation] = unpacked(early?.typedConfig, HeaderMutationSchema).mutations;
+      return [chain.name, mutation?.action.case === 'append' ? mutation.action.value : undefined];
+    });
+    expect(said.length).toBeGreaterThan(1);
+    for (const [name, value] of said) {
+      expect(value).toMatchObject({
+        header: { key: peerHeader, value: name },
+        appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+      });
+    }
+  });
+
+  it('is the same tick by tick: routes alone change when its members do', () => {
+    const translation = new GatewayTranslation();
+    const none = { services: new Set<string>(), pods: new Set<string>(), members: false };
+    translation.rebuild(world({ members, services: services() }));
+    for (const to of [['us-west'], ['eu-central'], undefined]) {
+      const input = world({ members, services: services(to) });
+      const delta = translation.update(input, { ...none, services: new Set(['shop/secret']) });
+      const routes = gatewayResources(input).filter(({ typeUrl }) => typeUrl === typeUrls.routes);
+      for (const changed of delta.changed.filter(({ typeUrl }) => typeUrl === typeUrls.routes)) {
+        const whole = routes.find(({ name }) => name === changed.name)!;
+        expect(Buffer.compare(changed.bytes, whole.bytes), changed.name).toBe(0);
+      }
+      expect(delta.changed.some(({ typeUrl }) => typeUrl === typeUrls.listener)).toBe(false);
+      expect(delta.changed.map(({ name }) => name)).toContain('federation');
+    }
   });
 });
 

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file isthmus/v1/records.proto.
  */
 export const file_isthmus_v1_records: GenFile = /*@__PURE__*/
-  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEitwIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhMKC3RydXN0X3Jvb3RzGA8gAygMEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi+QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEiYKBWF1ZGl0GAogASgLMhcuaXN0aG11cy52MS5Kb3VybmFsSGVhZBIRCghjcml0aWNhbBjQDyADKA0iPAoLSm91cm5hbEhlYWQSDQoFY2hhaW4YASABKAkSEAoIc2VxdWVuY2UYAiABKAQSDAoEaGFzaBgDIAEoDCI5CghMb2NhbGl0eRIOCgZyZWdpb24YASABKAkSDAoEem9uZRgCIAEoCRIPCgdzdWJ6b25lGAMgASgJIjsKC1NlcnZpY2VQb3J0EgwKBG5hbWUYASABKAkSDAoEcG9ydBgCIAEoDRIQCghwcm90b2NvbBgDIAEoCSJQCghDYXBhY2l0eRImCghsb2NhbGl0eRgBIAEoCzIULmlzdGhtdXMudjEuTG9jYWxpdHkSDQoFcmVhZHkYAiABKA0SDQoFdG90YWwYAyABKA0i9gIKDVNlcnZpY2VSZWNvcmQSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIaG9zdG5hbWUYAyABKAkSJgoFcG9ydHMYBCADKAsyFy5pc3RobXVzLnYxLlNlcnZpY2VQb3J0EhAKCGFjY291bnRzGAUgAygJEiYKCGNhcGFjaXR5GAYgAygLMhQuaXN0aG11cy52MS5DYXBhY2l0eRITCgtleHBvcnRlZF9tcxgHIAEoBBIQCghoZWFkbGVzcxgIIAEoCBIYChBzZXNzaW9uX2FmZmluaXR5GAkgASgIEgwKBG1vZGUYCiABKAkSFQoIZHJhaW5pbmcYCyABKAhIAIgBARIpChxkZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kGAwgASgNSAGIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZ0IfCh1fZGVjbGFyZWRfY2FwYWNpdHlfcGVyX3NlY29uZCKNAQoHR2F0ZXdheRIKCgJpZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhcKD2ZlZGVyYXRpb25fcG9ydBgDIAEoDRISCgpoYm9uZV9wb3J0GAQgASgNEhAKCGRyYWluaW5nGAUgASgIEiYKCGxvY2FsaXR5GAYgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eSJ/Cg5HYXRld2F5c1JlY29yZBIlCghnYXRld2F5cxgBIAMoCzITLmlzdGhtdXMudjEuR2F0ZXdheRIPCgdhY2NvdW50GAIgASgJEhUKCGRyYWluaW5nGAMgASgISACIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZyJvCgtUcnVzdFJlY29yZBIUCgx0cnVzdF9kb21haW4YASABKAkSDQoFcm9vdHMYAiADKAwSEAoIc2VxdWVuY2UYAyABKAQSFgoOcmVmcmVzaF9oaW50X3MYBCABKA0SEQoIY3JpdGljYWwY0A8gAygNIuoBCgxSb290U3RhbmRpbmcSEwoLZmluZ2VycHJpbnQYASABKAwSDQoFZ2l2ZW4YAiABKAgSDwoHaXNzdWluZxgDIAEoCBIPCgdsYWNraW5nGAQgASgNEhgKEGxhY2tpbmdfdW50aWxfbXMYBSABKAQSFQoNbGFja2luZ19uYW1lcxgGIAMoCRIOCgZpbl91c2UYByABKA0SFwoPaW5fdXNlX3VudGlsX21zGAggASgEEhQKDGluX3VzZV9uYW1lcxgJIAMoCRIOCgZwcm9iZWQYCiADKAkSFAoMcHJvYmVfZmFpbGVkGAsgAygJIm0KDExvYWRlZFJlY29yZBInCgVyb290cxgBIAMoCzIYLmlzdGhtdXMudjEuUm9vdFN0YW5kaW5nEhAKCHBhcnRuZXJzGAIgAygJEg8KB3Vua25vd24YAyADKAkSEQoIY3JpdGljYWwY0A8gAygNIlQKC1BlZXJWYW50YWdlEg4KBm1lbWJlchgBIAEoCRIOCgZydHRfbXMYAiABKA0SEgoKcnR0X3Zhcl9tcxgDIAEoDRIRCglyZWFjaGFibGUYBCABKAgiSgoNVmFudGFnZVJlY29yZBImCgVwZWVycxgBIAMoCzIXLmlzdGhtdXMudjEuUGVlclZhbnRhZ2USEQoIY3JpdGljYWwY0A8gAygNIjEKClNwaWxsR3JhbnQSDwoHc2VydmljZRgBIAEoCRISCgpwZXJfc2Vjb25kGAIgASgNIlkKDEdyYW50c1JlY29yZBIOCgZyZWFkZXIYASABKAkSJgoGZ3JhbnRzGAIgAygLMhYuaXN0aG11cy52MS5TcGlsbEdyYW50EhEKCGNyaXRpY2FsGNAPIAMoDSIxCgtWb3Rlc1JlY29yZBIPCgdhY2N1c2VkGAEgAygJEhEKCGNyaXRpY2FsGNAPIAMoDSJQCg5WZXJkaWN0U3VtbWFyeRIPCgdzZXJ2aWNlGAEgASgJEg4KBm1lbWJlchgCIAEoCRINCgVzdGF0ZRgDIAEoCRIOCgZyZWFzb24YBCABKAkivAEKDlZlcmRpY3RzUmVjb3JkEisKB3N1bW1hcnkYASADKAsyGi5pc3RobXVzLnYxLlZlcmRpY3RTdW1tYXJ5EgwKBG1vcmUYAiABKA0SDgoGZnJvemVuGAMgASgIEg0KBXBhcnRzGAQgASgNEg0KBWJ5dGVzGAUgASgNEg4KBmRpZ2VzdBgGIAEoDBINCgVhdF9tcxgHIAEoBBIPCgd3YWxsX21zGAggASgEEhEKCGNyaXRpY2FsGNAPIAMoDSIsCglTdGF0ZVBhcnQSDAoEZGF0YRgBIAEoDBIRCghjcml0aWNhbBjQDyADKA0iUgoJU2V0UG9saWN5EhIKCmNsdXN0ZXJzZXQYASABKAkSEAoIc2VxdWVuY2UYAiABKAQSDAoEc3BlYxgDIAEoDBIRCghjcml0aWNhbBjQDyADKA1iBnByb3RvMw");
+  fileDesc("Chhpc3RobXVzL3YxL3JlY29yZHMucHJvdG8SCmlzdGhtdXMudjEitwIKCk1lbWJlcnNoaXASEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVnaW9uGAQgASgJEgwKBHpvbmUYBSABKAkSDwoHbmV0d29yaxgGIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgHIAMoCRISCgpuYW1lc3BhY2VzGAggAygJEhUKDWZlZGVyYXRpb25fY2EYCSABKAwSEgoKcmVjb3JkX2tleRgKIAEoDBIVCg1ub3RfYmVmb3JlX21zGAsgASgEEhQKDG5vdF9hZnRlcl9tcxgMIAEoBBIYChBzZXJ2aWNlX2FjY291bnRzGA0gAygJEhMKC3RydXN0X3Jvb3RzGA8gAygMEhEKCGNyaXRpY2FsGNAPIAMoDSIsCgZTaWduZWQSDwoHcGF5bG9hZBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwi+QEKCE1hbmlmZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCHNlcXVlbmNlGAQgASgEEgwKBHJvb3QYBSABKAwSDQoFY291bnQYBiABKA0SDwoHd2FsbF9tcxgHIAEoBBIVCg1zaHV0dGluZ19kb3duGAggASgIEigKB2pvdXJuYWwYCSABKAsyFy5pc3RobXVzLnYxLkpvdXJuYWxIZWFkEiYKBWF1ZGl0GAogASgLMhcuaXN0aG11cy52MS5Kb3VybmFsSGVhZBIRCghjcml0aWNhbBjQDyADKA0iPAoLSm91cm5hbEhlYWQSDQoFY2hhaW4YASABKAkSEAoIc2VxdWVuY2UYAiABKAQSDAoEaGFzaBgDIAEoDCI5CghMb2NhbGl0eRIOCgZyZWdpb24YASABKAkSDAoEem9uZRgCIAEoCRIPCgdzdWJ6b25lGAMgASgJIjsKC1NlcnZpY2VQb3J0EgwKBG5hbWUYASABKAkSDAoEcG9ydBgCIAEoDRIQCghwcm90b2NvbBgDIAEoCSJQCghDYXBhY2l0eRImCghsb2NhbGl0eRgBIAEoCzIULmlzdGhtdXMudjEuTG9jYWxpdHkSDQoFcmVhZHkYAiABKA0SDQoFdG90YWwYAyABKA0i9gIKDVNlcnZpY2VSZWNvcmQSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIaG9zdG5hbWUYAyABKAkSJgoFcG9ydHMYBCADKAsyFy5pc3RobXVzLnYxLlNlcnZpY2VQb3J0EhAKCGFjY291bnRzGAUgAygJEiYKCGNhcGFjaXR5GAYgAygLMhQuaXN0aG11cy52MS5DYXBhY2l0eRITCgtleHBvcnRlZF9tcxgHIAEoBBIQCghoZWFkbGVzcxgIIAEoCBIYChBzZXNzaW9uX2FmZmluaXR5GAkgASgIEgwKBG1vZGUYCiABKAkSFQoIZHJhaW5pbmcYCyABKAhIAIgBARIpChxkZWNsYXJlZF9jYXBhY2l0eV9wZXJfc2Vjb25kGAwgASgNSAGIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZ0IfCh1fZGVjbGFyZWRfY2FwYWNpdHlfcGVyX3NlY29uZCKNAQoHR2F0ZXdheRIKCgJpZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhcKD2ZlZGVyYXRpb25fcG9ydBgDIAEoDRISCgpoYm9uZV9wb3J0GAQgASgNEhAKCGRyYWluaW5nGAUgASgIEiYKCGxvY2FsaXR5GAYgASgLMhQuaXN0aG11cy52MS5Mb2NhbGl0eSJ/Cg5HYXRld2F5c1JlY29yZBIlCghnYXRld2F5cxgBIAMoCzITLmlzdGhtdXMudjEuR2F0ZXdheRIPCgdhY2NvdW50GAIgASgJEhUKCGRyYWluaW5nGAMgASgISACIAQESEQoIY3JpdGljYWwY0A8gAygNQgsKCV9kcmFpbmluZyJvCgtUcnVzdFJlY29yZBIUCgx0cnVzdF9kb21haW4YASABKAkSDQoFcm9vdHMYAiADKAwSEAoIc2VxdWVuY2UYAyABKAQSFgoOcmVmcmVzaF9oaW50X3MYBCABKA0SEQoIY3JpdGljYWwY0A8gAygNIuoBCgxSb290U3RhbmRpbmcSEwoLZmluZ2VycHJpbnQYASABKAwSDQoFZ2l2ZW4YAiABKAgSDwoHaXNzdWluZxgDIAEoCBIPCgdsYWNraW5nGAQgASgNEhgKEGxhY2tpbmdfdW50aWxfbXMYBSABKAQSFQoNbGFja2luZ19uYW1lcxgGIAMoCRIOCgZpbl91c2UYByABKA0SFwoPaW5fdXNlX3VudGlsX21zGAggASgEEhQKDGluX3VzZV9uYW1lcxgJIAMoCRIOCgZwcm9iZWQYCiADKAkSFAoMcHJvYmVfZmFpbGVkGAsgAygJIm0KDExvYWRlZFJlY29yZBInCgVyb290cxgBIAMoCzIYLmlzdGhtdXMudjEuUm9vdFN0YW5kaW5nEhAKCHBhcnRuZXJzGAIgAygJEg8KB3Vua25vd24YAyADKAkSEQoIY3JpdGljYWwY0A8gAygNIlQKC1BlZXJWYW50YWdlEg4KBm1lbWJlchgBIAEoCRIOCgZydHRfbXMYAiABKA0SEgoKcnR0X3Zhcl9tcxgDIAEoDRIRCglyZWFjaGFibGUYBCABKAgiSgoNVmFudGFnZVJlY29yZBImCgVwZWVycxgBIAMoCzIXLmlzdGhtdXMudjEuUGVlclZhbnRhZ2USEQoIY3JpdGljYWwY0A8gAygNIjEKClNwaWxsR3JhbnQSDwoHc2VydmljZRgBIAEoCRISCgpwZXJfc2Vjb25kGAIgASgNIlkKDEdyYW50c1JlY29yZBIOCgZyZWFkZXIYASABKAkSJgoGZ3JhbnRzGAIgAygLMhYuaXN0aG11cy52MS5TcGlsbEdyYW50EhEKCGNyaXRpY2FsGNAPIAMoDSIxCgtWb3Rlc1JlY29yZBIPCgdhY2N1c2VkGAEgAygJEhEKCGNyaXRpY2FsGNAPIAMoDSIqCgpSZWFkZXJQYXJ0Eg4KBnJlYWRlchgBIAEoCRIMCgRyb290GAIgASgMIkkKDVJlYWRlcnNSZWNvcmQSJQoFcGFydHMYASADKAsyFi5pc3RobXVzLnYxLlJlYWRlclBhcnQSEQoIY3JpdGljYWwY0A8gAygNIlAKDlZlcmRpY3RTdW1tYXJ5Eg8KB3NlcnZpY2UYASABKAkSDgoGbWVtYmVyGAIgASgJEg0KBXN0YXRlGAMgASgJEg4KBnJlYXNvbhgEIAEoCSK8AQoOVmVyZGljdHNSZWNvcmQSKwoHc3VtbWFyeRgBIAMoCzIaLmlzdGhtdXMudjEuVmVyZGljdFN1bW1hcnkSDAoEbW9yZRgCIAEoDRIOCgZmcm96ZW4YAyABKAgSDQoFcGFydHMYBCABKA0SDQoFYnl0ZXMYBSABKA0SDgoGZGlnZXN0GAYgASgMEg0KBWF0X21zGAcgASgEEg8KB3dhbGxfbXMYCCABKAQSEQoIY3JpdGljYWwY0A8gAygNIiwKCVN0YXRlUGFydBIMCgRkYXRhGAEgASgMEhEKCGNyaXRpY2FsGNAPIAMoDSJSCglTZXRQb2xpY3kSEgoKY2x1c3RlcnNldBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRzcGVjGAMgASgMEhEKCGNyaXRpY2FsGNAPIAMoDWIGcHJvdG8z");
 
 /**
  * What the authority says of a member; nothing else is trusted about it. Key: set/members/<m>.
@@ -339,7 +339,7 @@ export const CapacitySchema: GenMessage<Capacity> = /*@__PURE__*/
   messageDesc(file_isthmus_v1_records, 6);
 
 /**
- * Key: public/<m>/services/<namespace>/<name>.
+ * Key: public/<m>/services/<namespace>/<name>, or to/<reader>/<m>/services/… where the export names its readers.
  *
  * @generated from message isthmus.v1.ServiceRecord
  */
@@ -811,6 +811,56 @@ export const VotesRecordSchema: GenMessage<VotesRecord> = /*@__PURE__*/
   messageDesc(file_isthmus_v1_records, 17);
 
 /**
+ * What a member publishes for one reader alone, under to/<reader>/<m>/.
+ *
+ * @generated from message isthmus.v1.ReaderPart
+ */
+export type ReaderPart = Message<"isthmus.v1.ReaderPart"> & {
+  /**
+   * @generated from field: string reader = 1;
+   */
+  reader: string;
+
+  /**
+   * Merkle root of those records. One of them is random bytes, so that the root tells nothing to those who may not read them.
+   *
+   * @generated from field: bytes root = 2;
+   */
+  root: Uint8Array;
+};
+
+/**
+ * Describes the message isthmus.v1.ReaderPart.
+ * Use `create(ReaderPartSchema)` to create a new message.
+ */
+export const ReaderPartSchema: GenMessage<ReaderPart> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 18);
+
+/**
+ * Key: public/<m>/readers. Covered by the manifest as every record is, so what is withheld from a reader shows as it does under public/.
+ *
+ * @generated from message isthmus.v1.ReadersRecord
+ */
+export type ReadersRecord = Message<"isthmus.v1.ReadersRecord"> & {
+  /**
+   * @generated from field: repeated isthmus.v1.ReaderPart parts = 1;
+   */
+  parts: ReaderPart[];
+
+  /**
+   * @generated from field: repeated uint32 critical = 2000;
+   */
+  critical: number[];
+};
+
+/**
+ * Describes the message isthmus.v1.ReadersRecord.
+ * Use `create(ReadersRecordSchema)` to create a new message.
+ */
+export const ReadersRecordSchema: GenMessage<ReadersRecord> = /*@__PURE__*/
+  messageDesc(file_isthmus_v1_records, 19);
+
+/**
  * What a member holds of one service at one cluster, or of a cluster as a whole.
  *
  * @generated from message isthmus.v1.VerdictSummary
@@ -848,7 +898,7 @@ export type VerdictSummary = Message<"isthmus.v1.VerdictSummary"> & {
  * Use `create(VerdictSummarySchema)` to create a new message.
  */
 export const VerdictSummarySchema: GenMessage<VerdictSummary> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 18);
+  messageDesc(file_isthmus_v1_records, 20);
 
 /**
  * Key: public/<m>/verdicts. The member's current decisions: for people and readers what is not fresh, for its own replicas the
@@ -918,7 +968,7 @@ export type VerdictsRecord = Message<"isthmus.v1.VerdictsRecord"> & {
  * Use `create(VerdictsRecordSchema)` to create a new message.
  */
 export const VerdictsRecordSchema: GenMessage<VerdictsRecord> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 19);
+  messageDesc(file_isthmus_v1_records, 21);
 
 /**
  * Key: public/<m>/verdicts/<n>, n from 0. Opaque to all but the member's own replicas.
@@ -942,7 +992,7 @@ export type StatePart = Message<"isthmus.v1.StatePart"> & {
  * Use `create(StatePartSchema)` to create a new message.
  */
 export const StatePartSchema: GenMessage<StatePart> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 20);
+  messageDesc(file_isthmus_v1_records, 22);
 
 /**
  * Key: set/policy, as Signed. The cluster set's default FailoverPolicy.
@@ -980,5 +1030,5 @@ export type SetPolicy = Message<"isthmus.v1.SetPolicy"> & {
  * Use `create(SetPolicySchema)` to create a new message.
  */
 export const SetPolicySchema: GenMessage<SetPolicy> = /*@__PURE__*/
-  messageDesc(file_isthmus_v1_records, 21);
+  messageDesc(file_isthmus_v1_records, 23);
 
