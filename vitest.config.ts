@@ -10,7 +10,7 @@ const withProcesses = { pool: 'forks', fileParallelism: false, testTimeout: 120_
 // which plays whoever must not get in; `fuzz` throws broken bytes at every decoder.
 export default defineConfig({
   test: {
-    testTimeout: 15_000,
+    testTimeout: 60_000,
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/tidy.test.ts'], pool: 'threads' } },
       { test: { ...withProcesses, name: 'real', include: ['test/real/**/*.test.ts'], exclude: mesh } },

@@ -23,12 +23,19 @@ export interface FederationCaInput {
   readonly nowMs: number;
 }
 
-export const makeFederationCa = async (input: FederationCaInput, random: RandomBytes): Promise<CertificateAndKey> => {
+/**
+ * @param number - of one that follows another: it is part of the name. Of two CAs of one name OpenSSL's kin look at the first alone when
+ * certificates do not say by which key they were issued.
+ */
+export const makeFederationCa = async (
+  input: FederationCaInput & { readonly number?: number },
+  random: RandomBytes,
+): Promise<CertificateAndKey> => {
   const pair = newP256();
   const certificate = await mint(
     { certificate: undefined, signing: signingKeyOf(pair.key, 'federation CA') },
     {
-      commonName: `${input.member} federation CA`,
+      commonName: `${input.member} federation CA${input.number === undefined ? '' : ` ${input.number}`}`,
       organization: input.clusterset,
       publicKey: pair.publicKey,
       caPathLength: 0,

@@ -252,8 +252,8 @@ export class MemberKeys {
     }
     const nowMs = clock.wallMs();
     const recordKey = generateKeyPairSync('ed25519').privateKey;
-    const ca = await makeFederationCa({ clusterset, member, ttlS: caTtlS, nowMs }, random);
     const number = (chain.at(-1)?.number ?? 0) + 1;
+    const ca = await makeFederationCa({ clusterset, member, number, ttlS: caTtlS, nowMs }, random);
     const link = signLink({
       ...{ clusterset, member, number, signer: now.recordKey, recordKey },
       federation: { certPem: ca.cert, keyPem: ca.key },

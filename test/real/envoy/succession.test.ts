@@ -13,8 +13,7 @@ import { serving, sites } from './three.ts';
 let rig: Rig;
 beforeAll(async () => {
   rig = await Rig.start();
-  // Of the same name, as a member's CAs are.
-  rig.issuers.federation.set('next', await newTestCa('federation us-east'));
+  rig.issuers.federation.set('next', await newTestCa('federation us-east 1'));
   await rig.configure({ ...sites['us-west'], services: serving('west', ['checkout']) });
   await rig.launch('us-west');
 });
