@@ -5,8 +5,11 @@ import type { SnapshotReason, StoreEntry, StoreEvent, StoreSnapshot, WatchHandle
 /** Where the rig's store may read, and where it may write. */
 export const clusterset = 'rig';
 export const member = 'alpha';
-export const prefix = `/isthmus/v1/${clusterset}/`;
-export const own = `${prefix}public/${member}/`;
+/** Of the whole cluster set: its roles let nobody read all of it. */
+export const root = `/isthmus/v1/${clusterset}/`;
+/** What every member may read. */
+export const prefix = `${root}public/`;
+export const own = `${prefix}${member}/`;
 
 export const text = (value: string): Uint8Array => Buffer.from(value);
 

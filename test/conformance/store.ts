@@ -241,10 +241,7 @@ export const storeConformance = (name: string, makeRig: () => Promise<StoreRig>)
       const error = await rejects(
         rig.store.commit({
           ...txn,
-          puts: [
-            ...txn.puts.map((p) => ({ ...p, value: text('2') })),
-            { key: `${prefix}public/other/x`, value: text('2') },
-          ],
+          puts: [...txn.puts.map((p) => ({ ...p, value: text('2') })), { key: `${prefix}other/x`, value: text('2') }],
         }),
       );
       expect(error.code).toBe('store/denied');
@@ -301,7 +298,7 @@ export const storeConformance = (name: string, makeRig: () => Promise<StoreRig>)
     }
 
     it('says when it may not', async () => {
-      const foreign = `${prefix}public/other/x`;
+      const foreign = `${prefix}other/x`;
       const write = await rejects(rig.store.commit(put(foreign, '1')));
       expect(write.code).toBe('store/denied');
       expect(write.hint).toBeTruthy();

@@ -5,7 +5,7 @@ import type { IsthmusError } from '../../../src/core/errors.ts';
 import { realClock } from '../../../src/ops/clock.ts';
 import { connectAdmin } from '../../../src/store/admin.ts';
 import { connectStore, type EtcdOptions, type EtcdStore } from '../../../src/store/etcd.ts';
-import { clusterset, own, prefix, Recorder, text } from '../../conformance/recorder.ts';
+import { clusterset, own, prefix, Recorder, root, text } from '../../conformance/recorder.ts';
 import { startEtcd, type TestEtcd } from '../etcd.ts';
 import { newTestCa, type TestCa } from '../pki.ts';
 import { startRelay } from '../relay.ts';
@@ -58,12 +58,12 @@ describe('a real etcd with authentication', () => {
     const alpha = await as('alpha');
     expect((await alpha.commit(put(`${own}manifest`))).ok).toBe(true);
     for (const key of [
-      `${prefix}public/beta/manifest`,
-      `${prefix}public/alpha2/manifest`,
-      `${prefix}public/alpha`,
-      `${prefix}public/`,
-      `${prefix}set/members/alpha`,
-      `${prefix}set/policy`,
+      `${prefix}beta/manifest`,
+      `${prefix}alpha2/manifest`,
+      `${prefix}alpha`,
+      `${prefix}`,
+      `${root}set/members/alpha`,
+      `${root}set/policy`,
       '/isthmus/v1/other/public/alpha/manifest',
       '/',
     ]) {
@@ -71,10 +71,10 @@ describe('a real etcd with authentication', () => {
       expect((await failureOf(alpha.commit({ compare: [], puts: [], deletes: [key] }))).code, key).toBe('store/denied');
     }
     // Not even together with a write of its own.
-    const mixed = { ...put(`${own}x`), deletes: [`${prefix}public/beta/manifest`] };
+    const mixed = { ...put(`${own}x`), deletes: [`${prefix}beta/manifest`] };
     expect((await failureOf(alpha.commit(mixed))).code).toBe('store/denied');
     const beta = await as('beta');
-    expect((await beta.list(`${prefix}public/alpha/`)).entries.map((e) => e.key)).toEqual([`${own}manifest`]);
+    expect((await beta.list(`${prefix}alpha/`)).entries.map((e) => e.key)).toEqual([`${own}manifest`]);
     expect((await failureOf(alpha.list('/isthmus/v1/other/'))).code).toBe('store/denied');
     expect((await failureOf(alpha.list('/'))).code).toBe('store/denied');
   });
@@ -128,9 +128,9 @@ describe('a real etcd with authentication', () => {
     expect((await failureOf(admin.ensureMembers('../x', ['gamma']))).code).toBe('usage/invalid');
     expect(await admin.ensureMembers(clusterset, ['gamma'])).toHaveLength(7);
     const gamma = await as('gamma');
-    expect((await gamma.commit(put(`${prefix}public/gamma/x`))).ok).toBe(true);
+    expect((await gamma.commit(put(`${prefix}gamma/x`))).ok).toBe(true);
     expect(await admin.removeMember(clusterset, 'gamma')).toHaveLength(2);
-    expect((await failureOf(gamma.commit(put(`${prefix}public/gamma/x`)))).code).toBe('store/denied');
+    expect((await failureOf(gamma.commit(put(`${prefix}gamma/x`)))).code).toBe('store/denied');
     expect(await admin.removeMember(clusterset, 'gamma')).toEqual([]);
   });
 });
