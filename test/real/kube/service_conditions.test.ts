@@ -56,9 +56,10 @@ describe('a Service', () => {
   });
 
   test('keeps its load balancer and others’ conditions from the controller’s account', async () => {
-    await world.make.service('shop', 'fronted', { type: 'LoadBalancer' });
-    const path = '/api/v1/namespaces/shop/services/fronted/status';
-    const body = (status: unknown) => ({ apiVersion: 'v1', kind: 'Service', metadata: { name: 'fronted' }, status });
+    const name = `fronted-${Date.now()}`;
+    await world.make.service('shop', name, { type: 'LoadBalancer' });
+    const path = `/api/v1/namespaces/shop/services/${name}/status`;
+    const body = (status: unknown) => ({ apiVersion: 'v1', kind: 'Service', metadata: { name }, status });
     const patch = (status: unknown) =>
       world.controller
         .request({
@@ -79,8 +80,10 @@ describe('a Service', () => {
       message: '',
       lastTransitionTime: '2026-01-01T00:00:00Z',
     });
+    let tries = 0;
     const guarded = async () => {
-      const said = await patch({ loadBalancer: { ingress: [{ ip: '192.0.2.66' }] } });
+      // Another each time: what went through before the guard was there is no change the second time.
+      const said = await patch({ loadBalancer: { ingress: [{ ip: `192.0.2.${100 + (++tries % 100)}` }] } });
       return said.includes('not its load balancer');
     };
     // The guard comes into force a moment after it was made.
@@ -118,22 +121,24 @@ describe('a Service', () => {
   });
 
   test('gets few events however often it changes its mind, and the next says how many were left out', async () => {
-    await world.make.service('shop', 'restless');
+    const name = `restless-${Date.now()}`;
+    await world.make.service('shop', name);
     const uid = (
-      await world.server.call<{ metadata: { uid: string } }>('GET', '/api/v1/namespaces/shop/services/restless')
+      await world.server.call<{ metadata: { uid: string } }>('GET', `/api/v1/namespaces/shop/services/${name}`)
     ).metadata.uid;
     let nowMs = 0;
+    const problems: string[] = [];
     const told = world.keep(
       openEvents({
         api: world.controller,
         clock: { ...realClock, monotonicMs: () => nowMs },
-        log: () => {},
+        log: (_level, message, about) => problems.push(`${message}: ${JSON.stringify(about)}`),
         identity: 'isthmus-controller-0',
       }),
     );
     const event = () =>
       told.tell({
-        regarding: { apiVersion: 'v1', kind: 'Service', namespace: 'shop', name: 'restless', uid },
+        regarding: { apiVersion: 'v1', kind: 'Service', namespace: 'shop', name, uid },
         type: 'Warning',
         reason: 'FailedOver',
         action: 'Failover',
@@ -143,8 +148,10 @@ describe('a Service', () => {
     expect(taken).toBe(limits.eventsPerObjectBurst);
     nowMs += limits.eventsPerObjectRefillMs + 1;
     expect(event()).toBe(true);
-    const notes = async () => (await world.events('Service', 'restless')).map(({ note }) => note);
-    await eventually('written', async () => (await notes()).length === taken + 1);
+    const notes = async () => (await world.events('Service', name)).map(({ note }) => note);
+    await eventually('written', async () => (await notes()).length === taken + 1).catch((error: Error) => {
+      throw new Error(`${error.message}; ${problems.join('; ')}`);
+    });
     expect((await notes()).filter((note) => note.startsWith('(40 before this were left out)')).length).toBe(1);
   });
 });
