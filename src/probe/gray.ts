@@ -5,7 +5,7 @@
  * pinned route, through the far one, and a whole inner tunnel. A path that breaks before the application is no gray failure: other
  * probes tell of that, and this says nothing. Neither does a policy that refuses the controller: the way to say so is `onProblem`.
  */
-import type { Clock, Rng, Timer } from '../core/clock.ts';
+import type { Clock, Rng } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
@@ -18,6 +18,7 @@ import { type GrayOutcome, GrayWindow } from './gray_window.ts';
 import { judge } from './judge.ts';
 import { type LocalGateway, LocalGateways } from './local_gateways.ts';
 import type { ServiceTarget } from './rotation.ts';
+import { ServiceTurns, type Turn } from './service_turns.ts';
 import { pinned, type RemoteGateway } from './single.ts';
 import { probeTimeoutMs } from './timing.ts';
 
@@ -61,9 +62,7 @@ interface Place {
   problem: string | undefined;
 }
 
-interface Watched {
-  target: GrayTarget;
-  timer: Timer | undefined;
+interface Watched extends Turn<GrayTarget> {
   readonly places: Map<string, Place>;
   turn: number;
 }
@@ -78,12 +77,12 @@ class NoAnswer extends Error {}
 export class GrayProber {
   readonly #o: GrayProberOptions;
   readonly #gateways: LocalGateways;
-  readonly #watched = new Map<ServiceKey, Watched>();
-  #started = false;
+  readonly #turns: ServiceTurns<GrayTarget, Watched>;
   #inFlight = 0;
 
   constructor(options: GrayProberOptions) {
     this.#o = options;
+    this.#turns = new ServiceTurns(options.clock, options.rng, (watched) => this.#turn(watched));
     this.#gateways = new LocalGateways({
       dialer: options.dialer,
       clock: options.clock,
@@ -95,61 +94,38 @@ export class GrayProber {
 
   /** Undefined: it is not probed (any more). */
   setService(service: ServiceKey, target: GrayTarget | undefined): void {
-    const known = this.#watched.get(service);
-    if (target === undefined) {
-      known?.timer?.cancel();
-      this.#watched.delete(service);
-    } else if (known !== undefined) {
+    const known = this.#turns.get(service);
+    if (target === undefined) this.#turns.remove(service);
+    else if (known !== undefined) {
       known.target = target;
       const members = new Set([this.#o.self, ...target.remotes.map(({ member }) => member)]);
       for (const member of [...known.places.keys()]) if (!members.has(member)) known.places.delete(member);
-    } else {
-      const watched: Watched = { target, timer: undefined, places: new Map(), turn: 0 };
-      this.#watched.set(service, watched);
-      if (this.#started) this.#schedule(watched, target.spec.intervalMs * this.#o.rng());
-    }
+    } else this.#turns.add({ target, timer: undefined, places: new Map(), turn: 0 });
   }
 
   /** Services that are probed. */
   get services(): ReadonlySet<ServiceKey> {
-    return new Set(this.#watched.keys());
+    return new Set(this.#turns.services);
   }
 
   start(): void {
-    if (this.#started) return;
-    this.#started = true;
-    for (const watched of this.#watched.values())
-      this.#schedule(watched, watched.target.spec.intervalMs * this.#o.rng());
+    this.#turns.start();
   }
 
   stop(): void {
-    this.#started = false;
-    for (const { timer } of this.#watched.values()) timer?.cancel();
+    this.#turns.stop();
     this.#gateways.close();
   }
 
-  #current(watched: Watched): boolean {
-    return this.#started && this.#watched.get(watched.target.service) === watched;
-  }
-
-  /** As asked for, and slower when that would be too much for all together. */
-  #pauseMs({ spec }: GrayTarget): number {
-    let perSecond = 0;
-    for (const { target } of this.#watched.values())
-      perSecond += ((1 + target.remotes.length) * requestsPerRound * 1_000) / target.spec.intervalMs;
-    return spec.intervalMs * Math.max(1, perSecond / limits.grayProbesPerSecondMax);
-  }
-
-  #schedule(watched: Watched, afterMs: number): void {
-    watched.timer = this.#o.clock.after(afterMs, () => {
-      if (!this.#current(watched)) return;
-      const startMs = this.#o.clock.monotonicMs();
-      void this.#round(watched).then(() => {
-        if (!this.#current(watched)) return;
-        const spentMs = this.#o.clock.monotonicMs() - startMs;
-        const pauseMs = this.#pauseMs(watched.target) * (0.9 + 0.2 * this.#o.rng());
-        this.#schedule(watched, Math.max(100, pauseMs - spentMs));
-      });
+  #turn(watched: Watched): void {
+    const startMs = this.#o.clock.monotonicMs();
+    void this.#round(watched).then(() => {
+      if (!this.#turns.current(watched)) return;
+      const spentMs = this.#o.clock.monotonicMs() - startMs;
+      const { intervalMs } = watched.target.spec;
+      const asked = ({ remotes }: GrayTarget) => (1 + remotes.length) * requestsPerRound;
+      const pauseMs = this.#turns.pauseMs(intervalMs, limits.grayProbesPerSecondMax, asked);
+      this.#turns.schedule(watched, Math.max(100, pauseMs * (0.9 + 0.2 * this.#o.rng()) - spentMs));
     });
   }
 
@@ -189,7 +165,7 @@ export class GrayProber {
     const outcomes: GrayOutcome[] = [];
     let problem: string | undefined;
     for (const ask of asks) {
-      if (!this.#current(watched) || this.#inFlight >= limits.probesInFlightMax) break;
+      if (!this.#turns.current(watched) || this.#inFlight >= limits.probesInFlightMax) break;
       this.#inFlight++;
       try {
         outcomes.push(await ask());
@@ -200,7 +176,7 @@ export class GrayProber {
         this.#inFlight--;
       }
     }
-    if (!this.#current(watched)) return;
+    if (!this.#turns.current(watched)) return;
     const { service } = watched.target;
     const said = outcomes.length > 0 ? undefined : problem;
     if (said !== place.problem && (said !== undefined || outcomes.length > 0)) {

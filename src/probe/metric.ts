@@ -5,12 +5,13 @@
  * What is not there says nothing: no sample, a number that is none, a source that does not answer. A source that is down must
  * not take every service with it.
  */
-import type { Clock, Rng, Timer } from '../core/clock.ts';
+import type { Clock, Rng } from '../core/clock.ts';
 import { limits } from '../core/limits.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { GraySignal } from '../health/signals.ts';
 import { type MetricSource, queryMetric, type Sample } from './metric_request.ts';
 import { isBad, type MetricTarget } from './metric_spec.ts';
+import { ServiceTurns, type Turn } from './service_turns.ts';
 
 export interface MetricProberOptions {
   readonly self: string;
@@ -22,9 +23,7 @@ export interface MetricProberOptions {
   readonly onProblem?: (service: ServiceKey, problem: string | undefined) => void;
 }
 
-interface Watched {
-  target: MetricTarget;
-  timer: Timer | undefined;
+interface Watched extends Turn<MetricTarget> {
   problem: string | undefined;
 }
 
@@ -33,62 +32,40 @@ const busyMs = 100;
 
 export class MetricProber {
   readonly #o: MetricProberOptions;
-  readonly #watched = new Map<ServiceKey, Watched>();
-  #started = false;
+  readonly #turns: ServiceTurns<MetricTarget, Watched>;
   #inFlight = 0;
 
   constructor(options: MetricProberOptions) {
     this.#o = options;
+    this.#turns = new ServiceTurns(options.clock, options.rng, (watched) => this.#turn(watched));
   }
 
   /** Undefined: it is not asked for (any more). */
   setService(service: ServiceKey, target: MetricTarget | undefined): void {
-    const known = this.#watched.get(service);
-    if (target === undefined) {
-      known?.timer?.cancel();
-      this.#watched.delete(service);
-    } else if (known !== undefined) known.target = target;
-    else {
-      const watched: Watched = { target, timer: undefined, problem: undefined };
-      this.#watched.set(service, watched);
-      if (this.#started) this.#schedule(watched, target.spec.intervalMs * this.#o.rng());
-    }
+    const known = this.#turns.get(service);
+    if (target === undefined) this.#turns.remove(service);
+    else if (known !== undefined) known.target = target;
+    else this.#turns.add({ target, timer: undefined, problem: undefined });
   }
 
   start(): void {
-    if (this.#started) return;
-    this.#started = true;
-    for (const watched of this.#watched.values())
-      this.#schedule(watched, watched.target.spec.intervalMs * this.#o.rng());
+    this.#turns.start();
   }
 
   stop(): void {
-    this.#started = false;
-    for (const { timer } of this.#watched.values()) timer?.cancel();
+    this.#turns.stop();
   }
 
-  #current(watched: Watched): boolean {
-    return this.#started && this.#watched.get(watched.target.service) === watched;
-  }
-
-  /** As asked for, and slower when that would be too much for all together. */
-  #pauseMs(intervalMs: number): number {
-    let perSecond = 0;
-    for (const { target } of this.#watched.values()) perSecond += 1_000 / target.spec.intervalMs;
-    return intervalMs * Math.max(1, perSecond / limits.metricQueriesPerSecondMax);
-  }
-
-  #schedule(watched: Watched, afterMs: number): void {
-    watched.timer = this.#o.clock.after(afterMs, () => {
-      if (!this.#current(watched)) return;
-      if (this.#inFlight >= limits.metricQueriesInFlightMax) {
-        this.#schedule(watched, busyMs * (0.5 + this.#o.rng()));
-        return;
-      }
-      void this.#ask(watched).then(() => {
-        if (!this.#current(watched)) return;
-        this.#schedule(watched, this.#pauseMs(watched.target.spec.intervalMs) * (0.9 + 0.2 * this.#o.rng()));
-      });
+  #turn(watched: Watched): void {
+    if (this.#inFlight >= limits.metricQueriesInFlightMax) {
+      this.#turns.schedule(watched, busyMs * (0.5 + this.#o.rng()));
+      return;
+    }
+    void this.#ask(watched).then(() => {
+      if (!this.#turns.current(watched)) return;
+      const { intervalMs } = watched.target.spec;
+      const pauseMs = this.#turns.pauseMs(intervalMs, limits.metricQueriesPerSecondMax, () => 1);
+      this.#turns.schedule(watched, pauseMs * (0.9 + 0.2 * this.#o.rng()));
     });
   }
 
@@ -97,7 +74,7 @@ export class MetricProber {
     const { service, spec } = watched.target;
     this.#inFlight++;
     const answer = await queryMetric(source, spec.query, clock).finally(() => this.#inFlight--);
-    if (!this.#current(watched)) return;
+    if (!this.#turns.current(watched)) return;
     const problem = answer.ok ? undefined : answer.error.message;
     if (problem !== watched.problem) {
       watched.problem = problem;
