@@ -2,10 +2,8 @@
  * Probes with a certificate of the CA that is to issue next: through our own gateways to a workload of each member that we trade with. They
  * show, before anything depends on it, that the new root is trusted over the whole way, and not only said to be.
  */
-import { randomBytes, type X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { type Authority, fullFingerprint } from '../ca/authority.ts';
-import { certChain, issueLeaf } from '../ca/issue.ts';
-import { newP256 } from '../ca/mint.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
@@ -19,6 +17,7 @@ import type { ServiceTarget } from '../probe/rotation.ts';
 import { probeOnce } from '../probe/single.ts';
 import { memberTargets, serviceTargets } from '../probe/targets.ts';
 import { workloadId } from '../trust/spiffe.ts';
+import { selfIssued } from './self_issued.ts';
 
 export interface NextProbesOptions {
   readonly config: Config;
@@ -90,21 +89,33 @@ export class NextProbes {
   }
 
   async #round(next: Authority): Promise<void> {
-    const { view, partners } = this.#o;
+    const { partners } = this.#o;
     const ready = partners(fullFingerprint(next.root));
     if (ready.length === 0) return;
     // Anew each round: a connection that is open already would prove nothing.
     this.#gateways?.close();
     this.#gateways = await this.#dialled(next);
-    const now = view();
-    const targets = [...now.services.values()].flatMap((service) =>
-      serviceTargets(service, now, this.#o.config.trustDomain),
-    );
+    const targets = this.#targets(new Set(ready));
     this.#turn++;
     for (const member of ready) {
-      const own = targets.filter((target) => target.member === member);
+      const own = targets.get(member) ?? [];
       await this.#probe(next, member, own.length === 0 ? undefined : own[this.#turn % own.length]);
     }
+  }
+
+  /** Of these members, in one pass: a large set has a hundred thousand. */
+  #targets(members: ReadonlySet<string>): ReadonlyMap<string, readonly ServiceTarget[]> {
+    const now = this.#o.view();
+    const found = new Map<string, ServiceTarget[]>();
+    for (const service of now.services.values()) {
+      for (const target of serviceTargets(service, now, this.#o.config.trustDomain)) {
+        if (!members.has(target.member)) continue;
+        const own = found.get(target.member);
+        if (own === undefined) found.set(target.member, [target]);
+        else own.push(target);
+      }
+    }
+    return found;
   }
 
   async #dialled(next: Authority): Promise<LocalGateways> {
@@ -140,13 +151,9 @@ export class NextProbes {
     this.#seen.set(member, { ...outcome, atMs: clock.monotonicMs() });
   }
 
-  async #credentials(next: Authority): Promise<Credentials> {
+  #credentials(next: Authority): Promise<Credentials> {
     const { config, clock, moreRoots } = this.#o;
-    const pair = newP256();
     const identity = workloadId(config.trustDomain, config.namespace, 'isthmus-controller');
-    const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: clock.wallMs() };
-    const leaf = await issueLeaf(next, request, (bytes) => new Uint8Array(randomBytes(bytes)));
-    const chain = certChain(leaf, next, moreRoots());
-    return { certificatePem: chain.slice(0, -1).join(''), keyPem: pair.keyPem, rootsPem: chain.at(-1)! };
+    return selfIssued({ authority: next, moreRoots: moreRoots(), identity, ttlS, clock });
   }
 }

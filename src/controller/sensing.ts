@@ -3,11 +3,9 @@
  * gateways report. Only the replica that decides senses: the others would double the probes and decide nothing. Those ask each
  * member's gateways now and then, for one thing alone: who was put out, should the store keep it from them.
  */
-import { type KeyObject, randomBytes, type X509Certificate } from 'node:crypto';
+import type { KeyObject, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import type { Authority } from '../ca/authority.ts';
-import { certChain, issueLeaf } from '../ca/issue.ts';
-import { newP256 } from '../ca/mint.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng, Timer } from '../core/clock.ts';
 import type { ServiceKey } from '../core/names.ts';
@@ -36,6 +34,7 @@ import { Auditing } from './auditing.ts';
 import type { GatewayPod } from './cluster.ts';
 import type { Failover } from './failover.ts';
 import { Loads } from './loads.ts';
+import { selfIssued } from './self_issued.ts';
 
 export interface SensingOptions {
   readonly config: Config;
@@ -293,19 +292,12 @@ export class Sensing {
     this.#rootsOf = roots;
     this.#issuer = authority();
     this.#renewal?.cancel();
-    const pair = newP256();
     const identity = workloadId(config.trustDomain, config.namespace, 'isthmus-controller');
     const ttlS = Math.min(certificateTtlS, config.mesh.certificateTtlS);
-    const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: clock.wallMs() };
-    issueLeaf(authority(), request, (bytes) => new Uint8Array(randomBytes(bytes))).then(
-      (leaf) => {
+    selfIssued({ authority: authority(), moreRoots: roots, identity, ttlS, clock }).then(
+      (credentials) => {
         if (this.#rootsOf !== roots || this.#issuer !== authority() || this.#closed) return;
-        const chain = certChain(leaf, authority(), roots);
-        this.#credentials = {
-          certificatePem: chain.slice(0, -1).join(''),
-          keyPem: pair.keyPem,
-          rootsPem: chain.at(-1)!,
-        };
+        this.#credentials = credentials;
         this.#renewal = clock.after(Math.min(renewMs, (ttlS * 1_000) / 3), () => this.#renew());
       },
       (error: unknown) => {

@@ -2,10 +2,8 @@
  * `isthmus trace`, run where the certificates can be issued: one connection made as the calling workload would make it, with a
  * certificate of its identity that lives for minutes and never leaves this process.
  */
-import { randomBytes, type X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import type { Authority } from '../ca/authority.ts';
-import { certChain, issueLeaf } from '../ca/issue.ts';
-import { newP256 } from '../ca/mint.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
@@ -19,6 +17,7 @@ import { type TraceOptions, trace } from '../hbone/trace.ts';
 import { serviceSans } from '../translate/ztunnel/identities.ts';
 import { workloadId } from '../trust/spiffe.ts';
 import type { GatewayPod } from './cluster.ts';
+import { selfIssued } from './self_issued.ts';
 
 export interface TracingInput {
   readonly config: Config;
@@ -66,15 +65,8 @@ const credentialsFor = async (
   }
   const { namespace, name } = account.value;
   const identity = workloadId(input.config.trustDomain, namespace, name);
-  const pair = newP256();
-  const request = { identity, publicKey: pair.publicKey, ttlS, ttlMaxS: ttlS, nowMs: input.clock.wallMs() };
-  const random = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
-  const leaf = await issueLeaf(input.authority, request, random);
-  const chain = certChain(leaf, input.authority, input.moreRoots);
-  return {
-    identity,
-    credentials: { certificatePem: chain.slice(0, -1).join(''), keyPem: pair.keyPem, rootsPem: chain.at(-1)! },
-  };
+  const { authority, moreRoots, clock } = input;
+  return { identity, credentials: await selfIssued({ authority, moreRoots, identity, ttlS, clock }) };
 };
 
 type Route = Pick<TraceOptions, 'outer' | 'inner' | 'authority'> & { readonly path: TraceReport['path'] };
