@@ -2,12 +2,10 @@
  * Where the command line gets an audit from: an export given by name, else every controller that it can reach. Either way it comes as
  * parts, one after the other, so that an audit of any size is read in the memory of one.
  */
-import { readFileSync } from 'node:fs';
 import type { AuditPartAnswer, AuditPartReport, AuditReport } from '../core/audit_report.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { parseLine, splitLines } from '../journal/lines.ts';
-import type { SourceOptions } from './journal_source.ts';
-import { reachControllers } from './reach.ts';
+import { eachReached, noReplica, readExportFile, type SourceOptions } from './journal_source.ts';
 
 export interface Part {
   readonly bytes: Uint8Array;
@@ -26,17 +24,12 @@ const timeoutMs = 60_000;
 /** New files may begin while the others are fetched. */
 const roundsMax = 5;
 
-const readAuditFile = (path: string): Buffer => {
-  try {
-    const bytes = readFileSync(path === '-' ? 0 : path);
-    if (bytes.length <= fileBytesMax) return bytes;
-    throw new IsthmusError('files/invalid', `--file "${path}" has ${bytes.length} bytes: no export is that large`);
-  } catch (cause) {
-    if (cause instanceof IsthmusError) throw cause;
-    const code = (cause as NodeJS.ErrnoException).code ?? 'error';
-    const hint = 'write one: isthmus audit export > audit.jsonl';
-    throw new IsthmusError('config/file', `--file "${path}" cannot be read (${code})`, { hint, cause });
-  }
+const readAuditFile = (path: string): Buffer => readExportFile(path, 'audit', fileBytesMax);
+
+const linesIn = (bytes: Buffer): number => {
+  let lines = 0;
+  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) lines++;
+  return lines;
 };
 
 const endLine = Buffer.from('\n{"type":"end",');
@@ -51,7 +44,7 @@ export const partsOf = function* (file: Uint8Array): Generator<Part> {
     const end = line < 0 ? bytes.length : line + 1;
     const part = bytes.subarray(start, end);
     yield { bytes: part, linesBefore };
-    for (let at = part.indexOf(10); at >= 0; at = part.indexOf(10, at + 1)) linesBefore++;
+    linesBefore += linesIn(part);
     if (end === start) return;
     start = end;
   }
@@ -149,30 +142,17 @@ const isNewest = (bytes: Buffer): boolean => {
  * What `use` makes of the audit of each controller. Each replica has its own; at least one answers, or its error is thrown.
  */
 const eachController = async <T>(options: SourceOptions, use: (audit: AuditOf) => Promise<T>): Promise<T[]> => {
-  const controllers = await reachControllers(options);
   const made: T[] = [];
   const names: string[] = [];
-  let failure: unknown;
-  for (const controller of controllers) {
-    try {
-      const report = (await controller.get('/v1/audit', timeoutMs)) as AuditReport;
-      names.push(report.replica);
-      if (options.replica === undefined || options.replica === report.replica) {
-        made.push(await use(new AuditOf(controller, report)));
-      }
-    } catch (error) {
-      if (!(error instanceof IsthmusError)) throw error;
-      if (controllers.length > 1) process.stderr.write(`${controller.name}: ${error.message}\n`);
-      failure = error;
-    } finally {
-      controller.close();
+  const failure = await eachReached(options, async (controller) => {
+    const report = (await controller.get('/v1/audit', timeoutMs)) as AuditReport;
+    names.push(report.replica);
+    if (options.replica === undefined || options.replica === report.replica) {
+      made.push(await use(new AuditOf(controller, report)));
     }
-  }
-  if (made.length > 0) return made;
-  if (failure !== undefined) throw failure;
-  throw new IsthmusError('usage/invalid', `--replica "${options.replica}" did not answer`, {
-    hint: `there are ${names.join(', ')}`,
   });
+  if (made.length > 0) return made;
+  throw failure ?? noReplica(options.replica, names);
 };
 
 /** Every part of the file, or of all controllers, in order. */
@@ -189,7 +169,7 @@ export const eachPart = async (
   await eachController(options, async (audit) => {
     for await (const bytes of audit.parts(range)) {
       await use({ bytes, linesBefore });
-      for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) linesBefore++;
+      linesBefore += linesIn(bytes);
     }
   });
 };

@@ -20,17 +20,21 @@ export interface SourceOptions extends ReachOptions {
 
 const timeoutMs = 60_000;
 
-/** Bytes of an export; it may be larger than what other commands read. */
-export const readExportFile = (path: string): Buffer => {
+/** Bytes of an export; it may be larger than what other commands read. @param log - whose command writes such a file */
+export const readExportFile = (
+  path: string,
+  log: 'journal' | 'audit' = 'journal',
+  bytesMax = 4 * limits.journalExportBytesMax,
+): Buffer => {
   let bytes: Buffer;
   try {
     bytes = readFileSync(path === '-' ? 0 : path);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? 'error';
-    const hint = 'write one: isthmus journal export > journal.jsonl';
+    const hint = `write one: isthmus ${log} export > ${log}.jsonl`;
     throw new IsthmusError('config/file', `--file "${path}" cannot be read (${code})`, { hint, cause });
   }
-  if (bytes.length > 4 * limits.journalExportBytesMax) {
+  if (bytes.length > bytesMax) {
     throw new IsthmusError('files/invalid', `--file "${path}" has ${bytes.length} bytes: no export is that large`);
   }
   return bytes;
@@ -41,14 +45,21 @@ export interface Asked<T> {
   readonly answer: T;
 }
 
-/** The same question to every controller: each replica has a journal of its own. At least one answers, or its error is thrown. */
-const askAll = async <T>(options: SourceOptions, path: string): Promise<readonly Asked<T>[]> => {
+type ReachedController = Awaited<ReturnType<typeof reachControllers>>[number];
+
+/**
+ * Each controller in turn: each replica has a log of its own. What one fails with is told where there are several.
+ * @returns the last failure, for whoever got nothing
+ */
+export const eachReached = async (
+  options: ReachOptions,
+  use: (controller: ReachedController) => Promise<void>,
+): Promise<unknown> => {
   const controllers = await reachControllers(options);
-  const answers: Asked<T>[] = [];
   let failure: unknown;
   for (const controller of controllers) {
     try {
-      answers.push({ controller: controller.name, answer: (await controller.get(path, timeoutMs)) as T });
+      await use(controller);
     } catch (error) {
       if (!(error instanceof IsthmusError)) throw error;
       if (controllers.length > 1) process.stderr.write(`${controller.name}: ${error.message}\n`);
@@ -57,9 +68,21 @@ const askAll = async <T>(options: SourceOptions, path: string): Promise<readonly
       controller.close();
     }
   }
+  return failure;
+};
+
+/** The same question to every controller. At least one answers, or its error is thrown. */
+const askAll = async <T>(options: SourceOptions, path: string): Promise<readonly Asked<T>[]> => {
+  const answers: Asked<T>[] = [];
+  const failure = await eachReached(options, async (controller) => {
+    answers.push({ controller: controller.name, answer: (await controller.get(path, timeoutMs)) as T });
+  });
   if (answers.length === 0) throw failure;
   return answers;
 };
+
+export const noReplica = (replica: string | undefined, there: readonly string[]): IsthmusError =>
+  new IsthmusError('usage/invalid', `--replica "${replica}" did not answer`, { hint: `there are ${there.join(', ')}` });
 
 export const ofReplica = <T extends { readonly replica: string }>(
   asked: readonly Asked<T>[],
@@ -69,9 +92,10 @@ export const ofReplica = <T extends { readonly replica: string }>(
   if (replica === undefined) return answers;
   const found = answers.filter((answer) => answer.replica === replica);
   if (found.length > 0) return found;
-  throw new IsthmusError('usage/invalid', `--replica "${replica}" did not answer`, {
-    hint: `there are ${answers.map((answer) => answer.replica).join(', ')}`,
-  });
+  throw noReplica(
+    replica,
+    answers.map((answer) => answer.replica),
+  );
 };
 
 /** Lists of entries, one a replica. */
