@@ -210,37 +210,29 @@ export const placePorts = (
   return new Map(lacking.map((port) => [port, place(has(port), options).tiers]));
 };
 
-/** Who has how much of each tier; weights alone follow readiness. */
-export const sameSeats = (a: Placement['tiers'], b: Placement['tiers']): boolean =>
+/** The same cells at the same places of the same tiers, as far as `same` looks at a cell. */
+export const sameRows = <C>(
+  a: readonly (readonly C[])[],
+  b: readonly (readonly C[])[],
+  same: (a: C, b: C) => boolean,
+): boolean =>
   a === b ||
   (a.length === b.length &&
     a.every((cells, t) => {
       const others = b[t]!;
-      return (
-        cells === others ||
-        (cells.length === others.length &&
-          cells.every(({ member, percent }, i) => others[i]!.member === member && others[i]!.percent === percent))
-      );
+      return cells === others || (cells.length === others.length && cells.every((cell, i) => same(cell, others[i]!)));
     }));
+
+/** Who has how much of each tier; weights alone follow readiness. */
+export const sameSeats = (a: Placement['tiers'], b: Placement['tiers']): boolean =>
+  sameRows(a, b, (x, y) => x.member === y.member && x.percent === y.percent);
 
 /** Whether traffic went nowhere else: who, how much of each, how much here. */
 export const samePlaces = (a: Placement, b: Placement): boolean =>
   a === b || (a.localPercent === b.localPercent && sameSeats(a.tiers, b.tiers));
 
 export const sameTiers = (a: Placement['tiers'], b: Placement['tiers']): boolean =>
-  a === b ||
-  (a.length === b.length &&
-    a.every((cells, t) => {
-      const others = b[t]!;
-      return (
-        cells === others ||
-        (cells.length === others.length &&
-          cells.every(
-            ({ member, weight, percent }, i) =>
-              others[i]!.member === member && others[i]!.weight === weight && others[i]!.percent === percent,
-          ))
-      );
-    }));
+  sameRows(a, b, (x, y) => x.member === y.member && x.weight === y.weight && x.percent === y.percent);
 
 export const membersOf = (tiers: Placement['tiers']): string[] =>
   tiers.flatMap((cells) => cells.map(({ member }) => member));

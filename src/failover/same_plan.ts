@@ -1,17 +1,9 @@
 /** Whether two plans of a service say the same, down to what people are shown: then the old object stays, and nothing is sent. */
+import { sameRows } from './placement.ts';
 import type { CellStanding, GuardHold, ServicePlan, Tiers } from './plan.ts';
 
 const sameTiers = (a: Tiers, b: Tiers): boolean =>
-  a === b ||
-  (a.length === b.length &&
-    a.every((cells, t) => {
-      const others = b[t]!;
-      return (
-        cells === others ||
-        (cells.length === others.length &&
-          cells.every(({ member, weight }, i) => others[i]!.member === member && others[i]!.weight === weight))
-      );
-    }));
+  sameRows(a, b, (x, y) => x.member === y.member && x.weight === y.weight);
 
 const samePorts = (a: ServicePlan['ports'], b: ServicePlan['ports']): boolean => {
   if (a === b) return true;
