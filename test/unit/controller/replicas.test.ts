@@ -26,7 +26,8 @@ const self = 'us-east';
 const peer = 'us-west';
 const dirs: string[] = [];
 afterEach(() => {
-  for (const dir of dirs.splice(0)) rmSync(dir, { recursive: true, force: true });
+  // A journal may be writing its last entry.
+  for (const dir of dirs.splice(0)) rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
 });
 
 const memberView = (name: string, over: Partial<MemberView> = {}): MemberView =>
