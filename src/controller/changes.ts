@@ -6,6 +6,7 @@
 import type { ChangeReport, StandingReport } from '../core/failover_report.ts';
 import { span } from '../core/span.ts';
 import type { FailoverPolicy } from '../failover/policy.ts';
+import { rowMax } from '../health/gray.ts';
 import { listed } from './wording.ts';
 
 export interface Withdrawal {
@@ -41,8 +42,10 @@ const evidence = (row: StandingReport, { thresholds: t, failback }: FailoverPoli
     failback.mode === 'latched'
       ? 'then a person’s word is needed'
       : `then ${span(failback.holdDownMs)} of health, and it returns in steps`;
-  if (row.reason === 'GrayFailure')
-    return `${t.graySuccesses} application probes of ${row.member} in a row succeed; ${then}`;
+  if (row.reason === 'GrayFailure') {
+    const longer = t.graySuccesses < rowMax ? ` (up to ${rowMax}, where such rows broke)` : '';
+    return `${t.graySuccesses} application probes of ${row.member} in a row succeed${longer}; ${then}`;
+  }
   if (row.reason === 'ControlSilent') return `${row.member}’s manifest rises again`;
   if (row.reason === 'StoreDark') return 'the store answers again';
   if (row.reason === 'SilentAndUnreachable')

@@ -233,7 +233,7 @@ const thresholds: readonly PolicyField[] = [
   field(
     'thresholds.graySuccesses',
     integer(1, 100),
-    'Opt-in probes of the application that must succeed in a row.',
+    'Opt-in probes of the application that must succeed in a row; up to 40 where such rows broke.',
     'thresholds.graySuccesses',
   ),
 ];

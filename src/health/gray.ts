@@ -5,8 +5,8 @@
  * counts four against a good probe's one (a CUSUM): what fails more than a fifth of the time is found, the sooner the more it
  * fails, and what fails seldom never is. A share over a window was passed over: it needs its size and its limit set per service.
  *
- * The way back is a row of good probes. Each row that breaks doubles the next one's length, up to eight times: a service that
- * fails three of ten has five good ones in a row often, forty hardly ever.
+ * The way back is a row of good probes. A row that breaks when a quarter of it was there doubles the next one's length, up to forty:
+ * a service that fails three of ten has five good ones in a row often, forty hardly ever, and whoever asks for more gets it.
  */
 import type { Thresholds } from './thresholds.ts';
 
@@ -26,11 +26,14 @@ export interface Gray {
 
 const failurePoints = 4;
 const brokenMax = 3;
+/** No row is made longer than this. */
+export const rowMax = 40;
 
 const untouched = (atMs: number): Gray => ({ out: false, score: 0, ok: 0, bad: 0, broken: 0, atMs, detail: '' });
 
 /** Good ones in a row that bring it back. */
-export const needed = (gray: Gray, { graySuccesses }: Thresholds): number => graySuccesses * 2 ** gray.broken;
+export const needed = ({ broken }: Pick<Gray, 'broken'>, { graySuccesses }: Thresholds): number =>
+  Math.max(graySuccesses, Math.min(rowMax, graySuccesses * 2 ** broken));
 
 /** Undefined stays undefined while nothing fails. */
 export const addGray = (
@@ -48,7 +51,9 @@ export const addGray = (
   if (!good) {
     const bad = known.bad + 1;
     const score = Math.min(limit, known.score + failurePoints);
-    const broken = known.out && known.ok > 0 ? Math.min(known.broken + 1, brokenMax) : known.broken;
+    // One or two good ones between bad ones say nothing of how long a row can get.
+    const tried = known.out && known.ok * 4 >= needed(known, thresholds);
+    const broken = tried ? Math.min(known.broken + 1, brokenMax) : known.broken;
     if (known.out || score < limit) return { ...known, bad, ok: 0, score, broken, atMs, detail };
     // Failures mixed with successes: it will have good rows on its way out too.
     return { out: true, bad, ok: 0, score, broken: bad < thresholds.grayFailures ? 1 : 0, atMs, detail };

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { addGray, type Gray } from '../../../src/health/gray.ts';
+import { addGray, type Gray, needed } from '../../../src/health/gray.ts';
 import { defaultThresholds } from '../../../src/health/thresholds.ts';
 
 const feed = (outcomes: readonly boolean[]): { gray: Gray | undefined; turns: number; outFor: number } => {
@@ -70,6 +70,23 @@ describe('gray probes', () => {
     expect(feed([...bad, ...good(5)]).gray?.out).toBe(false);
     expect(feed([...bad, ...good(4), false, ...good(5)]).gray?.out).toBe(true);
     expect(feed([...bad, ...good(4), false, ...good(10)]).gray?.out).toBe(false);
+  });
+
+  it('do not lengthen the row for a good one or two between bad ones, nor beyond forty', () => {
+    const t = { ...defaultThresholds, graySuccesses: 10 };
+    const fed = (outcomes: readonly boolean[]) => {
+      let gray: Gray | undefined;
+      for (const [i, good] of outcomes.entries()) gray = addGray(gray, good, '', i, t);
+      return gray;
+    };
+    const bad = [false, false, false];
+    const good = (n: number) => new Array<boolean>(n).fill(true);
+    expect(fed([...bad, ...good(2), false, ...good(10)])?.out).toBe(false);
+    expect(fed([...bad, ...good(3), false, ...good(10)])?.out).toBe(true);
+    const thrice = [...bad, ...good(9), false, ...good(19), false, ...good(39), false];
+    expect(fed([...thrice, ...good(39)])?.out).toBe(true);
+    expect(fed([...thrice, ...good(40)])?.out).toBe(false);
+    expect(needed({ broken: 3 }, { ...defaultThresholds, graySuccesses: 60 })).toBe(60);
   });
 
   it('come back from anything', () => {
