@@ -212,8 +212,16 @@ describe.each(kinds)('ztunnel: $kind', ({ kind, binary }) => {
       dstAddress: '10.77.0.10:15008',
       error: '',
     });
-    // A double tunnel ends by RST_STREAM with CANCEL (8).
-    expect(await plane.find((line) => line.event === 'tunnel-end', from)).toMatchObject({ reset: 8 });
+    // A double tunnel ends by RST_STREAM with CANCEL (8); a gateway that is quicker with its own end closes the stream whole (0).
+    let since = from;
+    for (let left = 20; ; left--) {
+      const { reset } = await plane.find((line) => line.event === 'tunnel-end', since);
+      expect([0, 8]).toContain(reset);
+      if (reset === 8) break;
+      expect(left).toBeGreaterThan(0);
+      since = plane.lines.length;
+      expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/far' });
+    }
     await view('client', clientView());
     expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/near' });
   });
