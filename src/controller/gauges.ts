@@ -12,6 +12,9 @@ const perPeer = [
   'isthmus_peer_services',
   'isthmus_peer_state',
   'isthmus_peer_frozen',
+  'isthmus_trust_roots',
+  'isthmus_trust_root_lacking',
+  'isthmus_trust_old_root_in_use',
 ] as const;
 
 export interface GaugeInput {
@@ -28,11 +31,26 @@ export interface GaugeInput {
   /** Kinds that we may not read. */
   readonly denied: Iterable<string>;
   readonly tables: Readonly<Record<string, ResourceTable>>;
+  /** When the root that this cluster's workload certificates end in ends itself, and wall time now, ms. */
+  readonly rootEndsAtMs: number;
+  readonly wallMs: number;
 }
+
+/** Of our own too: what a rotation of roots waits for, at every member. Nothing where nothing may be concluded yet. */
+const gaugeRoots = (metrics: Metrics, peer: string, { loaded, trust }: MemberView): void => {
+  const labels = { peer };
+  if (trust !== undefined) metrics.set('isthmus_trust_roots', trust.roots.length, labels);
+  if (loaded === undefined || loaded.unknown.length > 0) return;
+  // The record has the peer's roots too; what lacks one is what a rotation anywhere would wait for.
+  metrics.set('isthmus_trust_root_lacking', Math.max(0, ...loaded.roots.map(({ lacking }) => lacking)), labels);
+  const old = loaded.roots.reduce((sum, { inUse }) => sum + inUse, 0);
+  metrics.set('isthmus_trust_old_root_in_use', old, labels);
+};
 
 export const gauge = (metrics: Metrics, input: GaugeInput): void => {
   for (const name of perPeer) metrics.reset(name);
   for (const [peer, view] of input.members) {
+    gaugeRoots(metrics, peer, view);
     if (peer === input.self) continue;
     const labels = { peer };
     const trip = input.roundTrips.get(peer);
@@ -48,6 +66,7 @@ export const gauge = (metrics: Metrics, input: GaugeInput): void => {
       for (const state of cellStates)
         metrics.set('isthmus_peer_state', state === verdict.state ? 1 : 0, { peer, state });
   }
+  metrics.set('isthmus_mesh_root_remaining_seconds', (input.rootEndsAtMs - input.wallMs) / 1_000);
   metrics.set('isthmus_writer', input.writer ? 1 : 0);
   metrics.set('isthmus_gateway_pod_healthy', [...input.gatewayHealth.values()].filter((healthy) => healthy).length);
   if (input.savedAgeSeconds !== null) metrics.set('isthmus_state_age_seconds', input.savedAgeSeconds);

@@ -54,6 +54,8 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
       staleMs: cluster.staleMs(),
       denied: cluster.denied().keys(),
       tables: engine.tables,
+      rootEndsAtMs: trust.authority().root.validToDate.getTime(),
+      wallMs: clock.wallMs(),
     });
     const about = o.keys.about();
     gaugeMembership(metrics, membershipReport(about), about);

@@ -72,6 +72,26 @@ export const metricTable = {
     help: 'Until the client certificate for etcd ends; nobody renews it by itself.',
     labels: [],
   },
+  isthmus_mesh_root_remaining_seconds: {
+    kind: 'gauge',
+    help: 'Until the root ends in which this cluster’s workload certificates end.',
+    labels: [],
+  },
+  isthmus_trust_roots: {
+    kind: 'gauge',
+    help: 'Roots in a member’s bundle: more than one in a rotation.',
+    labels: ['peer'],
+  },
+  isthmus_trust_root_lacking: {
+    kind: 'gauge',
+    help: 'Proxies of a member that lack a root they should have, at most of one root; our own member too.',
+    labels: ['peer'],
+  },
+  isthmus_trust_old_root_in_use: {
+    kind: 'gauge',
+    help: 'Certificates of a member in use under a root that no longer issues; our own member too.',
+    labels: ['peer'],
+  },
   isthmus_mesh_revocation_lists: {
     kind: 'gauge',
     help: 'Revocation lists in force from `ca-crl.pem`, one of each CA.',
