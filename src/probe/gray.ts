@@ -155,7 +155,10 @@ export class GrayProber {
     ]);
   }
 
-  /** One after another: a round must not be a burst. */
+  /**
+   * One after another: a round must not be a burst. One that hangs ends it: it says enough, and others would only delay what follows
+   * from it.
+   */
   async #place(watched: Watched, member: string, asks: readonly (() => Promise<GrayOutcome>)[]): Promise<void> {
     let place = watched.places.get(member);
     if (place === undefined) {
@@ -168,7 +171,9 @@ export class GrayProber {
       if (!this.#turns.current(watched) || this.#inFlight >= limits.probesInFlightMax) break;
       this.#inFlight++;
       try {
-        outcomes.push(await ask());
+        const outcome = await ask();
+        outcomes.push(outcome);
+        if (outcome.slow === true) break;
       } catch (error) {
         if (!(error instanceof IsthmusError || error instanceof NoAnswer)) throw error;
         problem = error.message;

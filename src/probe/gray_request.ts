@@ -47,10 +47,10 @@ export const askGray = async (
   const answer = await answerOf(stream as Duplex, host, spec.path, spec.slowMs + marginMs, clock);
   const ms = Math.round(clock.monotonicMs() - startMs);
   if ('error' in answer) {
-    const detail = answer.error === 'late' ? `no answer in ${ms} ms, above ${spec.slowMs} ms` : answer.error;
-    return { ok: false, detail };
+    if (answer.error !== 'late') return { ok: false, detail: answer.error };
+    return { ok: false, detail: `no answer in ${ms} ms, above ${spec.slowMs} ms`, slow: true };
   }
   if (!statusFits(spec, answer.status)) return { ok: false, detail: `status ${answer.status}` };
-  if (ms > spec.slowMs) return { ok: false, detail: `took ${ms} ms, above ${spec.slowMs} ms` };
+  if (ms > spec.slowMs) return { ok: false, detail: `took ${ms} ms, above ${spec.slowMs} ms`, slow: true };
   return { ok: true, detail: `status ${answer.status} in ${ms} ms` };
 };

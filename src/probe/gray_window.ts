@@ -9,6 +9,8 @@ export interface GrayOutcome {
   readonly ok: boolean;
   /** As `status 503`. */
   readonly detail: string;
+  /** It took longer than it may. */
+  readonly slow?: true;
 }
 
 /** Requests that are remembered: four rounds of three. */
