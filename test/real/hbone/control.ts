@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { type handleBidiStreamingCall, type handleUnaryCall, Server, ServerCredentials } from '@grpc/grpc-js';
 import * as x509 from '@peculiar/x509';
+import { makeCrl } from '../../../src/ca/crl.ts';
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
@@ -42,6 +43,9 @@ let nonce = 0;
 
 const pki = await createPki('rig');
 writeFileSync(rootPath, pki.rootPem);
+/** Workloads of the far cluster are under a CA of their own, as those of a member are. */
+const farCa = await pki.intermediate('far-ca');
+const isFar = (identity: string): boolean => identity.endsWith('/sa/far');
 
 type Ads = handleBidiStreamingCall<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
 const ads: Ads = (call) => {
@@ -122,10 +126,12 @@ const certificate: handleUnaryCall<IstioCertificateRequest, IstioCertificateResp
   const names = raw === undefined ? [] : new x509.SubjectAlternativeNameExtension(raw).names.items;
   const identity = names.find(({ type }) => type === 'url')?.value ?? '';
   say({ event: 'csr', identity, subject: csr.subject, names: names.length });
-  Promise.all([csr.verify(), pki.sign(csr.publicKey, identity, 3_600_000)]).then(
+  const [by, between] = isFar(identity) ? [farCa, [farCa.certificatePem]] : [pki, []];
+  Promise.all([csr.verify(), by.sign(csr.publicKey, identity, 3_600_000)]).then(
     ([valid, leaf]) => {
       if (!valid) callback({ code: 3, details: 'bad signature' });
-      else callback(null, create(IstioCertificateResponseSchema, { certChain: [`${leaf}\n`, pki.rootPem] }));
+      else
+        callback(null, create(IstioCertificateResponseSchema, { certChain: [`${leaf}\n`, ...between, pki.rootPem] }));
     },
     (error: Error) => callback({ code: 13, details: error.message }),
   );
@@ -205,10 +211,24 @@ const gateway = async (message: {
   say({ event: 'gateway', host: message.host });
 };
 
+/** Writes the list that puts out the far cluster's CA, as `isthmus revoke` makes it. */
+const revokeFar = async (path: string): Promise<void> => {
+  const { serialNumber } = new x509.X509Certificate(farCa.certificatePem);
+  const nowMs = Date.now();
+  const crl = await makeCrl({
+    ca: { cert: pki.rootPem, key: pki.rootKeyPem },
+    revoked: [{ serial: serialNumber, atMs: nowMs }],
+    ...{ before: undefined, nowMs, ttlS: 3_600, what: 'the root' },
+  });
+  writeFileSync(path, crl.pem);
+  say({ event: 'revoked' });
+};
+
 createInterface({ input: process.stdin })
   .on('line', (line) => {
     const message = JSON.parse(line) as { cmd: string; pod: string; serial?: number; resources: [string, string][] };
     if (message.cmd === 'gateway') void gateway(message as unknown as Parameters<typeof gateway>[0]);
+    if (message.cmd === 'revoke-far') void revokeFar((message as unknown as { path: string }).path);
     if (message.cmd === 'drop') for (const drop of streams) drop();
     if (message.cmd !== 'view') return;
     const held: Held = new Map();

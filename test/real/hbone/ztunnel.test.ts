@@ -3,7 +3,7 @@
  * takes for granted of a ztunnel is asserted here, its failings included.
  */
 
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startZtunnel, type Ztunnel, ztunnelBinary } from '../../../scenarios/lab/ztunnel-rig.ts';
@@ -68,6 +68,9 @@ describe.each(kinds)('ztunnel: $kind', ({ kind, binary }) => {
     ),
   ];
 
+  /** Watched as a mounted ConfigMap would be: the directory is there, the file comes. */
+  const list = (): string => `${world.dir}/lists/ca-crl.pem`;
+
   const call = async (): Promise<Record<string, unknown>> => {
     const from = client.lines.length;
     client.send({ cmd: 'call' });
@@ -87,6 +90,7 @@ describe.each(kinds)('ztunnel: $kind', ({ kind, binary }) => {
     const root = `${world.dir}/root.pem`;
     const token = `${world.dir}/token`;
     await writeFile(token, 'the-token');
+    await mkdir(`${world.dir}/lists`);
     plane = world.talker(world.hub, file('control.ts'), control, '15012', root, 'plane.test');
     await plane.find((line) => line.event === 'ready');
     plane.send({ cmd: 'gateway', host: '10.77.0.10', identity: gatewayId, forward: addresses.far });
@@ -128,6 +132,7 @@ describe.each(kinds)('ztunnel: $kind', ({ kind, binary }) => {
           rootCa: root,
           token,
           serverName: 'plane.test',
+          env: { CRL_PATH: list() },
         },
         {
           binary,
@@ -309,4 +314,19 @@ describe.each(kinds)('ztunnel: $kind', ({ kind, binary }) => {
     expect(connections).toBeGreaterThanOrEqual(Math.ceil(open.length / 100));
     expect(connections).toBeLessThanOrEqual(Math.ceil(open.length / 100) + 2);
   }, 90_000);
+
+  // The stand-in knows no lists.
+  test.runIf(kind === 'real')('a list of ours puts out the workloads of one CA, and no others', async () => {
+    apps.far.send({ delayMs: 0 });
+    await apps.far.find((line) => line.event === 'behave' && line.delayMs === 0);
+    await view('client', clientView({ nearHealthy: false }));
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/far' });
+    const atClient = proxies.client?.access.length ?? 0;
+    plane.send({ cmd: 'revoke-far', path: list() });
+    await plane.find((line) => line.event === 'revoked');
+    await expect.poll(async () => (await call()).ok, { timeout: 20_000, interval: 500 }).toBe(false);
+    await logged('client', atClient, { error: expect.stringMatching(/revoked/i) });
+    await view('client', clientView());
+    expect(await call()).toMatchObject({ ok: true, answeredBy: 'rig/near' });
+  });
 });

@@ -15,8 +15,16 @@ export interface Issued {
   readonly keyPem: string;
 }
 
+/** A CA under the root: whose workloads a list can put out together. */
+export interface Intermediate {
+  readonly certificatePem: string;
+  sign(publicKey: x509.PublicKey, identity: string, ttlMs: number): Promise<string>;
+}
+
 export interface Pki {
   readonly rootPem: string;
+  readonly rootKeyPem: string;
+  intermediate(name: string): Promise<Intermediate>;
   /** A leaf with these URI names (and host names, if any). */
   issue(uris: readonly string[], options?: { dns?: readonly string[]; expired?: boolean }): Promise<Issued>;
   credentials(identity: string, roots?: string): Promise<Credentials>;
@@ -37,12 +45,17 @@ export async function createPki(name = 'root'): Promise<Pki> {
     notAfter: new Date(Date.now() + 86_400_000),
     extensions: [new x509.BasicConstraintsExtension(true, undefined, true)],
   });
-  const leaf = async (publicKey: x509.PublicKey | CryptoKey, names: x509.JsonGeneralName[], notAfterMs: number) => {
+  const leaf = async (
+    publicKey: x509.PublicKey | CryptoKey,
+    names: x509.JsonGeneralName[],
+    notAfterMs: number,
+    by: { readonly subject: string; readonly key: CryptoKey } = { subject: root.subject, key: keys.privateKey },
+  ) => {
     const certificate = await x509.X509CertificateGenerator.create({
       subject: '',
-      issuer: root.subject,
+      issuer: by.subject,
       publicKey: publicKey as x509.PublicKey,
-      signingKey: keys.privateKey,
+      signingKey: by.key,
       signingAlgorithm: algorithm,
       notBefore: new Date(Date.now() - 60_000),
       notAfter: new Date(notAfterMs),
@@ -56,6 +69,26 @@ export async function createPki(name = 'root'): Promise<Pki> {
   };
   const pki: Pki = {
     rootPem: `${root.toString('pem')}\n`,
+    rootKeyPem: await pemKey(keys.privateKey),
+    async intermediate(under) {
+      const own = await generate();
+      const certificate = await x509.X509CertificateGenerator.create({
+        subject: `CN=${under}`,
+        issuer: root.subject,
+        publicKey: own.publicKey,
+        signingKey: keys.privateKey,
+        signingAlgorithm: algorithm,
+        notBefore: new Date(Date.now() - 3_600_000),
+        notAfter: new Date(Date.now() + 86_400_000),
+        extensions: [new x509.BasicConstraintsExtension(true, 0, true)],
+      });
+      const by = { subject: certificate.subject, key: own.privateKey };
+      return {
+        certificatePem: `${certificate.toString('pem')}\n`,
+        sign: (publicKey, identity, ttlMs) =>
+          leaf(publicKey, [{ type: 'url', value: identity }], Date.now() + ttlMs, by),
+      };
+    },
     async issue(uris, options = {}) {
       const own = await generate();
       const names: x509.JsonGeneralName[] = [
