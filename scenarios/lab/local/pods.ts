@@ -99,9 +99,16 @@ export class Pods {
     const spec = { namespace: live.pod.attached.namespace, name, argv: program.argv, env: program.env };
     const process = new LabProcess(spec, join(this.#options.run.dir, 'logs'));
     live.processes.set(name, process);
-    void process.exited.then(async () => {
-      await sleep(noticeMs, undefined, { ref: false });
-      if (live.processes.get(name) === process && !live.ending) await this.#setReady(live, false);
+    void process.exited.then(() => this.#ended(live, process));
+  }
+
+  /** A program of the pod ended by itself: what a kubelet would see of it. At the end of a lab all of them do. */
+  async #ended(live: LivePod, process: LabProcess): Promise<void> {
+    await sleep(noticeMs, undefined, { ref: false });
+    const gone = () => this.#closed || live.ending || live.processes.get(process.name) !== process;
+    if (gone()) return;
+    await this.#setReady(live, false).catch((error: Error) => {
+      if (!gone()) this.#options.onError(`status of ${live.pod.state.name}`, error);
     });
   }
 
