@@ -30,8 +30,8 @@ interface Found {
   readonly pids: readonly number[];
   /** Starts again what was killed. */
   readonly restart: Lift;
-  /** Directory of the pod, if it is one. */
-  readonly dir: string | undefined;
+  /** Directories of the pods, if it is some. */
+  readonly dirs: readonly string[];
 }
 
 export const describePlace = (place: Place): string => {
@@ -180,12 +180,12 @@ export class Injector {
         throw new Error('a whole cluster is no process: name a pod, the API server or the etcd member');
       case 'apiserver': {
         const { process } = this.#lab.controlPlane(place.cluster);
-        return { pids: [process.pid], restart: () => this.#lab.restartApiserver(place.cluster), dir: undefined };
+        return { pids: [process.pid], restart: () => this.#lab.restartApiserver(place.cluster), dirs: [] };
       }
       case 'etcd': {
         const { process } = this.#lab.etcd.member(place.cluster);
         const restart = () => this.#lab.etcd.restart(place.cluster);
-        return { pids: [process.pid], restart, dir: undefined };
+        return { pids: [process.pid], restart, dirs: [] };
       }
       case 'pods': {
         const each = this.#podsAt(place).map((live) => this.#inPod(live, target));
@@ -194,7 +194,7 @@ export class Injector {
           restart: async () => {
             for (const { restart } of each) await restart();
           },
-          dir: undefined,
+          dirs: each.flatMap(({ dirs }) => dirs),
         };
       }
       case 'pod':
@@ -220,7 +220,7 @@ export class Injector {
         if (same && (await process.endsWithin(1_000))) pods.launch(live, key);
       }
     };
-    return { pids, restart: again, dir: live.pod.dir };
+    return { pids, restart: again, dirs: [live.pod.dir] };
   }
 
   async #podDeath(fault: Fault & { kind: 'pod-death' }): Promise<Lift> {
@@ -256,12 +256,12 @@ export class Injector {
   }
 
   async #clockSkew({ target, skewMs }: Fault & { kind: 'clock-skew' }): Promise<Lift> {
-    const { pids, dir } = this.#find(target);
-    if (dir === undefined || !['controller', 'gateway'].includes(target.process ?? '')) {
-      throw new Error('only the clock of a pod\'s "controller" or "gateway" process can be shifted');
+    const { pids, dirs } = this.#find(target);
+    if (dirs.length === 0 || !['controller', 'gateway'].includes(target.process ?? '')) {
+      throw new Error('only clocks of pods\' "controller" or "gateway" processes can be shifted');
     }
     const shift = async (ms: number) => {
-      await writeFile(join(dir, 'clock'), `${ms}\n`);
+      await Promise.all(dirs.map((dir) => writeFile(join(dir, 'clock'), `${ms}\n`)));
       signalAll(pids, 'SIGUSR2');
     };
     await shift(skewMs);
