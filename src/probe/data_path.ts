@@ -4,7 +4,8 @@
  *
  * A member's gateways are asked at the same time, and the member has answered when one of them has: a dead gateway is the business of
  * the Envoys, a dead member is ours. Services of a member that does not answer are not asked, for their failure would say nothing
- * about them. All is bounded: so many probes a second, so many at once, and a member whose round still runs waits.
+ * about them. All is bounded: so many probes a second, so many at once, and a member whose round still runs waits for half of that
+ * round's time.
  */
 import type { Clock, Rng, Timer } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
@@ -16,6 +17,7 @@ import type { PathTime, ProbeResult } from '../health/signals.ts';
 import { type LocalGateway, LocalGateways } from './local_gateways.ts';
 import { ServiceRotation, type ServiceTarget } from './rotation.ts';
 import { probeOnce, type RemoteGateway, type SingleResult } from './single.ts';
+import { probeTimeoutMs } from './timing.ts';
 
 export interface DataPathOptions {
   readonly clock: Clock;
@@ -154,16 +156,28 @@ export class DataPathProber {
       if (!this.#current(name, member)) return;
       if (this.#inFlight >= limits.probesInFlightMax) return this.#schedule(name, member, busyMs);
       const startMs = this.#o.clock.monotonicMs();
+      let wentOn = false;
+      const goOn = (inMs: number): void => {
+        if (wentOn || !this.#current(name, member)) return;
+        wentOn = true;
+        this.#schedule(name, member, inMs);
+      };
+      // Half of its time without an answer: the next one does not wait for its end, or three failures would take all of three times.
+      const doubted = this.#o.unhurried === true ? undefined : this.#o.clock.after(this.#doubtMs(name), () => goOn(0));
       void this.#round(name, member).then((reached) => {
-        if (!this.#current(name, member)) return;
+        doubted?.cancel();
         const pauseMs = this.#pauseMs();
         const wishMs =
           reached === false && this.#o.unhurried !== true ? Math.max(afterFailureMs, pauseMs / 5) : pauseMs;
         // From start to start, so that slow answers do not stretch it.
         const spentMs = reached === false ? 0 : this.#o.clock.monotonicMs() - startMs;
-        this.#schedule(name, member, Math.max(0, wishMs * (0.8 + 0.4 * this.#o.rng()) - spentMs));
+        goOn(Math.max(0, wishMs * (0.8 + 0.4 * this.#o.rng()) - spentMs));
       });
     });
+  }
+
+  #doubtMs(name: string): number {
+    return Math.max(probeTimeoutMs(this.#o.path(name)), this.#pauseMs()) / 2;
   }
 
   /** Asks the gateways of a member. Undefined: nothing was learnt. */
