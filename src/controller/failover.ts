@@ -27,6 +27,7 @@ import { version } from '../version.ts';
 import { type Decided, Deciding, type Standing } from './deciding.ts';
 import { Detecting } from './detecting.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
+import { Overheard } from './overheard.ts';
 import { PolicyBook } from './policies.ts';
 import { Saver } from './saver.ts';
 import type { Seals } from './seals.ts';
@@ -88,6 +89,8 @@ export class Failover {
   readonly journaling: Journaling;
   readonly book: PolicyBook;
   readonly withdrawing: Withdrawing;
+  /** For what a replica measures that follows. */
+  readonly overheard: Overheard;
   readonly #o: FailoverOptions;
   readonly #standing = new StandingSignals();
   readonly #detecting = new Detecting();
@@ -118,6 +121,11 @@ export class Failover {
       rng,
       log,
       metrics,
+    });
+    this.overheard = new Overheard({
+      readBackMs: options.readBackMs,
+      quietMs: 2 * config.publish.heartbeatMs,
+      take: (result) => this.deciding.probe(result),
     });
     this.deciding = new Deciding({
       clock,

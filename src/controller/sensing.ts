@@ -63,8 +63,6 @@ const egressPort = 15_018;
 const certificateTtlS = 3_600;
 const renewMs = 1_200_000;
 const renewRetryMs = 5_000;
-/** Between two rounds of a replica that only listens. */
-const listenMs = 15_000;
 /** A service that takes so many CONNECTs a second from other clusters receives spill. */
 const spillPerSecond = 1;
 
@@ -189,10 +187,11 @@ export class Sensing {
     const now = view();
     const targets = memberTargets(now.members, now.self);
     if (!chosen) {
-      const listening = new DataPathProber({ ...common, onResult: () => {}, intervalMs: listenMs, unhurried: true });
-      this.#probers = { path: listening, gray: undefined, metric: undefined };
-      listening.setMembers(targets);
-      listening.start();
+      // Paths alone: a region that goes may take with it the store that would bring the writer's word.
+      const following = new DataPathProber({ ...common, onResult: (result) => failover.overheard.probe(result) });
+      this.#probers = { path: following, gray: undefined, metric: undefined };
+      following.setMembers(targets);
+      following.start();
       return;
     }
     const pathProber = new DataPathProber({

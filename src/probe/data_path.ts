@@ -37,10 +37,6 @@ export interface DataPathOptions {
   readonly onRevocations?: (member: string, text: string) => void;
   /** No probe could be made: our own gateways take none. */
   readonly onLocalFailure?: (detail: string) => void;
-  /** Between rounds of one member; longer when there are many gateways. */
-  readonly intervalMs?: number;
-  /** A failure asks for no round before its time. */
-  readonly unhurried?: boolean;
 }
 
 /** What the last probe of one remote gateway showed, for people. */
@@ -63,7 +59,8 @@ interface Member {
   readonly standing: Map<string, GatewayStanding>;
 }
 
-const intervalDefaultMs = 500;
+/** Between rounds of one member; longer when there are many gateways. */
+const intervalMs = 500;
 /** After a failure the next round comes sooner: three in a row are a verdict. */
 const afterFailureMs = 100;
 const gatewaysPerRoundMax = 4;
@@ -144,7 +141,7 @@ export class DataPathProber {
   #pauseMs(): number {
     let gateways = 0;
     for (const member of this.#members.values()) gateways += Math.min(member.gateways.length, gatewaysPerRoundMax);
-    return Math.max(this.#o.intervalMs ?? intervalDefaultMs, (1_000 * gateways) / limits.gatewayProbesPerSecondMax);
+    return Math.max(intervalMs, (1_000 * gateways) / limits.gatewayProbesPerSecondMax);
   }
 
   #current(name: string, member: Member): boolean {
@@ -163,12 +160,11 @@ export class DataPathProber {
         this.#schedule(name, member, inMs);
       };
       // Half of its time without an answer: the next one does not wait for its end, or three failures would take all of three times.
-      const doubted = this.#o.unhurried === true ? undefined : this.#o.clock.after(this.#doubtMs(name), () => goOn(0));
+      const doubted = this.#o.clock.after(this.#doubtMs(name), () => goOn(0));
       void this.#round(name, member).then((reached) => {
-        doubted?.cancel();
+        doubted.cancel();
         const pauseMs = this.#pauseMs();
-        const wishMs =
-          reached === false && this.#o.unhurried !== true ? Math.max(afterFailureMs, pauseMs / 5) : pauseMs;
+        const wishMs = reached === false ? Math.max(afterFailureMs, pauseMs / 5) : pauseMs;
         // From start to start, so that slow answers do not stretch it.
         const spentMs = reached === false ? 0 : this.#o.clock.monotonicMs() - startMs;
         goOn(Math.max(0, wishMs * (0.8 + 0.4 * this.#o.rng()) - spentMs));

@@ -78,6 +78,7 @@ class Replica {
   readonly clock: SimClock;
   readonly announced: Announcement[] = [];
   saved: Uint8Array | undefined;
+  readBackMs = 300;
   seals: Seals = sealsOf({ now: recordKey });
   chosen: boolean;
   readonly #store: Store;
@@ -91,7 +92,7 @@ class Replica {
       member: self,
       replica: 'a',
       failover: { order: [], whenJournalUnwritable: 'spool' },
-      publish: { silenceMs: 6_000 },
+      publish: { silenceMs: 6_000, heartbeatMs: 1_000 },
       state: { dir },
     } as unknown as Config;
     this.failover = new Failover({
@@ -107,7 +108,7 @@ class Replica {
       recordsKnown: () => true,
       rawMembers: () => store.members,
       local: () => ({ failoverPolicies: new Map() }) as unknown as LocalCluster,
-      readBackMs: () => 300,
+      readBackMs: () => this.readBackMs,
       roundTrips: () => new Map(),
       receivingSpill: () => new Set(),
       policySpec: () => undefined,
@@ -137,6 +138,22 @@ class Replica {
   }
   get uses(): string[] {
     return [...(this.failover.members.get(peer)?.services.keys() ?? [])].map((key) => key.slice(5));
+  }
+  /** Probes of the path to the peer, as either replica makes them. */
+  async pathFails(times: number): Promise<void> {
+    for (let probe = 0; probe < times; probe++) {
+      await this.clock.advance(300);
+      this.#pathFailed();
+    }
+  }
+  #pathFailed(): void {
+    const nothing = { status: 503, reached: false, ms: undefined, head: undefined };
+    const atMs = this.clock.monotonicMs();
+    const to = { member: peer, service: undefined, atMs };
+    this.failover.overheard.probe({ ...to, ok: false, denied: false, failedAt: 'tcp', ...nothing });
+  }
+  get state(): string | undefined {
+    return this.failover.deciding.verdicts.members.get(peer)?.state;
   }
   probed(service: string, answer: 'gone' | 'answers'): void {
     const gone = answer === 'gone';
@@ -252,6 +269,31 @@ describe('what the writer holds of withdrawals', () => {
     for (const { saved } of [writer, other]) {
       expect(JSON.parse(Buffer.from(saved!).toString().split('\n')[0]!).withdrawals).toEqual([]);
     }
+  });
+});
+
+describe('a replica that follows', () => {
+  it('withdraws a peer by its own probes when two heartbeats are missing, and journals nothing', async () => {
+    const { other } = await pair();
+    await other.pathFails(3);
+    for (let second = 0; second < 2; second++) await other.tick(false);
+    expect(other.state).toBe('fresh');
+    other.readBackMs = 2_100;
+    await other.pathFails(1);
+    for (let second = 0; second < 2; second++) await other.tick(false);
+    expect(other.state).toBe('quarantined');
+    expect(other.failover.journalledAtMs).toBeUndefined();
+  });
+
+  it('until the next state of a writer that sees it otherwise', async () => {
+    const { writer, other } = await pair();
+    other.readBackMs = 2_100;
+    await other.pathFails(3);
+    for (let second = 0; second < 2; second++) await other.tick(false);
+    expect(other.state).toBe('quarantined');
+    for (let second = 0; second < 31; second++) await writer.tick();
+    await other.tick(false);
+    expect(other.state).toBe('fresh');
   });
 });
 
