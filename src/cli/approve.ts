@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import { issueEtcdClient } from '../ca/etcd_request.ts';
 import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 import type { StoreEntry } from '../core/store.ts';
 import { realClock } from '../ops/clock.ts';
 import { refusalText } from '../records/joining.ts';
@@ -143,7 +144,7 @@ const memberOf = (desk: Desk, token: LedgerToken, request: Request, terms: Terms
     ...terms,
     federationCa: request.federationCa,
     recordKey: request.recordKey,
-    notBeforeMs: nowMs - 60_000,
+    notBeforeMs: nowMs - limits.membershipBackdateMs,
     notAfterMs: nowMs + 10 * yearS * 1_000,
   };
 };

@@ -10,6 +10,7 @@ import { stringify } from 'yaml';
 import { makeEtcdClient } from '../ca/etcdclient.ts';
 import { makeFederationCa } from '../ca/federation.ts';
 import { IsthmusError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
 import { isDnsLabel } from '../core/names.ts';
 import { realClock } from '../ops/clock.ts';
 import { storeKeys } from '../records/keys.ts';
@@ -135,7 +136,7 @@ const makeMember = async (spec: MemberSpec, options: InitOptions, authority: Key
     ...(trustRoots.length > 0 && { trustRoots }),
     federationCa: new Uint8Array(new X509Certificate(federation.cert).raw),
     recordKey: rawPublicKey(record),
-    notBeforeMs: nowMs - 60_000,
+    notBeforeMs: nowMs - limits.membershipBackdateMs,
     notAfterMs: nowMs + 10 * yearS * 1000,
   };
 };

@@ -43,6 +43,8 @@ export const limits = {
   unknownMembersMax: 16,
   uncoveredGraceMs: 3_000,
   membershipGraceMs: 86_400_000,
+  /** A membership begins so long before it is made: clocks of readers may be behind that of the desk. */
+  membershipBackdateMs: 86_400_000,
   // store
   txnOpsMax: 120,
   txnBytesMax: 1024 * 1024,

@@ -71,9 +71,13 @@ export class Memberships {
       const standing = this.standing(name, wallMs);
       if (standing === 'open') continue;
       const what = standing === 'closed' ? 'its records are no longer used' : 'nothing new of it is admitted';
-      const message = `the membership of ${name} is valid from ${member.notBeforeMs} to ${member.notAfterMs}, now is ${wallMs}: ${what}`;
+      const [from, to, now] = [member.notBeforeMs, member.notAfterMs, wallMs].map((ms) => new Date(ms).toISOString());
+      const message = `the membership of ${name} is valid from ${from} to ${to}, now is ${now}: ${what}`;
       ended.push(
-        new IsthmusError('member/expired', message, { hint: 'have the authority renew it', subject: { member: name } }),
+        new IsthmusError('member/expired', message, {
+          hint: 'have the authority renew it, and check the clocks',
+          subject: { member: name },
+        }),
       );
     }
     return [...this.#problems.values(), ...ended];

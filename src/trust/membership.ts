@@ -175,7 +175,7 @@ const outsideWindow = (member: Member, wallMs: number): Result<void> => {
   const late = wallMs >= member.notAfterMs;
   return fail(
     'member/expired',
-    `membership of ${member.name} ${late ? `ended ${wallMs - member.notAfterMs} ms ago` : `starts in ${member.notBeforeMs - wallMs} ms`}`,
+    `membership of ${member.name} ${late ? 'ended' : 'starts'} at ${new Date(late ? member.notAfterMs : member.notBeforeMs).toISOString()}, now is ${new Date(wallMs).toISOString()}`,
     { hint: 'have the authority renew it, and check the clocks', subject: { member: member.name } },
   );
 };
