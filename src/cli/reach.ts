@@ -60,9 +60,17 @@ const exchange = async (base: string, path: string, body: unknown, timeoutMs: nu
       hint: 'check that its pod runs, and the address',
       cause,
     });
-  const answer = await request(new URL(path, base), body, timeoutMs).catch((cause: NodeJS.ErrnoException) => {
-    throw unreachable(cause.code ?? cause.message, cause);
-  });
+  const ask = () => request(new URL(path, base), body, timeoutMs);
+  // A port-forward may lose a connection; to ask again changes nothing, to send a change again might.
+  const again = (cause: NodeJS.ErrnoException) => {
+    if (body !== undefined || cause.code !== 'ECONNRESET') throw cause;
+    return ask();
+  };
+  const answer = await ask()
+    .catch(again)
+    .catch((cause: NodeJS.ErrnoException) => {
+      throw unreachable(cause.code ?? cause.message, cause);
+    });
   let read: unknown;
   try {
     read = JSON.parse(answer.text);
