@@ -79,6 +79,8 @@ const records = async (member: string): Promise<Record<string, string>> => {
     entries
       // The state that is shipped says who ships it, and when.
       .filter(({ key }) => key !== keys.manifest(member) && !key.includes('/verdicts'))
+      // Who has loaded which roots follows the proxies that come and go.
+      .filter(({ key }) => key !== keys.loaded(member))
       .map(({ key, value }) => [key, Buffer.from(value).toString('base64')]),
   );
 };

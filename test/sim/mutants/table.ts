@@ -197,8 +197,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'nobody ever comes back',
     file: 'src/failover/ramp.ts',
-    find: "  if (phase === 'held') {",
-    replace: "  if (phase === 'held' && now < 0) {",
+    find: "    if (mode === 'latched') {",
+    replace: "    if (mode !== undefined) {",
     invariant: 'converges',
     wanted: { kinds: ['path-cut', 'pods-unready'], clusters: 4, policy: 'quick' },
   },
