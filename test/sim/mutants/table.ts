@@ -198,7 +198,7 @@ export const mutants: readonly Mutant[] = [
     name: 'nobody ever comes back',
     file: 'src/failover/ramp.ts',
     find: "    if (mode === 'latched') {",
-    replace: "    if (mode !== undefined) {",
+    replace: '    if (mode !== undefined) {',
     invariant: 'converges',
     wanted: { kinds: ['path-cut', 'pods-unready'], clusters: 4, policy: 'quick' },
   },
