@@ -79,6 +79,20 @@ describe('a region is down', () => {
     expect([...s.last!.verdicts.regions.keys()]).toEqual(['west']);
   });
 
+  it('with our own word for our region, which is what we see, against that of a neighbour', () => {
+    const near = viewOf([
+      ...Object.entries(members).map(([n, region]) => memberView(n, region)),
+      memberView('n2', self),
+    ]);
+    const accusing = ['n2', 'e1', 'e2'].map((voter) => vote(voter, 'west'));
+    expect(decide(accusing, [], near)).toEqual([]);
+    expect(decide(accusing, all, near)).toEqual(['west']);
+  });
+
+  it('not by a member that takes its word back, against one that stays with it', () => {
+    expect(decide([vote('e1', 'west'), vote('e2', 'west', { down: false }), vote('a1', 'west')], [])).toEqual([]);
+  });
+
   it('without the votes of the accused, of strangers, and of those who said it long ago', () => {
     expect(decide([vote('w1', 'west'), vote('w2', 'west'), vote('w3', 'west')], all)).toEqual([]);
     expect(decide([vote('x1', 'west', { voterRegion: 'eu' }), vote('x2', 'west', { voterRegion: 'eu' })], all)).toEqual(
