@@ -27,7 +27,7 @@ import {
 import { StoreGateway } from '../gen/isthmus/v1/store_gateway_pb.ts';
 import { signWrite, writeSignatureField } from '../records/write_signature.ts';
 import { Connection, closedError } from './connection.ts';
-import { storeError } from './failure.ts';
+import { isAuthMoved, storeError } from './failure.ts';
 import { keyBytes, prefixRange, toEntry } from './keyspace.ts';
 import { listPrefix } from './listing.ts';
 import type { Beside } from './rpc.ts';
@@ -82,6 +82,8 @@ export interface EtcdTuning {
 }
 
 const listAttemptsMax = 3;
+/** Only where etcd says that it has not done it. */
+const commitAttemptsMax = 3;
 
 class Etcd implements EtcdStore {
   private readonly o: EtcdOptions;
@@ -130,7 +132,7 @@ class Etcd implements EtcdStore {
       } catch (error) {
         const failure = storeError(error, { what: `list ${prefix}`, endpoint: session.endpoint });
         // Reading again is harmless; what ended the session sends the next attempt to another endpoint.
-        if (session.open || attempt >= listAttemptsMax || this.closed) throw failure;
+        if ((session.open && !isAuthMoved(error)) || attempt >= listAttemptsMax || this.closed) throw failure;
       }
     }
   }
@@ -156,16 +158,19 @@ class Etcd implements EtcdStore {
     };
   }
 
-  /** Not tried again here: an answer that was lost leaves it open whether the write took place. */
+  /** Not tried again after an answer that was lost: that leaves it open whether the write took place. */
   async commit(txn: StoreTxn, beyond = 0): Promise<CommitResult> {
     checkTxn(txn, limits.txnOpsMax + beyond);
-    const session = await this.writing.acquire();
     const request = txnRequest(txn);
-    try {
-      const answer = await session.call(KV.method.txn, request, limits.storeUnaryTimeoutMs, this.signing());
-      return this.commitResult(answer);
-    } catch (error) {
-      throw storeError(error, { what: describe(txn), endpoint: session.endpoint });
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.writing.acquire();
+      try {
+        const answer = await session.call(KV.method.txn, request, limits.storeUnaryTimeoutMs, this.signing());
+        return this.commitResult(answer);
+      } catch (error) {
+        if (isAuthMoved(error) && attempt < commitAttemptsMax) continue;
+        throw storeError(error, { what: describe(txn), endpoint: session.endpoint });
+      }
     }
   }
 

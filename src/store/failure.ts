@@ -28,6 +28,10 @@ export const isCompacted = (error: unknown): boolean =>
 export const isFutureRevision = (error: unknown): boolean =>
   isServiceError(error) && error.code === status.OUT_OF_RANGE && error.details.includes('future revision');
 
+/** Users or roles were changed while a request was on its way: etcd has not done it, and takes it when it is sent again. */
+export const isAuthMoved = (error: unknown): boolean =>
+  isServiceError(error) && error.details.includes('revision of auth store is old');
+
 /** A message was larger than this client accepts: ask for less at a time. */
 export const isOversizedMessage = (error: unknown): boolean =>
   isServiceError(error) && error.code === status.RESOURCE_EXHAUSTED && /larger than max/i.test(error.details);
