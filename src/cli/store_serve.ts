@@ -18,10 +18,11 @@ import { type HttpListener, healthRoute, listenHttp, metricsRoute } from '../ops
 import { type Log, openLog } from '../ops/log.ts';
 import { type Metrics, openMetrics } from '../ops/metrics.ts';
 import type { ListenerTls } from '../server/listener.ts';
-import { type StoreGateway, startStoreGateway } from '../server/store_gateway.ts';
+import { type StoreGateway, type StoreGatewayHooks, startStoreGateway } from '../server/store_gateway.ts';
 import type { IssueCertificate } from '../server/store_renewal.ts';
 import { StoreWrites } from '../server/store_writes.ts';
 import { connectStore, type EtcdStore } from '../store/etcd.ts';
+import { tokenOfUser } from '../trust/tokens.ts';
 import { version } from '../version.ts';
 import type { WriteQuota } from '../writes/judge.ts';
 
@@ -108,6 +109,27 @@ export interface StoreServing {
   close(): Promise<void>;
 }
 
+/** Tokens come and go: all of them are one to the metrics. */
+const labelOf = (member: string): string => (tokenOfUser(member) === undefined ? member : 'join');
+
+const countingOf = (metrics: Metrics): StoreGatewayHooks => {
+  const count = (member: string, result: string): void =>
+    metrics.add('isthmus_store_gateway_writes_total', { member: labelOf(member), result });
+  return {
+    written: (member, heldMs) => {
+      count(member, 'written');
+      if (heldMs > 0)
+        metrics.add('isthmus_store_gateway_held_seconds_total', { member: labelOf(member) }, heldMs / 1_000);
+    },
+    issued: (member) => metrics.add('isthmus_store_gateway_certificates_total', { member }),
+    lost: (member) => count(member, 'lost'),
+    refused: (member, code) => {
+      metrics.add('isthmus_store_gateway_refused_total', { member: labelOf(member), code });
+      count(member, 'refused');
+    },
+  };
+};
+
 const tickMs = 1_000;
 const closeGraceMs = 2_000;
 
@@ -143,6 +165,7 @@ const keepUp = ({ config, writes, gateway, metrics, clock, log }: Parts): (() =>
     metrics.reset('isthmus_store_gateway_keys');
     metrics.reset('isthmus_store_gateway_bytes');
     for (const [member, { keys, bytes }] of writes.filled()) {
+      if (tokenOfUser(member) !== undefined) continue;
       metrics.set('isthmus_store_gateway_keys', keys, { member });
       metrics.set('isthmus_store_gateway_bytes', bytes, { member });
     }
@@ -180,18 +203,7 @@ export const startStoreServing = async (
       version: () => store.status().version,
       issue: issuerOf(config, clock),
       ...{ clock, log },
-      hooks: {
-        written: (member, heldMs) => {
-          metrics.add('isthmus_store_gateway_writes_total', { member, result: 'written' });
-          if (heldMs > 0) metrics.add('isthmus_store_gateway_held_seconds_total', { member }, heldMs / 1_000);
-        },
-        issued: (member) => metrics.add('isthmus_store_gateway_certificates_total', { member }),
-        lost: (member) => metrics.add('isthmus_store_gateway_writes_total', { member, result: 'lost' }),
-        refused: (member, code) => {
-          metrics.add('isthmus_store_gateway_refused_total', { member, code });
-          metrics.add('isthmus_store_gateway_writes_total', { member, result: 'refused' });
-        },
-      },
+      hooks: countingOf(metrics),
     });
     const reason = () => (writes.dark === '' ? undefined : writes.dark);
     opened.push(

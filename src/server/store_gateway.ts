@@ -19,6 +19,17 @@ import { callerInterceptor, callerOf } from './store_caller.ts';
 import { type IssueCertificate, Renewals } from './store_renewal.ts';
 import type { StoreWrites, Written } from './store_writes.ts';
 
+export interface StoreGatewayHooks {
+  /** `heldMs`: for how long it was held back for its rate. */
+  written(member: string, heldMs: number): void;
+  /** A client certificate for etcd. */
+  issued(member: string): void;
+  /** A comparison failed. */
+  lost(member: string): void;
+  /** `member` is empty where nobody was proven. */
+  refused(member: string, code: string): void;
+}
+
 export interface StoreGatewayOptions {
   readonly listen: ListenAddress;
   /** `clientRoots`: etcd's CA of client certificates. */
@@ -30,16 +41,7 @@ export interface StoreGatewayOptions {
   readonly version: () => string | undefined;
   readonly clock: Clock;
   readonly log: ServerLog;
-  readonly hooks: {
-    /** `heldMs`: for how long it was held back for its rate. */
-    written(member: string, heldMs: number): void;
-    /** A client certificate for etcd. */
-    issued(member: string): void;
-    /** A comparison failed. */
-    lost(member: string): void;
-    /** `member` is empty where nobody was proven. */
-    refused(member: string, code: string): void;
-  };
+  readonly hooks: StoreGatewayHooks;
 }
 
 export interface StoreGateway {

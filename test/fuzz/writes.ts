@@ -13,7 +13,9 @@ const tick = toBinary(
     compare: [{ key, target: Compare_CompareTarget.MOD, targetUnion: { case: 'modRevision', value: 12_345n } }],
     success: [
       { request: { case: 'requestPut', value: { key, value: bytes('a manifest') } } },
-      { request: { case: 'requestDeleteRange', value: { key: bytes('/isthmus/v1/demo/public/us-west/services/a/b') } } },
+      {
+        request: { case: 'requestDeleteRange', value: { key: bytes('/isthmus/v1/demo/public/us-west/services/a/b') } },
+      },
     ],
     failure: [{ request: { case: 'requestRange', value: { key } } }],
   }),
