@@ -75,6 +75,8 @@ export const limits = {
   writesInFlightMax: 16,
   writeCallsPerSecond: 100,
   writeCallsBurst: 400,
+  writeReceivedBytesPerSecond: 4 * 1024 * 1024,
+  writeReceivedBytesBurst: 96 * 1024 * 1024,
   writeWaitMaxMs: 2_000,
   writeAttemptsMax: 8,
   writeNamesMax: 20_500,
@@ -236,6 +238,10 @@ holds(
 );
 holds(limits.txnOpsMax + 2 < 128, 'the gateway adds an operation and two comparisons to a transaction');
 holds(limits.writeWaitMaxMs * 2 < limits.storeUnaryTimeoutMs, 'who is held back at the gateway still gets its answer');
+holds(
+  limits.writeReceivedBytesBurst > limits.stagedBytesPerMemberMax + limits.writesInFlightMax * limits.writeBytesMax,
+  'a member may send all its records to the gateway at once',
+);
 holds(limits.writeNamesMax < limits.storeListNameKeysMax, 'a list holds all that the gateway lets in under one name');
 holds(limits.streamsPerPodMax < limits.streamsPerConnectionMax, 'a refused stream is told so, not held back');
 holds(limits.storeConnectTimeoutMs <= limits.storeUnaryTimeoutMs, 'connecting takes no longer than a call');

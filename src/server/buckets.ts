@@ -22,14 +22,29 @@ export class Buckets {
   }
 
   take(who: string): boolean {
+    const bucket = this.#of(who);
+    if (bucket.tokens < 1) return false;
+    bucket.tokens--;
+    return true;
+  }
+
+  /** Whether there is any left: for what is only known once it is there, and then charged. */
+  left(who: string): boolean {
+    return this.#of(who).tokens > 0;
+  }
+
+  /** May leave a debt, to be worked off before there is any left again. */
+  charge(who: string, amount: number): void {
+    this.#of(who).tokens -= amount;
+  }
+
+  #of(who: string): Bucket {
     const nowMs = this.#clock.monotonicMs();
     const bucket = this.#buckets.get(who) ?? { tokens: this.#burst, atMs: nowMs };
     if (!this.#buckets.has(who)) this.#remember(who, bucket, nowMs);
     bucket.tokens = this.#now(bucket, nowMs);
     bucket.atMs = nowMs;
-    if (bucket.tokens < 1) return false;
-    bucket.tokens--;
-    return true;
+    return bucket;
   }
 
   #now({ tokens, atMs }: Bucket, nowMs: number): number {

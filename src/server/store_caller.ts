@@ -16,6 +16,8 @@ import { grpcStatus } from './grpc_status.ts';
 export interface CallersOptions {
   readonly clock: Clock;
   readonly served: ReadonlySet<string>;
+  /** Bytes of each member's requests, charged when they were read. */
+  readonly received: Buckets;
   /** @throws IsthmusError: the member may not write now */
   admit(member: string): void;
   refused(member: string, error: unknown): void;
@@ -60,6 +62,9 @@ export const callerInterceptor = (o: CallersOptions): ServerInterceptor => {
         });
       }
       if (!calls.take(member)) throw tooMany(member, `more than ${limits.writeCallsPerSecond} calls a second`);
+      if (!o.received.left(member)) {
+        throw tooMany(member, `sent more than ${limits.writeReceivedBytesPerSecond} bytes a second`);
+      }
       if (!o.served.has(path)) throw notServed(path);
       o.admit(member);
       if (!places.take(member)) throw tooMany(member, `${limits.writesInFlightMax} calls open`);

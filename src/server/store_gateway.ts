@@ -13,6 +13,7 @@ import { limits } from '../core/limits.ts';
 import { StatusResponseSchema, TxnResponseSchema } from '../gen/etcdserverpb/rpc_pb.ts';
 import { writeSignatureField } from '../records/write_signature.ts';
 import type { ListenAddress, ServerLog } from './api.ts';
+import { Buckets } from './buckets.ts';
 import { grpcStatus } from './grpc_status.ts';
 import { type Listener, type ListenerTls, openListener } from './listener.ts';
 import { callerInterceptor, callerOf } from './store_caller.ts';
@@ -152,15 +153,15 @@ export const startStoreGateway = async (o: StoreGatewayOptions): Promise<StoreGa
   const refusals = new Refusals(o);
   const refused = (member: string, error: unknown): void => refusals.note(member, error);
   const admit = (member: string): void => void writes.admit(member);
-  const server = new Server({
-    ...channelOptions,
-    interceptors: [callerInterceptor({ clock, served, admit, refused })],
-  });
+  const received = new Buckets(limits.writeReceivedBytesPerSecond, limits.writeReceivedBytesBurst, clock);
+  const caller = callerInterceptor({ clock, served, received, admit, refused });
+  const server = new Server({ ...channelOptions, interceptors: [caller] });
 
   const handled =
     (run: (member: string, call: ServerUnaryCall<Buffer, Buffer>) => Promise<Buffer>): Handler =>
     (call, done) => {
       const member = callerOf(call.metadata);
+      received.charge(member, call.request.length);
       run(member, call).then(
         (bytes) => done(null, bytes),
         (error: unknown) => {

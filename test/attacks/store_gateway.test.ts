@@ -5,13 +5,11 @@
 
 import { generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
 import { connect } from 'node:tls';
-import { create, toBinary } from '@bufbuild/protobuf';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { newEtcdRequest } from '../../src/ca/etcd_request.ts';
 import type { IsthmusError } from '../../src/core/errors.ts';
 import { limits } from '../../src/core/limits.ts';
-import { TxnRequestSchema } from '../../src/gen/etcdserverpb/rpc_pb.ts';
 import { realClock } from '../../src/ops/clock.ts';
 import { storeKeys } from '../../src/records/keys.ts';
 import { signManifest } from '../../src/records/manifest.ts';
@@ -23,6 +21,7 @@ import { startEtcd, type TestEtcd } from '../real/etcd.ts';
 import { eventually } from '../real/kube/objects.ts';
 import { enrolled, membershipEntry, startTestGateway, type TestGateway } from '../real/store/gateway.ts';
 import type { TestMember } from '../unit/trust/certificates.ts';
+import { request } from './raw_write.ts';
 
 const clusterset = 'test';
 const keys = storeKeys(clusterset);
@@ -201,16 +200,6 @@ describe('without its record key', () => {
   });
 });
 
-const request = (key: string, value: string): Buffer =>
-  Buffer.from(
-    toBinary(
-      TxnRequestSchema,
-      create(TxnRequestSchema, {
-        success: [{ request: { case: 'requestPut', value: { key: Buffer.from(key), value: Buffer.from(value) } } }],
-      }),
-    ),
-  );
-
 interface Answer {
   readonly code: number;
   readonly details: string;
@@ -387,5 +376,21 @@ describe('as much and as fast as it can', () => {
       await gateway.metric('isthmus_store_gateway_refused_total', { member: 'east', code: 'store/rate' }),
     ).toBeGreaterThan(0);
     expect([...codes].every((code) => ['ok', 'store/rate'].includes(code))).toBe(true);
+  });
+
+  it('it is not read any more when it sends large writes that it cannot sign', async () => {
+    const thief = await storeOf('east', generateKeyPairSync('ed25519').privateKey);
+    const said = new Set<string>();
+    const told = (): boolean => [...said].some((message) => message.includes('bytes a second'));
+    const send = async (): Promise<void> => {
+      for (let i = 0; i < 60 && !told(); i++) {
+        await thief.commit(page(0, 15, limits.recordBytesMax)).catch((error: Error) => said.add(error.message));
+      }
+    };
+    const flood = Promise.all([send(), send(), send(), send()]);
+    await goodGoesOn();
+    await flood;
+    expect(told(), [...said].join('\n')).toBe(true);
+    await thief.close();
   });
 });
