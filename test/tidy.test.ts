@@ -7,6 +7,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { gatewaySchema } from '../src/config/gateway.ts';
 import { configKeys, environmentName } from '../src/config/load.ts';
+import { storeGatewaySchema } from '../src/config/store_gateway.ts';
 import { errorCodes } from '../src/core/errors.ts';
 import { metricTable } from '../src/ops/metrics.ts';
 import { version } from '../src/version.ts';
@@ -33,6 +34,7 @@ const pure: Record<string, readonly string[]> = {
   federation: ['core', 'records', 'trust'],
   health: ['core', 'records', 'trust', 'federation'],
   failover: ['core', 'records', 'trust', 'federation', 'health'],
+  writes: ['core', 'records', 'trust', 'federation'],
   journal: ['core', 'records'],
   audit: ['core'],
   translate: ['core', 'records', 'trust', 'federation', 'health', 'failover'],
@@ -149,7 +151,7 @@ describe('files', () => {
 describe('docs', () => {
   it('name every configuration key', () => {
     const doc = read('docs/CONFIGURATION.md');
-    const missing = [...configKeys(), ...configKeys(gatewaySchema)].filter(
+    const missing = [...configKeys(), ...configKeys(gatewaySchema), ...configKeys(storeGatewaySchema)].filter(
       (k) => !doc.includes(`\`${k.path}\``) || !doc.includes(environmentName(k.path)),
     );
     expect(missing.map((k) => k.path)).toEqual([]);

@@ -4,6 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { gatewaySchema } from '../src/config/gateway.ts';
+import { storeGatewaySchema } from '../src/config/store_gateway.ts';
 import { configJsonSchema, configKeys, environmentName } from '../src/config/load.ts';
 import { errorCodes } from '../src/core/errors.ts';
 import { metricTable } from '../src/ops/metrics.ts';
@@ -35,6 +36,13 @@ ${rows(configJsonSchema(), configKeys())}
 
 ${head}
 ${rows(configJsonSchema(gatewaySchema), configKeys(gatewaySchema))}
+
+## Store gateway
+
+\`isthmus store serve\`; the file is \`store-gateway.yaml\` in \`dir\`, or the one given with \`--config\`.
+
+${head}
+${rows(configJsonSchema(storeGatewaySchema), configKeys(storeGatewaySchema))}
 `,
 );
 writeFileSync(

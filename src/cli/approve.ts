@@ -17,7 +17,7 @@ import { storeKeys } from '../records/keys.ts';
 import { shortFingerprint } from '../trust/bundle.ts';
 import { agreedTerms, type Request, requestDigest, signAnswer, type Terms, verifyRequest } from '../trust/joining.ts';
 import { claimsOf, type Member, signMembership } from '../trust/membership.ts';
-import { checkTokenTime } from '../trust/tokens.ts';
+import { checkTokenTime, tokenUser } from '../trust/tokens.ts';
 import type { DeskOptions } from './authority_desk.ts';
 import type { PassphraseOptions } from './authority_key.ts';
 import { confirm, realTerminal, type Terminal } from './confirm.ts';
@@ -176,13 +176,15 @@ const letIn = async (
   const membership = signMembership(member, desk.authority);
   if (!membership.ok) throw membership.error;
   const { cert, serial } = await issue(desk, token, request);
-  const approval = { refused: '', membership: membership.value, etcdCert: cert };
+  const { writes, gateways } = desk.file.etcd;
+  const writeEndpoints = writes === 'gateways' ? gateways : [];
+  const approval = { refused: '', membership: membership.value, etcdCert: cert, writeEndpoints };
   const answer = signAnswer(token, entry.value, approval, desk.authority);
   if (!answer.ok) throw answer.error;
   desk.ledger.use(token.id, `approved request ${Buffer.from(requestDigest(entry.value)).toString('hex').slice(0, 16)}`);
   desk.ledger.certificate(token.cluster, serial);
   await step(`etcd user and role of ${token.cluster}`, () =>
-    desk.admin.ensureMembers(desk.clusterset, [token.cluster], othersOf(known, token.cluster)),
+    desk.admin.ensureMembers(desk.clusterset, [token.cluster], othersOf(known, token.cluster), desk.file.etcd.writes),
   );
   await step(`membership of ${token.cluster}, signed`, async () => {
     const at = { member: keys.member(token.cluster), answer: keys.joinAnswer(token.id) };
@@ -229,7 +231,8 @@ const collected = async (desk: Desk, token: LedgerToken, withinMs: number): Prom
   // Who came second left a note beside the request.
   const later = entries.filter(({ key }) => key.startsWith(`${joinRequest(token.id)}/`));
   if (later.length > 0) note(desk, token, usedError(token.id, `${later.length} more tried to join with it`));
-  if (entries.length > 0) await desk.store.commit({ compare: [], puts: [], deletes: entries.map(({ key }) => key) });
+  const deletes = [...entries.map(({ key }) => key), storeKeys(desk.clusterset).writeNote(tokenUser(token.id))];
+  await desk.store.commit({ compare: [], puts: [], deletes });
 };
 
 /** Waits for the request of a token and answers it. @throws IsthmusError token/…, join/…, member/duplicate, … */

@@ -2,6 +2,7 @@
  * The operator's desk: the directory that `isthmus init` wrote. It holds the authority's key, how to reach etcd as root, which tokens were
  * given out and used, and what was approved and refused. Nothing in a cluster needs it, so it may be offline between two uses.
  */
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { z } from 'zod';
@@ -24,6 +25,10 @@ const deskSchema = z.strictObject({
     allowUnsafe: z.boolean().default(false),
     /** A command that ends the connections of one etcd member; `{endpoint}` is its URL. */
     restart: z.string().optional(),
+    /** Store gateways, as members reach them. */
+    gateways: z.array(z.string()).default([]),
+    /** Who writes what members publish: see `WrittenBy`. */
+    writes: z.enum(['etcd', 'gateways']).default('etcd'),
   }),
 });
 
@@ -33,7 +38,16 @@ export interface DeskOptions {
   readonly authorityDir: string;
 }
 
+/** Takes the place of the desk file. */
+export const replaceDesk = (dir: string, desk: DeskFile): void => {
+  const path = join(dir, deskFile);
+  writeFileSync(`${path}.new`, stringify(desk), { mode: 0o644 });
+  renameSync(`${path}.new`, path);
+};
+
 export const writeDesk = (dir: string, desk: DeskFile): void => writeNew(join(dir, deskFile), stringify(desk), false);
+
+export const hasDesk = (dir: string): boolean => existsSync(join(dir, deskFile));
 
 /** @throws IsthmusError config/file, files/invalid */
 export const readDesk = ({ authorityDir }: DeskOptions): DeskFile => {

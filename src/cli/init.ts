@@ -17,14 +17,16 @@ import { storeKeys } from '../records/keys.ts';
 import { rawPublicKey } from '../records/signed.ts';
 import { connectAdmin } from '../store/admin.ts';
 import { connectStore } from '../store/etcd.ts';
+import { parseEndpoint } from '../store/session.ts';
 import { duplicateMembers, type Member, signMembership } from '../trust/membership.ts';
-import { authorityKeyFile, writeDesk } from './authority_desk.ts';
+import { authorityKeyFile, type DeskFile, hasDesk, readDesk, writeDesk } from './authority_desk.ts';
 import { fingerprintOf, makeAuthority, type PassphraseOptions, readAuthority } from './authority_key.ts';
 import { membersOf, othersOf } from './desk.ts';
 import { Ledger } from './desk_ledger.ts';
 import { flaggedEtcd } from './etcd_access.ts';
 import { mustNotExist, readNamed, writeNew } from './files.ts';
 import { print, step, table } from './output.ts';
+import { writeGateway } from './store_gateway.ts';
 import { rootsInFile } from './trust_register.ts';
 
 export interface InitOptions extends PassphraseOptions {
@@ -38,6 +40,8 @@ export interface InitOptions extends PassphraseOptions {
   readonly member: readonly string[];
   readonly allowUnsafeEtcd: boolean;
   readonly restartEtcd?: string;
+  /** Of store gateways; none: members write to etcd themselves. */
+  readonly storeGateway?: readonly string[];
   /** What `isthmus trust init` wrote. */
   readonly trustDir?: string;
 }
@@ -93,6 +97,9 @@ const authorityOf = async (options: InitOptions): Promise<KeyObject> => {
 const authorityPem = (authority: KeyObject): string =>
   createPublicKey(authority).export({ type: 'spki', format: 'pem' }) as string;
 
+const gatewaysOf = ({ storeGateway }: InitOptions): readonly string[] =>
+  (storeGateway ?? []).map((url) => parseEndpoint(url).url);
+
 /** Makes one member's keys and writes its bundle; returns what the authority says of it. */
 const makeMember = async (spec: MemberSpec, options: InitOptions, authority: KeyObject): Promise<Member> => {
   const nowMs = realClock.wallMs();
@@ -109,7 +116,10 @@ const makeMember = async (spec: MemberSpec, options: InitOptions, authority: Key
     clusterset: options.clusterset,
     member: spec.name,
     network: spec.network,
-    store: { endpoints: options.etcd },
+    store: {
+      endpoints: options.etcd,
+      ...(gatewaysOf(options).length > 0 && { writeEndpoints: gatewaysOf(options) }),
+    },
   };
   writeNew(join(dir, 'record-key.pem'), record.export({ type: 'pkcs8', format: 'pem' }) as string, true);
   writeNew(join(dir, 'federation-ca.pem'), federation.cert, false);
@@ -153,8 +163,12 @@ const publish = async (options: InitOptions, members: readonly Member[], authori
         options.clusterset,
         members.map((m) => m.name),
         othersOf(await membersOf(store, options.clusterset, authority), ''),
+        gatewaysOf(options).length > 0 ? 'gateways' : 'etcd',
       ),
     );
+    if (gatewaysOf(options).length > 0) {
+      await step('etcd user and role of the store gateways', () => admin.ensureGateway(options.clusterset));
+    }
     await step('signed memberships', async () => {
       const keys = storeKeys(options.clusterset);
       const puts = members.map((member) => {
@@ -186,7 +200,15 @@ const publish = async (options: InitOptions, members: readonly Member[], authori
   }
 };
 
-export const init = async (options: InitOptions): Promise<void> => {
+/** A set whose members write through store gateways goes on so when members are added. */
+const asBefore = (options: InitOptions): InitOptions => {
+  const before = hasDesk(options.out) ? readDesk({ authorityDir: options.out }).etcd : undefined;
+  if (options.storeGateway !== undefined || before?.writes !== 'gateways') return options;
+  return { ...options, storeGateway: before.gateways };
+};
+
+export const init = async (given: InitOptions): Promise<void> => {
+  const options = asBefore(given);
   if (!isDnsLabel(options.clusterset)) {
     throw new IsthmusError('usage/invalid', `--clusterset "${options.clusterset}" is not a DNS label`, {
       hint: 'use a-z, 0-9 and -, at most 63',
@@ -207,7 +229,7 @@ export const init = async (options: InitOptions): Promise<void> => {
   ] as const)
     readNamed(option, path);
   const authority = await step('authority key', () => authorityOf(options));
-  writeDesk(options.out, {
+  const desk: DeskFile = {
     clusterset: options.clusterset,
     etcd: {
       endpoints: [...options.etcd],
@@ -217,9 +239,18 @@ export const init = async (options: InitOptions): Promise<void> => {
       key: resolve(options.etcdKey),
       allowUnsafe: options.allowUnsafeEtcd,
       ...(options.restartEtcd === undefined ? {} : { restart: options.restartEtcd }),
+      gateways: [...gatewaysOf(options)],
+      writes: gatewaysOf(options).length > 0 ? 'gateways' : 'etcd',
     },
-  });
+  };
+  writeDesk(options.out, desk);
   writeNew(join(options.out, 'authority.pem'), authorityPem(authority), false);
+  const gatewayDir = join(options.out, 'store-gateway');
+  if (desk.etcd.writes === 'gateways' && !existsSync(gatewayDir)) {
+    await step(`certificates and configuration of the store gateways in ${gatewayDir}`, () =>
+      writeGateway(desk, options.out, gatewayDir),
+    );
+  }
   const members = await step(`keys of ${specs.length} members`, () =>
     Promise.all(specs.map((s) => makeMember(s, options, authority))),
   );

@@ -15,7 +15,7 @@ import { storeKeys } from '../records/keys.ts';
 import { connectStore, type EtcdStore } from '../store/etcd.ts';
 import { type Answer, requestDigest, signRequest, type Terms, verifyAnswer } from '../trust/joining.ts';
 import { type Member, verifyMembership } from '../trust/membership.ts';
-import { authorityOfToken, checkTokenTime, readToken, type Token } from '../trust/tokens.ts';
+import { authorityOfToken, checkTokenTime, readToken, type Token, tokenKey } from '../trust/tokens.ts';
 import { fingerprintOf, mustBePrivate } from './authority_key.ts';
 import { readNamed } from './files.ts';
 import { step } from './output.ts';
@@ -91,7 +91,11 @@ const makeKeys = async (token: Token): Promise<Keys> => {
   };
 };
 
-const storeOf = (token: Token, cert: string, key: string, allowUnsafe: boolean): EtcdStore =>
+const storeOf = (
+  token: Token,
+  { cert, key, signs }: { readonly cert: string; readonly key: string; readonly signs?: KeyObject },
+  allowUnsafe: boolean,
+): EtcdStore =>
   connectStore({
     endpoints: token.endpoints,
     ca: Buffer.from(token.etcdCa),
@@ -99,6 +103,10 @@ const storeOf = (token: Token, cert: string, key: string, allowUnsafe: boolean):
     key: Buffer.from(key),
     clock: realClock,
     allowUnsafeVersion: allowUnsafe,
+    writes:
+      token.writeEndpoints === undefined || signs === undefined
+        ? undefined
+        : { endpoints: token.writeEndpoints, recordKey: () => signs },
     log: () => {},
   });
 
@@ -169,7 +177,10 @@ const bundleOf = (token: Token, keys: Keys, answer: Answer, member: Member): Bun
     clusterset: token.clusterset,
     member: token.cluster,
     network: member.network,
-    store: { endpoints: [...token.endpoints] },
+    store: {
+      endpoints: [...token.endpoints],
+      ...(answer.writeEndpoints !== undefined && { writeEndpoints: [...answer.writeEndpoints] }),
+    },
   };
   return {
     'member.yaml': pem(stringify(config)),
@@ -192,7 +203,8 @@ export interface JoinByTokenSettings {
 /** From a token to a member's bundle. It writes nothing but to etcd. @throws IsthmusError token/…, join/…, store/… */
 export const joinByToken = async (token: Token, settings: JoinByTokenSettings): Promise<Joined> => {
   const keys = await step('keys made here: record key, federation CA, etcd client', () => makeKeys(token));
-  const asJoiner = storeOf(token, token.etcdCert, token.etcdKey, settings.allowUnsafeEtcd);
+  const { etcdCert, etcdKey, secret } = token;
+  const asJoiner = storeOf(token, { cert: etcdCert, key: etcdKey, signs: tokenKey(secret) }, settings.allowUnsafeEtcd);
   try {
     await step('etcd answers, and its version is safe', () => asJoiner.check());
     const signed = signRequest(
@@ -210,7 +222,8 @@ export const joinByToken = async (token: Token, settings: JoinByTokenSettings): 
     const untilMs = realClock.wallMs() + settings.waitMs;
     const answer = await step('approved by the authority', () => awaitAnswer(asJoiner, token, signed.value, untilMs));
     const member = checkAnswer(token, keys, answer);
-    const store = storeOf(token, answer.etcdCert, keys.etcd.key, settings.allowUnsafeEtcd);
+    const asMember = { cert: answer.etcdCert, key: keys.etcd.key };
+    const store = storeOf(token, asMember, settings.allowUnsafeEtcd);
     const close = async (): Promise<void> => {
       await Promise.all([asJoiner.close(), store.close()]);
     };

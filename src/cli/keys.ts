@@ -83,7 +83,7 @@ export const keysRenewEtcd = async (options: RenewOptions): Promise<void> => {
       );
       const until = new Date(issued.notAfterMs).toISOString();
       ledger.audit({ action: 'renew', outcome: 'done', cluster, detail: `certificate for etcd until ${until}` });
-      process.stderr.write(`good until ${until}; restart its controllers, one after the other\n`);
+      process.stderr.write(`good until ${until}; its controllers take it up by themselves\n`);
     } finally {
       api.close();
     }

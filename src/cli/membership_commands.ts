@@ -49,16 +49,29 @@ const initCommand = (program: Command): void => {
     .option('--trust-dir <dir>', 'what `isthmus trust init` wrote: register each member’s roots')
     .option('--no-passphrase', 'leave the authority’s key open on the disk: for labs')
     .option('--restart-etcd <command>', 'how `isthmus revoke` ends the connections of one etcd member, {endpoint}')
+    .option('--store-gateway <url...>', 'store gateways that take the members’ writes; none: etcd itself does')
     .option('--allow-unsafe-etcd', 'accept an etcd with known authorization holes', false)
     .action(async (options) => (await import('./init.ts')).init(options));
 };
 
-const storeCommand = (program: Command): void => {
-  program
+const storeCommands = (program: Command): void => {
+  const store = program
     .command('store')
-    .description('an etcd that is one member’s own')
+    .description('who writes to etcd: store gateways, and an etcd of a member’s own');
+  store
+    .command('serve')
+    .description('run a store gateway: it takes the members’ writes, checks them, and is alone in writing them to etcd')
+    .option('--config <file>', 'configuration file (YAML)')
+    .option('--set <key=value>', 'set one configuration key', collect, [])
+    .action(async (options) => (await import('./store_serve.ts')).storeServe(options));
+  atDesk(store.command('gateway'))
+    .description('make what store gateways need: their etcd user, certificates and configuration')
+    .requiredOption('--url <url...>', 'where members reach them, https://<host>:15024')
+    .option('--out <dir>', 'directory to write; default store-gateway in the authority’s')
+    .action(async (options) => (await import('./store_gateway.ts')).storeGateway(options));
+  store
     .command('init')
-    .description('make its users and roles: the member writes, the others read what is for them')
+    .description('users and roles of an etcd that is one member’s own: it writes, the others read what is for them')
     .requiredOption('--clusterset <name>', 'name of the cluster set')
     .requiredOption('--member <name>', 'whose etcd it is')
     .option('--reader <name>', 'another member (repeat)', collect, [])
@@ -148,6 +161,12 @@ const authorityCommands = (program: Command): void => {
     .action(async (options) => (await import('./authority.ts')).authorityReplace(options));
   atDesk(authority.command('roles'))
     .description('bring every member’s role in etcd up to date: once all controllers are of this version, or newer')
+    .addOption(
+      new Option('--writes <through>', 'let members write by store gateways alone, or to etcd').choices([
+        'gateways',
+        'etcd',
+      ]),
+    )
     .action(async (options) => (await import('./roles.ts')).authorityRoles(options));
   atDesk(inCluster(authority.command('install')))
     .description('give a cluster the new public key')
@@ -169,7 +188,7 @@ const keysCommands = (program: Command): void => {
 
 export const membershipCommands = (program: Command, output: () => Option): void => {
   initCommand(program);
-  storeCommand(program);
+  storeCommands(program);
   joinCommand(program);
   tokenCommands(program, output);
   leaveCommands(program);

@@ -97,6 +97,7 @@ const lookCommands = (program: Command): void => {
     .command('schema')
     .description('print the JSON schema of the configuration')
     .option('--gateway', 'that of a gateway pod instead of a controller', false)
+    .option('--store-gateway', 'that of a store gateway', false)
     .action(async (options) => (await import('./config.ts')).schema(options));
   configured(config.command('check'))
     .description('read and check a controller’s configuration, and print the result')

@@ -41,10 +41,21 @@ const backTimeoutMs = 30_000;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => realClock.after(ms, resolve));
 
 /** etcd reads its list at every handshake, in DER alone, so writing it is enough. @returns where it is */
+/** Certificates that store gateways issued to it, into the ledger. */
+const noteIssued = async ({ store, ledger, clusterset }: Desk, name: string): Promise<void> => {
+  const prefix = storeKeys(clusterset).issuedPrefix(name);
+  const known = new Set(ledger.certificates(name));
+  for (const { key } of (await store.list(prefix)).entries) {
+    const serial = key.slice(prefix.length);
+    if (/^[0-9a-f]{2,64}$/.test(serial) && !known.has(serial)) ledger.certificate(name, serial);
+  }
+};
+
 const revokeAtEtcd = async (desk: Desk, name: string, options: RevokeOptions): Promise<string> => {
   const path = options.etcdCrl ?? join(options.authorityDir, 'etcd-crl.der');
   const { ca, caKey } = desk.file.etcd;
   const nowMs = realClock.wallMs();
+  await noteIssued(desk, name);
   const crl = await makeCrl({
     ca: { cert: readNamed('etcd.ca', ca), key: readNamed('etcd.caKey', caKey) },
     revoked: desk.ledger.certificates(name).map((serial) => ({ serial, atMs: nowMs })),
@@ -118,6 +129,8 @@ const revokeFrom = async (desk: Desk, name: string, options: RevokeOptions): Pro
     keepRecords,
     others: othersOf(known, name),
   });
+  // Since the mark nothing is issued any more; what was before it, and after the list was made, is on it now.
+  await revokeAtEtcd(desk, name, options);
   desk.ledger.audit({ action: 'revoke', outcome: 'done', cluster: name, detail: `sequence ${sequence}: ${reason}` });
   const restart = options.restartEtcd ?? desk.file.etcd.restart;
   if (restart !== undefined) {

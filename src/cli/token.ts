@@ -121,6 +121,7 @@ export const createToken = async (desk: Desk, cluster: string, ttlMs: number, te
     authority: rawPublicKey(authority),
     expiresMs: nowMs + ttlMs,
     endpoints: file.etcd.endpoints,
+    ...(file.etcd.writes === 'gateways' && { writeEndpoints: file.etcd.gateways }),
     etcdCa: ca.cert,
     etcdCert: client.cert,
     etcdKey: client.key,
@@ -136,10 +137,17 @@ export const createToken = async (desk: Desk, cluster: string, ttlMs: number, te
   ledger.issue(issued);
   await sweep(desk, nowMs);
   await step(`etcd user of token ${id.slice(0, 8)}: may write one request and read its answer`, () =>
-    desk.admin.ensureJoiner(clusterset, id),
+    desk.admin.ensureJoiner(clusterset, id, file.etcd.writes),
   );
+  if (file.etcd.writes === 'gateways') await openAtGateways(desk, issued);
   ledger.audit({ action: 'token', outcome: 'done', cluster, token: id, detail: `until ${iso(token.expiresMs)}` });
   return { token, text: text.value, issued };
+};
+
+/** The store gateways take writes by this token, as long as this stands there. */
+const openAtGateways = async ({ store, clusterset }: Desk, { id, verifier }: LedgerToken): Promise<void> => {
+  const puts = [{ key: storeKeys(clusterset).joinOpen(id), value: verifier }];
+  await store.commit({ compare: [], puts, deletes: [] });
 };
 
 /** Users of tokens that ended unused go with the next command. */
@@ -155,7 +163,8 @@ const withdraw = async (desk: Desk, id: string, why: string): Promise<void> => {
   desk.ledger.use(id, why);
   await desk.admin.removeJoiner(id);
   const { entries } = await desk.store.list(storeKeys(desk.clusterset).joinPrefix(id));
-  if (entries.length > 0) await desk.store.commit({ compare: [], puts: [], deletes: entries.map(({ key }) => key) });
+  const deletes = [...entries.map(({ key }) => key), storeKeys(desk.clusterset).writeNote(tokenUser(id))];
+  await desk.store.commit({ compare: [], puts: [], deletes });
 };
 
 const iso = (ms: number): string => new Date(ms).toISOString();

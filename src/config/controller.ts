@@ -35,7 +35,15 @@ export const configSchema = z.strictObject({
         .min(1)
         .max(16)
         .describe('etcd client URLs.'),
-      caFile: z.string().default('etcd-ca.pem').describe('CA of the etcd servers; a relative path is in memberDir.'),
+      writeEndpoints: z
+        .array(z.url({ protocol: /^https$/, error: 'must be https://<host>:<port>' }))
+        .max(16)
+        .default([])
+        .describe('URLs of store gateways that take the writes to the shared etcd; none: etcd itself does.'),
+      caFile: z
+        .string()
+        .default('etcd-ca.pem')
+        .describe('CA of the etcd servers and store gateways; a relative path is in memberDir.'),
       certFile: z.string().default('etcd-client.pem').describe('Client certificate whose common name is the member.'),
       keyFile: z.string().default('etcd-client-key.pem').describe('Key of the client certificate.'),
       allowUnsafeVersion: z

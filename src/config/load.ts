@@ -10,6 +10,7 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { IsthmusError } from '../core/errors.ts';
 import { type Config, configSchema } from './controller.ts';
+import { type StoreGatewayConfig, storeGatewayFile, storeGatewaySchema } from './store_gateway.ts';
 
 type Tree = { [key: string]: unknown };
 const isTree = (value: unknown): value is Tree => typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -48,7 +49,14 @@ export const environmentName = (path: string): string =>
     .toUpperCase()}`;
 
 /** Keys whose value is a list: commas in the environment and in flags. */
-const listKeys = new Set(['store.endpoints', 'failover.order', 'controllers', 'certificates']);
+const listKeys = new Set([
+  'store.endpoints',
+  'store.writeEndpoints',
+  'failover.order',
+  'controllers',
+  'certificates',
+  'etcd.endpoints',
+]);
 
 const scalar = (text: string, path: string): unknown => {
   if (listKeys.has(path))
@@ -174,6 +182,13 @@ export const loadConfig = (sources: ConfigSources): Config =>
   loadWith(configSchema, sources, (over) => {
     const dir = typeof over['memberDir'] === 'string' ? over['memberDir'] : '/etc/isthmus/member';
     return readTree(join(dir, 'member.yaml'), false);
+  });
+
+/** A store gateway's configuration. */
+export const loadStoreGateway = (sources: ConfigSources): StoreGatewayConfig =>
+  loadWith(storeGatewaySchema, sources, (over) => {
+    const dir = typeof over['dir'] === 'string' ? over['dir'] : '/etc/isthmus/store-gateway';
+    return readTree(join(dir, storeGatewayFile), false);
   });
 
 /** A key file of the member: relative paths lie in the member bundle. */

@@ -23,6 +23,7 @@ import { decodeKeys, encodeKeys } from '../records/succession.ts';
 import { type RotationStep, rotationStep } from '../trust/key_rotation.ts';
 import { firstKey, type Link, signLink, verifyChain } from '../trust/succession.ts';
 import type { Credentials } from './credentials.ts';
+import { EtcdCertificate, type EtcdPair } from './etcd_certificate.ts';
 import type { MembershipInput } from './membership.ts';
 import { previousSealFile, type Seals, sealsOf } from './seals.ts';
 
@@ -32,6 +33,9 @@ export interface MemberKeysOptions {
   readonly credentials: Pick<Credentials, 'recordKey' | 'federation' | 'store'>;
   readonly isWriter: () => boolean;
   readonly federation: Federation;
+  /** See `etcd_certificate.ts`. */
+  readonly renewEtcd: ((request: string) => Promise<string>) | undefined;
+  readonly onEtcd: (pair: EtcdPair) => void;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly log: Log;
@@ -72,6 +76,7 @@ const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) ===
 
 export class MemberKeys {
   readonly #o: MemberKeysOptions;
+  readonly etcd: EtcdCertificate;
   readonly #watch: SecretWatch;
   #stored: Stored;
   #timer: Timer | undefined;
@@ -90,6 +95,13 @@ export class MemberKeys {
     const now = { recordKey: credentials.recordKey, federation: parseFederationCa(certPem, keyPem, 'federation CA') };
     const seals = sealsOf({ now: now.recordKey });
     this.#stored = { now, next: undefined, links: [], chain: [], askedMs: undefined, seals };
+    this.etcd = new EtcdCertificate({
+      ...{ config, first: credentials.store, renew: options.renewEtcd, onNew: options.onEtcd, clock, rng, log },
+      store: async (files) => {
+        const secret = this.#watch.current;
+        if (secret !== undefined) await this.#write(secret, { ...secret.data, ...files });
+      },
+    });
     this.#watch = watchSecret({
       ...{ api, clock, rng, log, at: { namespace: config.namespace, name: secretName } },
       onChange: (secret) => (secret === undefined ? this.#o.onKeys() : this.#take(secret)),
@@ -137,15 +149,15 @@ export class MemberKeys {
   }
   /** What `status` and metrics say of it. */
   about(): MembershipInput {
-    const { config, federation, credentials, clock } = this.#o;
+    const { config, federation, clock } = this.#o;
     return {
       ...{ self: config.member, federation, keys: this },
-      etcdCertificate: credentials.store.cert,
+      etcdCertificate: this.etcd.current.cert,
       wallMs: clock.wallMs(),
     };
   }
   problems(): readonly IsthmusError[] {
-    const problems = this.#step?.late === true ? [this.#late()] : [];
+    const problems = [...(this.#step?.late === true ? [this.#late()] : []), ...this.etcd.problems];
     if (this.#watch.synced && (this.#own()?.succession?.number ?? 0) > (this.#stored.chain.at(-1)?.number ?? 0)) {
       const message = `peers know newer keys of ${this.#o.config.member} than the Secret ${secretName} has: they refuse what is signed here`;
       const hint = 'was it restored from a backup? Put the newest back, or revoke this member and let it in again';
@@ -180,6 +192,7 @@ export class MemberKeys {
   check(): void {
     if (this.#closed) return;
     this.#later();
+    this.etcd.check(this.#o.isWriter() && this.#watch.current !== undefined);
     const nowMs = this.#o.clock.wallMs();
     const newest = this.#stored.chain.at(-1);
     const announced = newest !== undefined && (this.#own()?.succession?.number ?? 0) >= newest.number;
@@ -293,6 +306,7 @@ export class MemberKeys {
 
   /** What does not fit together is a problem, and changes nothing. */
   #take(secret: Secret): void {
+    this.etcd.take(secret);
     try {
       this.#stored = this.#read(secret);
       this.#problem = undefined;

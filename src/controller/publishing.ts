@@ -69,6 +69,7 @@ export class Publishing {
     });
     this.#rights = new Rights({
       ...{ clusterset: config.clusterset, member: config.member, clock },
+      gateways: config.store.writeEndpoints.length > 0,
       ask: store.rolePermissions?.bind(store),
       looked: () => this.#publisher.recheck(),
     });

@@ -1,6 +1,7 @@
 /**
  * What this member's role in etcd lets it do, as etcd tells it: said in `status` when that is more, or less, than it should be. The rights
- * of others it cannot see. Writing is not looked at here: what may not be written is refused, and said where it is.
+ * of others it cannot see. Writing is looked at only where store gateways are to do it: what may not be written is refused, and said
+ * where it is.
  */
 import type { Clock, Timer } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
@@ -11,6 +12,8 @@ import type { RolePermission } from '../store/etcd.ts';
 export interface RightsOptions {
   readonly clusterset: string;
   readonly member: string;
+  /** Store gateways take the writes. */
+  readonly gateways: boolean;
   readonly clock: Clock;
   /** Undefined: the store has no roles that could be asked for. */
   readonly ask: ((role: string) => Promise<readonly RolePermission[]>) | undefined;
@@ -26,6 +29,7 @@ export const rightsProblem = (
   permissions: readonly RolePermission[],
   clusterset: string,
   member: string,
+  gateways = false,
 ): IsthmusError | undefined => {
   const keys = storeKeys(clusterset);
   const reads = (prefix: string): boolean =>
@@ -33,6 +37,12 @@ export const rightsProblem = (
   if (reads(`${keys.root}to/`)) {
     const message = `the role of ${member} in etcd reads what members publish for others alone`;
     return new IsthmusError('store/role', message, { hint });
+  }
+  if (gateways && permissions.some(({ write }) => write)) {
+    const message = `the role of ${member} in etcd lets it write past the store gateways`;
+    return new IsthmusError('store/role', message, {
+      hint: 'once all controllers have store.writeEndpoints, run "isthmus authority roles --writes gateways" at the authority’s desk',
+    });
   }
   if (reads(keys.readerPrefix(member))) return undefined;
   const message = `the role of ${member} in etcd does not let it read what members publish for it alone`;
@@ -60,10 +70,10 @@ export class Rights {
   }
 
   async #look(): Promise<void> {
-    const { clusterset, member, clock, ask, looked } = this.#o;
+    const { clusterset, member, gateways, clock, ask, looked } = this.#o;
     if (ask === undefined) return;
     try {
-      this.#problem = rightsProblem(await ask(memberRole(clusterset, member)), clusterset, member);
+      this.#problem = rightsProblem(await ask(memberRole(clusterset, member)), clusterset, member, gateways);
     } catch (error) {
       // Dark, or not etcd's own roles: what was known stays.
       if (!(error instanceof IsthmusError)) throw error;

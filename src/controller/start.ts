@@ -100,7 +100,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     clock,
   });
 
-  const stores = openStores({ config, credentials, clock, log });
+  const stores = openStores({ config, credentials, clock, log, recordKey: () => keys.recordKey });
   const store = stores.shared;
   const records: Records = new Records({
     federation: {
@@ -235,7 +235,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
   });
   const keys: MemberKeys = new MemberKeys({
     ...{ config, credentials, api: cluster.api, isWriter: () => publishing.leading },
-    ...{ federation: records.federation, clock, rng, log },
+    ...{ federation: records.federation, renewEtcd: stores.renew, onEtcd: stores.use, clock, rng, log },
     onKeys: () => {
       publishing.keys();
       keeper.check();

@@ -36,6 +36,10 @@ export const errorCodes = {
   'store/fenced': spec('WriterFenced', 75, true),
   'store/no-space': spec('StoreOutOfSpace', 75, true),
   'store/too-large': spec('StoreValueTooLarge', 65),
+  'store/malformed': spec('MalformedWrite', 65),
+  'store/signature': spec('WriteSignatureInvalid', 65),
+  'store/quota': spec('StoreQuotaExceeded', 65),
+  'store/rate': spec('TooManyWrites', 75, true),
   // records and membership
   'record/malformed': spec('MalformedRecord', 65),
   'record/too-large': spec('RecordTooLarge', 65),

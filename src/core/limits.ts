@@ -68,6 +68,21 @@ export const limits = {
   storeConnectTimeoutMs: 4_000,
   storeAttemptStaggerMs: 1_000,
   storeRetryMinMs: 200,
+  // the store gateway, of each member but for the last two
+  writeBytesMax: 1024 * 1024 + 128 * 1024,
+  writeKeyLengthMax: 256,
+  writeOverheadBytes: 256,
+  writesInFlightMax: 16,
+  writeCallsPerSecond: 100,
+  writeCallsBurst: 400,
+  writeReceivedBytesPerSecond: 4 * 1024 * 1024,
+  writeReceivedBytesBurst: 96 * 1024 * 1024,
+  writeWaitMaxMs: 2_000,
+  writeAttemptsMax: 8,
+  writeNamesMax: 20_500,
+  renewalsPerHour: 6,
+  writeConnectionsPerAddressMax: 64,
+  writeConnectionsPerSecondMax: 20,
   // the authority, and getting in
   authorityFileBytesMax: 64 * 1024,
   passphraseLengthMin: 12,
@@ -217,6 +232,17 @@ holds(
   'a list holds what a reader stages of one member',
 );
 holds(limits.storeListNameKeysMax > limits.recordsPerMemberMax, 'a list holds all records of one member');
+holds(
+  limits.writeBytesMax > limits.txnBytesMax + 2 * limits.manifestBytesMax,
+  'the gateway takes what a publisher sends',
+);
+holds(limits.txnOpsMax + 2 < 128, 'the gateway adds an operation and two comparisons to a transaction');
+holds(limits.writeWaitMaxMs * 2 < limits.storeUnaryTimeoutMs, 'who is held back at the gateway still gets its answer');
+holds(
+  limits.writeReceivedBytesBurst > limits.stagedBytesPerMemberMax + limits.writesInFlightMax * limits.writeBytesMax,
+  'a member may send all its records to the gateway at once',
+);
+holds(limits.writeNamesMax < limits.storeListNameKeysMax, 'a list holds all that the gateway lets in under one name');
 holds(limits.streamsPerPodMax < limits.streamsPerConnectionMax, 'a refused stream is told so, not held back');
 holds(limits.storeConnectTimeoutMs <= limits.storeUnaryTimeoutMs, 'connecting takes no longer than a call');
 holds(limits.kubeWatchSilenceMaxMs > 65_000, 'a bookmark, one a minute, fits into the silence allowed');

@@ -9,6 +9,41 @@ export const metricTable = {
   isthmus_store_connected: { kind: 'gauge', help: 'Whether the store answers this replica.', labels: [] },
   isthmus_store_events_total: { kind: 'counter', help: 'Keys changed as seen by the watch.', labels: [] },
   isthmus_store_snapshots_total: { kind: 'counter', help: 'Full states read, by reason.', labels: ['reason'] },
+  isthmus_store_gateway_connected: {
+    kind: 'gauge',
+    help: 'At a store gateway: whether its etcd answers, so that members can write.',
+    labels: [],
+  },
+  isthmus_store_gateway_writes_total: {
+    kind: 'counter',
+    help: 'At a store gateway: writes of a member, by result: `written`, `lost` (a comparison failed) or `refused`.',
+    labels: ['member', 'result'],
+  },
+  isthmus_store_gateway_refused_total: {
+    kind: 'counter',
+    help: 'At a store gateway: calls refused, by member (empty: nobody was proven) and code.',
+    labels: ['member', 'code'],
+  },
+  isthmus_store_gateway_held_seconds_total: {
+    kind: 'counter',
+    help: 'At a store gateway: time for which writes of a member were held back for their rate.',
+    labels: ['member'],
+  },
+  isthmus_store_gateway_certificates_total: {
+    kind: 'counter',
+    help: 'At a store gateway: client certificates for etcd issued to a member.',
+    labels: ['member'],
+  },
+  isthmus_store_gateway_keys: {
+    kind: 'gauge',
+    help: 'At a store gateway: keys of a member in the store.',
+    labels: ['member'],
+  },
+  isthmus_store_gateway_bytes: {
+    kind: 'gauge',
+    help: 'At a store gateway: bytes of a member in the store, as its quota counts them.',
+    labels: ['member'],
+  },
   isthmus_writer: { kind: 'gauge', help: 'Whether this replica writes the records of its member.', labels: [] },
   isthmus_publish_total: { kind: 'counter', help: 'Transactions of records, by result.', labels: ['result'] },
   isthmus_publish_records: { kind: 'gauge', help: 'Records that this member publishes.', labels: [] },
@@ -69,7 +104,7 @@ export const metricTable = {
   isthmus_federation_ca_remaining_seconds: { kind: 'gauge', help: 'Until the federation CA in use ends.', labels: [] },
   isthmus_etcd_certificate_remaining_seconds: {
     kind: 'gauge',
-    help: 'Until the client certificate for etcd ends; nobody renews it by itself.',
+    help: 'Until the client certificate for etcd ends; a store gateway with the CA’s key renews it, or people do.',
     labels: [],
   },
   isthmus_mesh_root_remaining_seconds: {
@@ -219,11 +254,17 @@ export interface Metrics {
   readonly contentType: string;
 }
 
-export const openMetrics = (version: string): Metrics => {
+const gatewayMetric = /^isthmus_(build_info$|store_gateway_)/;
+const controllerMetric = /^isthmus_(?!store_gateway_)/;
+
+/** @param program - whose metrics: those of the other would stand there as zeros */
+export const openMetrics = (version: string, program: 'controller' | 'store-gateway' = 'controller'): Metrics => {
+  const ours = program === 'controller' ? controllerMetric : gatewayMetric;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const made = new Map<string, Gauge | Counter | Histogram>();
   for (const [name, spec] of Object.entries(metricTable)) {
+    if (!ours.test(name)) continue;
     const common = { name, help: spec.help, labelNames: [...spec.labels], registers: [registry] };
     if (spec.kind === 'gauge') made.set(name, new Gauge(common));
     else if (spec.kind === 'counter') made.set(name, new Counter(common));

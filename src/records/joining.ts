@@ -78,6 +78,7 @@ const parseToken = (bytes: Uint8Array): JoinToken => {
     authority: new Uint8Array(),
     expiresMs: 0n,
     endpoints: [],
+    writeEndpoints: [],
     etcdCa: new Uint8Array(),
     etcdCert: new Uint8Array(),
     etcdKey: new Uint8Array(),
@@ -97,10 +98,13 @@ const parseToken = (bytes: Uint8Array): JoinToken => {
     } else if (field === 8) token.etcdCa = reader.once('etcd_ca').bytes('etcd_ca', pemBytesMax);
     else if (field === 9) token.etcdCert = reader.once('etcd_cert').bytes('etcd_cert', pemBytesMax);
     else if (field === 10) token.etcdKey = reader.once('etcd_key').bytes('etcd_key', pemBytesMax);
-    else if (field === criticalField) readCritical(reader, token.critical);
+    else if (field === 11) {
+      token.writeEndpoints.push(reader.text('write_endpoints', limits.hostnameLengthMax + 16));
+      wantCount('token.write_endpoints', token.writeEndpoints.length, endpointsMax);
+    } else if (field === criticalField) readCritical(reader, token.critical);
     else reader.skip();
   }
-  wantKnown('token', token.critical, 10);
+  wantKnown('token', token.critical, 11);
   wantLabel('token.clusterset', token.clusterset);
   wantLabel('token.cluster', token.cluster);
   wantToken('token.id', token.id);
@@ -167,6 +171,7 @@ const parseAnswer = (bytes: Uint8Array): JoinAnswer => {
     refused: '',
     membership: new Uint8Array(),
     etcdCert: new Uint8Array(),
+    writeEndpoints: [],
     critical: [],
   };
   const reader = new WireReader(bytes, 'answer');
@@ -179,10 +184,13 @@ const parseAnswer = (bytes: Uint8Array): JoinAnswer => {
     else if (field === 6) {
       answer.membership = reader.once('membership').bytes('membership', limits.membershipBytesMax + 1024);
     } else if (field === 7) answer.etcdCert = reader.once('etcd_cert').bytes('etcd_cert', pemBytesMax);
-    else if (field === criticalField) readCritical(reader, answer.critical);
+    else if (field === 8) {
+      answer.writeEndpoints.push(reader.text('write_endpoints', limits.hostnameLengthMax + 16));
+      wantCount('answer.write_endpoints', answer.writeEndpoints.length, endpointsMax);
+    } else if (field === criticalField) readCritical(reader, answer.critical);
     else reader.skip();
   }
-  wantKnown('answer', answer.critical, 7);
+  wantKnown('answer', answer.critical, 8);
   wantLabel('answer.clusterset', answer.clusterset);
   wantLabel('answer.cluster', answer.cluster);
   wantToken('answer.token', answer.token);

@@ -32,6 +32,13 @@ export interface Keys {
   joinAnswer(token: string): string;
   joinDone(token: string): string;
   joinPrefix(token: string): string;
+  /** Where store gateways take the writes: the public key of a token's secret, for as long as the token is open. The authority alone writes it. */
+  joinOpen(token: string): string;
+  /** What the store gateways note of a member's writes; nobody else reads or writes it. */
+  writeNote(member: string): string;
+  readonly writeNotesPrefix: string;
+  /** Client certificates for etcd that store gateways issued to a member, by serial: for the day when they must be revoked. */
+  issuedPrefix(member: string): string;
 }
 
 export const storeKeys = (clusterset: string): Keys => {
@@ -64,5 +71,9 @@ export const storeKeys = (clusterset: string): Keys => {
     joinAnswer: (token) => `${root}set/joins/${token}/answer`,
     joinDone: (token) => `${root}set/joins/${token}/done`,
     joinPrefix: (token) => `${root}set/joins/${token}/`,
+    joinOpen: (token) => `${root}set/joins/${token}/open`,
+    writeNote: (member) => `${root}writes/${member}`,
+    writeNotesPrefix: `${root}writes/`,
+    issuedPrefix: (member) => `${root}issued/${member}/`,
   };
 };

@@ -13,6 +13,7 @@ import { WireReader } from './wire.ts';
 
 export type SignedKind =
   | 'manifest'
+  | 'write'
   | 'membership'
   | 'policy'
   | 'revocation'

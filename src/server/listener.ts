@@ -12,7 +12,9 @@ import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import { Shares } from '../core/shares.ts';
 import type { ListenAddress } from './api.ts';
+import { Buckets } from './buckets.ts';
 
 export interface ListenerTls {
   readonly cert: string;
@@ -77,6 +79,8 @@ export interface ListenerOptions {
   readonly server: Server;
   readonly tls: ListenerTls;
   readonly clock: Clock;
+  /** Connections of one address: so many open, and so many new ones a second. Absent: no more than all together. */
+  readonly perAddress?: { readonly open: number; readonly perSecond: number };
   refused(error: IsthmusError): void;
 }
 
@@ -86,8 +90,17 @@ export const openListener = async (options: ListenerOptions): Promise<Listener> 
   const injector = server.createConnectionInjector(credentials);
   const sockets = new Set<Socket>();
   const admit = connectionBucket(clock);
+  const share = addressShare(options);
   const listener = createServer({ noDelay: true, keepAlive: true }, (socket) => {
     socket.on('error', () => {});
+    // Before the bucket of all: who is beyond its own share takes nothing from the others.
+    if (!share(socket)) {
+      options.refused(
+        new IsthmusError('xds/too-many', `too many connections of ${socket.remoteAddress ?? 'one address'}`),
+      );
+      socket.destroy();
+      return;
+    }
     if (sockets.size >= limits.connectionsMax || !admit()) {
       options.refused(
         new IsthmusError(
@@ -133,6 +146,18 @@ export const openListener = async (options: ListenerOptions): Promise<Listener> 
         injector.drain(graceMs);
         finish();
       }),
+  };
+};
+
+const addressShare = ({ perAddress, clock }: ListenerOptions): ((socket: Socket) => boolean) => {
+  if (perAddress === undefined) return () => true;
+  const open = new Shares(perAddress.open);
+  const fresh = new Buckets(perAddress.perSecond, perAddress.open, clock);
+  return (socket) => {
+    const from = socket.remoteAddress ?? '';
+    if (!fresh.take(from) || !open.take(from)) return false;
+    socket.once('close', () => open.leave(from));
+    return true;
   };
 };
 

@@ -1,7 +1,8 @@
 /**
  * Users and roles in etcd, set up by `isthmus init` with root credentials. A member's etcd user has the member's name, which
  * is also the common name of its client certificate; it has no password. Its role may read what the authority signed, what members
- * publish for all, and what they publish for it alone; and write under its own name only: for all, and for each other member.
+ * publish for all, and what they publish for it alone; and write under its own name only: for all, and for each other member. Where a
+ * store gateway takes the writes, members' roles write nothing.
  *
  * Everything here may be run again: what is there already is left alone, and permissions that the role should not have are
  * taken away. Roles of our own are named by cluster set and member; no other role is touched.
@@ -24,8 +25,17 @@ export interface StoreAdmin {
    * Creates the user and the role of each member and sets the role's permissions: what it should not have is taken away. Returns what was
    * changed, in words.
    * @param others - the other members of the set: they may then write what is for these; nothing is taken away from them
+   * @param writes - `gateways`: members write nothing in etcd, a store gateway does it for them
    */
-  ensureMembers(clusterset: string, members: readonly string[], others?: readonly string[]): Promise<string[]>;
+  ensureMembers(
+    clusterset: string,
+    members: readonly string[],
+    others?: readonly string[],
+    writes?: WrittenBy,
+  ): Promise<string[]>;
+  /** The user of the store gateways of a cluster set: it reads all of it, and writes what members publish
+   * and what those who join ask; nothing of the authority's. */
+  ensureGateway(clusterset: string): Promise<string[]>;
   /**
    * Takes away a member's user and role. Streams that are open stay open until their connections end.
    * @param others - the other members: they may no longer write what is for it
@@ -37,7 +47,7 @@ export interface StoreAdmin {
    */
   ensureOwnStore(clusterset: string, owner: string, readers: readonly string[]): Promise<string[]>;
   /** The user by which the holder of a join token writes one request and reads its answer, and nothing else. */
-  ensureJoiner(clusterset: string, token: string): Promise<string[]>;
+  ensureJoiner(clusterset: string, token: string, writes?: WrittenBy): Promise<string[]>;
   removeJoiner(token: string): Promise<string[]>;
   /** Creates etcd's root user and role, and turns authentication on. Needs a certificate whose common name is `root`. */
   enableAuth(): Promise<string[]>;
@@ -54,26 +64,49 @@ interface Grant {
 
 export const memberRole = (clusterset: string, member: string): string => `isthmus-${clusterset}-${member}`;
 
+/** Who writes what members publish: each of them with its own role, or a store gateway for all. */
+export type WrittenBy = 'etcd' | 'gateways';
+
+/** etcd's user and role for the store gateways of a cluster set, also their certificates' common name. It has dots, as no member has. */
+export const gatewayUser = (clusterset: string): string => `isthmus.store-gateway.${clusterset}`;
+
 /** What `member` writes for one reader alone. It reads that too, to know what stands there. */
-const partGrant = (clusterset: string, reader: string, member: string): Grant => ({
-  type: Permission_Type.READWRITE,
+const partGrant = (clusterset: string, reader: string, member: string, writes: WrittenBy): Grant => ({
+  type: writes === 'etcd' ? Permission_Type.READWRITE : Permission_Type.READ,
   prefix: storeKeys(clusterset).partPrefix(reader, member),
 });
 
-const grantsOf = (clusterset: string, member: string, readers: readonly string[]): readonly Grant[] => {
+const grantsOf = (
+  clusterset: string,
+  member: string,
+  readers: readonly string[],
+  writes: WrittenBy,
+): readonly Grant[] => {
   const keys = storeKeys(clusterset);
   return [
     { type: Permission_Type.READ, prefix: keys.setPrefix },
     { type: Permission_Type.READ, prefix: keys.publicPrefix },
     { type: Permission_Type.READ, prefix: keys.readerPrefix(member) },
-    { type: Permission_Type.WRITE, prefix: keys.memberPrefix(member) },
-    ...readers.filter((reader) => reader !== member).map((reader) => partGrant(clusterset, reader, member)),
+    ...(writes === 'etcd' ? [{ type: Permission_Type.WRITE, prefix: keys.memberPrefix(member) }] : []),
+    ...readers.filter((reader) => reader !== member).map((reader) => partGrant(clusterset, reader, member, writes)),
+  ];
+};
+
+const gatewayGrants = (clusterset: string): readonly Grant[] => {
+  const { root, publicPrefix, writeNotesPrefix } = storeKeys(clusterset);
+  return [
+    { type: Permission_Type.READ, prefix: root },
+    ...[publicPrefix, `${root}to/`, `${root}set/joins/`, `${root}issued/`, writeNotesPrefix].map((prefix) => ({
+      type: Permission_Type.WRITE,
+      prefix,
+    })),
   ];
 };
 
 /** No prefix of these is another's: ids are of one length. */
-const joinGrants = (clusterset: string, token: string): readonly Grant[] => {
+const joinGrants = (clusterset: string, token: string, writes: WrittenBy): readonly Grant[] => {
   const keys = storeKeys(clusterset);
+  if (writes === 'gateways') return [{ type: Permission_Type.READ, prefix: keys.joinPrefix(token) }];
   return [
     // A transaction that compares must read what it compares.
     { type: Permission_Type.READWRITE, prefix: keys.joinRequest(token) },
@@ -113,16 +146,17 @@ class EtcdAdmin implements StoreAdmin {
     clusterset: string,
     members: readonly string[],
     others: readonly string[] = [],
+    writes: WrittenBy = 'etcd',
   ): Promise<string[]> {
     requireName('clusterset', clusterset);
     const all = [...new Set([...members, ...others])];
     for (const member of all) requireName('member', member);
     const done: string[] = [];
-    for (const member of members) done.push(...(await this.ensureMember(clusterset, member, all)));
+    for (const member of members) done.push(...(await this.ensureMember(clusterset, member, all, writes)));
     for (const other of others.filter((name) => !members.includes(name))) {
       const role = memberRole(clusterset, other);
       for (const member of members) {
-        const { type, prefix } = partGrant(clusterset, member, other);
+        const { type, prefix } = partGrant(clusterset, member, other, writes);
         const grant = { name: role, perm: { permType: type, ...prefixRange(prefix) } };
         // One without a role has no user either: it was put out, or is of another etcd.
         await this.unless(/role name not found/, Auth.method.roleGrantPermission, grant, `grant to role ${role}`);
@@ -135,7 +169,7 @@ class EtcdAdmin implements StoreAdmin {
     requireName('clusterset', clusterset);
     for (const member of [owner, ...readers]) requireName('member', member);
     const others = readers.filter((name) => name !== owner);
-    const done = await this.ensureMember(clusterset, owner, others);
+    const done = await this.ensureMember(clusterset, owner, others, 'etcd');
     const keys = storeKeys(clusterset);
     for (const reader of others) {
       const role = memberRole(clusterset, reader);
@@ -152,17 +186,25 @@ class EtcdAdmin implements StoreAdmin {
     const done = await this.remove(member, memberRole(clusterset, member));
     for (const other of others.filter((name) => name !== member)) {
       const role = memberRole(clusterset, other);
-      const range = { role, ...prefixRange(partGrant(clusterset, member, other).prefix) };
+      const range = { role, ...prefixRange(partGrant(clusterset, member, other, 'etcd').prefix) };
       await this.unless(/not found|not granted/, Auth.method.roleRevokePermission, range, `narrow role ${role}`);
     }
     return done;
   }
 
-  async ensureJoiner(clusterset: string, token: string): Promise<string[]> {
+  async ensureGateway(clusterset: string): Promise<string[]> {
+    requireName('clusterset', clusterset);
+    const name = gatewayUser(clusterset);
+    const done = await this.ensureRole(name, gatewayGrants(clusterset));
+    done.push(...(await this.ensureUser(name, name)));
+    return done;
+  }
+
+  async ensureJoiner(clusterset: string, token: string, writes: WrittenBy = 'etcd'): Promise<string[]> {
     requireName('clusterset', clusterset);
     requireToken(token);
     const name = tokenUser(token);
-    const done = await this.ensureRole(name, joinGrants(clusterset, token));
+    const done = await this.ensureRole(name, joinGrants(clusterset, token, writes));
     done.push(...(await this.ensureUser(name, name)));
     return done;
   }
@@ -196,10 +238,15 @@ class EtcdAdmin implements StoreAdmin {
     return done;
   }
 
-  private async ensureMember(clusterset: string, member: string, all: readonly string[]): Promise<string[]> {
+  private async ensureMember(
+    clusterset: string,
+    member: string,
+    all: readonly string[],
+    writes: WrittenBy,
+  ): Promise<string[]> {
     const role = memberRole(clusterset, member);
     // The role before the user: a user must never be there with more than it should have.
-    const done = await this.ensureRole(role, grantsOf(clusterset, member, all));
+    const done = await this.ensureRole(role, grantsOf(clusterset, member, all, writes));
     done.push(...(await this.ensureUser(member, role)));
     return done;
   }

@@ -24,10 +24,13 @@ import {
   Permission_Type,
   type TxnResponse,
 } from '../gen/etcdserverpb/rpc_pb.ts';
+import { StoreGateway } from '../gen/isthmus/v1/store_gateway_pb.ts';
+import { signWrite, writeSignatureField } from '../records/write_signature.ts';
 import { Connection, closedError } from './connection.ts';
-import { storeError } from './failure.ts';
+import { isAuthMoved, storeError } from './failure.ts';
 import { keyBytes, prefixRange, toEntry } from './keyspace.ts';
 import { listPrefix } from './listing.ts';
+import type { Beside } from './rpc.ts';
 import type { EtcdOptions, Session } from './session.ts';
 import { Watcher } from './watcher.ts';
 
@@ -56,8 +59,12 @@ export interface EtcdStore extends Store {
    */
   check(prefix?: string): Promise<void>;
   status(): EtcdStatus;
+  /** @param beyond - operations above `limits.txnOpsMax`, for whoever adds some of its own */
+  commit(txn: StoreTxn, beyond?: number): Promise<CommitResult>;
   /** What a role may do; etcd tells a user its own roles. Rejects with `store/denied` or `store/unavailable`. */
   rolePermissions(role: string): Promise<readonly RolePermission[]>;
+  /** A client certificate for etcd (PEM) for a request (PKCS#10, PEM), by a store gateway. Rejects with `store/…` or `csr/…`. */
+  renewCertificate(request: string): Promise<string>;
 }
 
 /** Keys from `from` up to, not including, `to`. */
@@ -75,11 +82,15 @@ export interface EtcdTuning {
 }
 
 const listAttemptsMax = 3;
+/** Only where etcd says that it has not done it. */
+const commitAttemptsMax = 3;
 
 class Etcd implements EtcdStore {
   private readonly o: EtcdOptions;
   private readonly tuning: EtcdTuning;
   private readonly connection: Connection;
+  /** Where writes go: the same, or that to a store gateway. */
+  private readonly writing: Connection;
   private readonly watchers = new Set<Watcher>();
   private clusterId: bigint | undefined;
   private revision = 0n;
@@ -91,6 +102,8 @@ class Etcd implements EtcdStore {
     this.o = options;
     this.tuning = tuning;
     this.connection = new Connection(options);
+    const { writes } = options;
+    this.writing = writes === undefined ? this.connection : new Connection({ ...options, endpoints: writes.endpoints });
     this.connection.onSession((session) => {
       this.heardBefore = this.lastSession?.heardAtMs ?? this.heardBefore;
       this.lastSession = session;
@@ -119,7 +132,7 @@ class Etcd implements EtcdStore {
       } catch (error) {
         const failure = storeError(error, { what: `list ${prefix}`, endpoint: session.endpoint });
         // Reading again is harmless; what ended the session sends the next attempt to another endpoint.
-        if (session.open || attempt >= listAttemptsMax || this.closed) throw failure;
+        if ((session.open && !isAuthMoved(error)) || attempt >= listAttemptsMax || this.closed) throw failure;
       }
     }
   }
@@ -145,33 +158,19 @@ class Etcd implements EtcdStore {
     };
   }
 
-  /** Not tried again here: an answer that was lost leaves it open whether the write took place. */
-  async commit(txn: StoreTxn): Promise<CommitResult> {
-    checkTxn(txn);
-    const session = await this.connection.acquire();
-    try {
-      const answer = await session.call(KV.method.txn, {
-        compare: txn.compare.map(({ key, modRevision }) => ({
-          key: keyBytes(key),
-          result: Compare_CompareResult.EQUAL,
-          target: Compare_CompareTarget.MOD,
-          targetUnion: { case: 'modRevision' as const, value: modRevision },
-        })),
-        success: [
-          ...txn.puts.map(({ key, value }) => ({
-            request: { case: 'requestPut' as const, value: { key: keyBytes(key), value } },
-          })),
-          ...txn.deletes.map((key) => ({
-            request: { case: 'requestDeleteRange' as const, value: { key: keyBytes(key) } },
-          })),
-        ],
-        failure: txn.compare.map(({ key }) => ({
-          request: { case: 'requestRange' as const, value: { key: keyBytes(key) } },
-        })),
-      });
-      return this.commitResult(answer);
-    } catch (error) {
-      throw storeError(error, { what: describe(txn), endpoint: session.endpoint });
+  /** Not tried again after an answer that was lost: that leaves it open whether the write took place. */
+  async commit(txn: StoreTxn, beyond = 0): Promise<CommitResult> {
+    checkTxn(txn, limits.txnOpsMax + beyond);
+    const request = txnRequest(txn);
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.writing.acquire();
+      try {
+        const answer = await session.call(KV.method.txn, request, limits.storeUnaryTimeoutMs, this.signing());
+        return this.commitResult(answer);
+      } catch (error) {
+        if (isAuthMoved(error) && attempt < commitAttemptsMax) continue;
+        throw storeError(error, { what: describe(txn), endpoint: session.endpoint });
+      }
     }
   }
 
@@ -190,11 +189,24 @@ class Etcd implements EtcdStore {
     }
   }
 
+  async renewCertificate(request: string): Promise<string> {
+    const session = await this.writing.acquire();
+    try {
+      const asked = { request: Buffer.from(request) };
+      const { renewCertificate } = StoreGateway.method;
+      const answer = await session.call(renewCertificate, asked, limits.storeUnaryTimeoutMs, this.signing());
+      return Buffer.from(answer.certificate).toString('latin1');
+    } catch (error) {
+      throw storeError(error, { what: 'renew the client certificate', endpoint: session.endpoint });
+    }
+  }
+
   async close(): Promise<void> {
     this.closed = true;
     for (const watcher of this.watchers) watcher.close();
     this.watchers.clear();
     this.connection.close();
+    this.writing.close();
   }
 
   status(): EtcdStatus {
@@ -211,6 +223,12 @@ class Etcd implements EtcdStore {
       lastBytesAtMs: this.lastSession?.heardAtMs ?? this.heardBefore,
       reason: session === undefined ? this.connection.reason || 'not connected yet' : (down?.reason ?? ''),
     };
+  }
+
+  private signing(): Beside | undefined {
+    const { writes } = this.o;
+    if (writes === undefined) return undefined;
+    return (request) => ({ [writeSignatureField]: Buffer.from(signWrite(request, writes.recordKey())) });
   }
 
   private commitResult(answer: TxnResponse): CommitResult {
@@ -239,6 +257,26 @@ class Etcd implements EtcdStore {
   }
 }
 
+const txnRequest = (txn: StoreTxn) => ({
+  compare: txn.compare.map(({ key, modRevision }) => ({
+    key: keyBytes(key),
+    result: Compare_CompareResult.EQUAL,
+    target: Compare_CompareTarget.MOD,
+    targetUnion: { case: 'modRevision' as const, value: modRevision },
+  })),
+  success: [
+    ...txn.puts.map(({ key, value }) => ({
+      request: { case: 'requestPut' as const, value: { key: keyBytes(key), value } },
+    })),
+    ...txn.deletes.map((key) => ({
+      request: { case: 'requestDeleteRange' as const, value: { key: keyBytes(key) } },
+    })),
+  ],
+  failure: txn.compare.map(({ key }) => ({
+    request: { case: 'requestRange' as const, value: { key: keyBytes(key) } },
+  })),
+});
+
 const describe = (txn: StoreTxn): string => {
   const keys = [...txn.puts.map((p) => p.key), ...txn.deletes];
   if (keys.length === 0) return 'commit';
@@ -246,10 +284,10 @@ const describe = (txn: StoreTxn): string => {
 };
 
 /** Bounds that hold for every Store. Naming a key twice is a bug of the caller: etcd refuses it too. */
-export const checkTxn = (txn: StoreTxn): void => {
+export const checkTxn = (txn: StoreTxn, opsMax: number = limits.txnOpsMax): void => {
   const ops = Math.max(txn.puts.length + txn.deletes.length, txn.compare.length);
-  if (ops > limits.txnOpsMax) {
-    throw new IsthmusError('store/too-large', `a transaction of ${ops} operations exceeds ${limits.txnOpsMax}`, {
+  if (ops > opsMax) {
+    throw new IsthmusError('store/too-large', `a transaction of ${ops} operations exceeds ${opsMax}`, {
       hint: 'write it in several transactions',
     });
   }

@@ -5,7 +5,7 @@
  * decides. A text that is not known here falls back to `store/unavailable`: it is tried again and shown as it came.
  */
 import { type ServiceError, status } from '@grpc/grpc-js';
-import { IsthmusError } from '../core/errors.ts';
+import { type ErrorCode, errorCodes, IsthmusError } from '../core/errors.ts';
 
 /** What was tried, and where: shown in the message. */
 export interface Attempt {
@@ -27,6 +27,10 @@ export const isCompacted = (error: unknown): boolean =>
 
 export const isFutureRevision = (error: unknown): boolean =>
   isServiceError(error) && error.code === status.OUT_OF_RANGE && error.details.includes('future revision');
+
+/** Users or roles were changed while a request was on its way: etcd has not done it, and takes it when it is sent again. */
+export const isAuthMoved = (error: unknown): boolean =>
+  isServiceError(error) && error.details.includes('revision of auth store is old');
 
 /** A message was larger than this client accepts: ask for less at a time. */
 export const isOversizedMessage = (error: unknown): boolean =>
@@ -78,9 +82,30 @@ const plain = (text: string): string =>
     .replaceAll(/\s+/g, ' ')
     .replace(/[\s:.]+$/, '');
 
+/** A refusal by a store gateway begins with one of our codes; etcd's own never do. */
+const gatewayText = /^((?:store|manifest|member|record|auth|token|csr)\/[a-z-]+): (.*)$/s;
+const gatewayTextMax = 600;
+
+/** Whether a store gateway said so, and not etcd. */
+export const isGatewayRefusal = (error: unknown): boolean => isServiceError(error) && gatewayText.test(error.details);
+
+const ofGateway = (error: unknown, { what, endpoint }: Attempt): IsthmusError | undefined => {
+  const [, code, text] =
+    (isServiceError(error) ? gatewayText.exec(error.details.slice(0, gatewayTextMax)) : null) ?? [];
+  if (code === undefined || !(code in errorCodes)) return undefined;
+  const [, message = text, hint] = /^(.*) \(([^()]*)\)$/s.exec(text ?? '') ?? [];
+  return new IsthmusError(code as ErrorCode, `the store gateway ${endpoint} refused to ${what}: ${message}`, {
+    ...(hint === undefined ? { hint: hints.down } : { hint }),
+    subject: { endpoint },
+    cause: error,
+  });
+};
+
 /** Maps any failure of a call to an `IsthmusError`. */
 export const storeError = (error: unknown, at: Attempt): IsthmusError => {
   if (error instanceof IsthmusError) return error;
+  const refusal = ofGateway(error, at);
+  if (refusal !== undefined) return refusal;
   const text = plain(isServiceError(error) ? error.details : error instanceof Error ? error.message : String(error));
   const subject = { endpoint: at.endpoint };
   const code = isServiceError(error) ? error.code : undefined;

@@ -31,20 +31,27 @@ const decoder =
 const pathOf = (method: { parent: { typeName: string }; name: string }): string =>
   `/${method.parent.typeName}/${method.name}`;
 
+/** What goes beside a request, made from its very bytes. */
+export type Beside = (request: Uint8Array) => Readonly<Record<string, Buffer>>;
+
 /** Rejects with grpc-js's ServiceError. */
 export const callUnary = <I extends DescMessage, O extends DescMessage>(
   client: Client,
   method: DescMethodUnary<I, O>,
   request: MessageInitShape<I>,
   timeoutMs: number,
+  beside?: Beside,
 ): Promise<MessageShape<O>> =>
   new Promise((resolve, reject) => {
+    const bytes = encoder(method.input)(create(method.input, request));
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(beside?.(bytes) ?? {})) metadata.set(name, value);
     client.makeUnaryRequest(
       pathOf(method),
-      encoder(method.input),
+      (value: Buffer) => value,
       decoder(method.output),
-      create(method.input, request),
-      new Metadata(),
+      bytes,
+      metadata,
       // grpc-js subtracts its own Date.now() at once, so the deadline has to be on that clock and on no other.
       { deadline: Date.now() + timeoutMs },
       (error, response) => (error ? reject(error) : resolve(response as MessageShape<O>)),

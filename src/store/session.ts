@@ -5,6 +5,7 @@
  * grpc-js's own reconnecting and load balancing were passed over for that reason, and because a channel can stay in
  * CONNECTING for ever (grpc-node #2785): here each attempt has a deadline and a channel of its own.
  */
+import type { KeyObject } from 'node:crypto';
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import {
   type ChannelOptions,
@@ -18,8 +19,8 @@ import type { Clock } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { Maintenance, Watch, type WatchRequest, type WatchResponse } from '../gen/etcdserverpb/rpc_pb.ts';
-import { isServiceError, storeError } from './failure.ts';
-import { callUnary, openStream } from './rpc.ts';
+import { isGatewayRefusal, isServiceError, storeError } from './failure.ts';
+import { type Beside, callUnary, openStream } from './rpc.ts';
 import { OwnedCredentials } from './sockets.ts';
 import { askVersion, isSafeVersion, unsafeVersionError } from './version.ts';
 
@@ -38,7 +39,17 @@ export interface EtcdOptions {
   readonly clock: Clock;
   /** Accepts an etcd with known authorization holes (`store.allowUnsafeVersion`). */
   readonly allowUnsafeVersion?: boolean;
+  /** Store gateways that take the writes, instead of etcd itself: with the same certificate, and signed. */
+  readonly writes?: WriteOptions | undefined;
+  /** The certificate for connections that are made from now on, where it is another than at first. */
+  readonly renewed?: (() => Pick<EtcdOptions, 'cert' | 'key'>) | undefined;
   readonly log: StoreLog;
+}
+
+export interface WriteOptions {
+  readonly endpoints: readonly string[];
+  /** The member's Ed25519 private record key; asked for at each write. */
+  readonly recordKey: () => KeyObject;
 }
 
 export interface Session {
@@ -55,6 +66,7 @@ export interface Session {
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     timeoutMs?: number,
+    beside?: Beside,
   ): Promise<MessageShape<O>>;
   watch(): ClientDuplexStream<WatchRequest, WatchResponse>;
   /** Notes that bytes came. */
@@ -136,9 +148,10 @@ class GrpcSession implements Session {
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     timeoutMs: number = limits.storeUnaryTimeoutMs,
+    beside?: Beside,
   ): Promise<MessageShape<O>> {
     try {
-      const response = await callUnary(this.client, method, request, timeoutMs);
+      const response = await callUnary(this.client, method, request, timeoutMs, beside);
       this.heard();
       return response;
     } catch (error) {
@@ -189,10 +202,11 @@ class GrpcSession implements Session {
 /** Connects and checks. Rejects with an `IsthmusError`, also when `signal` is aborted; nothing stays open then. */
 export const openSession = async (
   endpoint: string,
-  o: EtcdOptions,
+  given: EtcdOptions,
   timeoutMs: number,
   signal?: AbortSignal,
 ): Promise<Session> => {
+  const o = { ...given, ...given.renewed?.() };
   const { url, target } = parseEndpoint(endpoint);
   const session = new GrpcSession(url, target, newCredentials(url, o), o.clock);
   const abort = (): void => session.end('given up');
@@ -234,7 +248,8 @@ const identify = async (
     const answer = await session.call(Maintenance.method.status, {}, timeoutMs);
     return { version: answer.version, clusterId: answer.header?.clusterId ?? 0n };
   } catch (error) {
-    if (!isServiceError(error) || error.code !== status.PERMISSION_DENIED) throw error;
+    // A store gateway tells its version to whoever may write there, and to nobody else by another way.
+    if (!isServiceError(error) || error.code !== status.PERMISSION_DENIED || isGatewayRefusal(error)) throw error;
     return { version: await askVersion(url, o, timeoutMs), clusterId: 0n };
   }
 };

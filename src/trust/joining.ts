@@ -51,6 +51,8 @@ export interface Answer {
   readonly membership: Uint8Array;
   /** PEM. */
   readonly etcdCert: string;
+  /** URLs of store gateways that take the member's writes; none: etcd itself does. */
+  readonly writeEndpoints?: readonly string[] | undefined;
 }
 
 export const requestDigest = (bytes: Uint8Array): Uint8Array =>
@@ -207,6 +209,7 @@ export const signAnswer = (
     refused: answer.refused,
     membership: answer.membership,
     etcdCert: new Uint8Array(Buffer.from(answer.etcdCert)),
+    writeEndpoints: [...(answer.writeEndpoints ?? [])],
     critical: [],
   };
   const payload = encodeJoinAnswer(message);
@@ -229,7 +232,7 @@ export const verifyAnswer = (
   }
   const answer = decodeJoinAnswer(signed.value.payload);
   if (!answer.ok) return answer;
-  const { clusterset, cluster, refused: why, membership, etcdCert } = answer.value;
+  const { clusterset, cluster, refused: why, membership, etcdCert, writeEndpoints } = answer.value;
   if (clusterset !== token.clusterset || cluster !== token.cluster || answer.value.token !== token.id) {
     return fail('token/mismatch', `the answer is for ${clusterset}/${cluster}, not for ${token.cluster}`);
   }
@@ -240,5 +243,8 @@ export const verifyAnswer = (
     });
   }
   if (why !== '') return fail('join/refused', `the authority refused: ${why}`, { subject: { token: token.id } });
-  return ok({ refused: '', membership, etcdCert: Buffer.from(etcdCert).toString('latin1') });
+  return ok({
+    ...{ refused: '', membership, etcdCert: Buffer.from(etcdCert).toString('latin1') },
+    ...(writeEndpoints.length > 0 && { writeEndpoints }),
+  });
 };

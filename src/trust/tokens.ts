@@ -22,6 +22,8 @@ export interface Token {
   readonly authority: Uint8Array;
   readonly expiresMs: number;
   readonly endpoints: readonly string[];
+  /** URLs of store gateways that take the writes; none: etcd itself does. */
+  readonly writeEndpoints?: readonly string[] | undefined;
   /** PEM. */
   readonly etcdCa: string;
   readonly etcdCert: string;
@@ -42,6 +44,11 @@ export const tokenVerifier = (secret: Uint8Array): Uint8Array => rawPublicKey(to
 /** etcd's user and role for a token, also its certificate's common name. It has dots, which no member's name has. */
 export const tokenUser = (id: string): string => `isthmus.join.${id}`;
 
+const tokenUserForm = /^isthmus\.join\.([0-9a-f]{32})$/;
+
+/** The token whose user this is; undefined: it is no token's. */
+export const tokenOfUser = (user: string): string | undefined => tokenUserForm.exec(user)?.[1];
+
 const buffer = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 
 /** One line of text. @param authorityKey - Ed25519, private, of `token.authority` */
@@ -55,6 +62,7 @@ export const tokenText = (token: Token, authorityKey: KeyObject): Result<string>
     authority: token.authority,
     expiresMs: BigInt(token.expiresMs),
     endpoints: [...token.endpoints],
+    writeEndpoints: [...(token.writeEndpoints ?? [])],
     etcdCa: buffer(token.etcdCa),
     etcdCert: buffer(token.etcdCert),
     etcdKey: buffer(token.etcdKey),
@@ -91,10 +99,12 @@ export const readToken = (text: string): Result<Token> => {
   if (!decoded.ok) return altered(decoded.error.message);
   const key = publicKeyOf(decoded.value.authority);
   if (!key.ok || !signatureHolds('join-token', signed.value, key.value)) return altered('its signature does not hold');
-  const { clusterset, cluster, id, secret, authority, expiresMs, endpoints, etcdCa, etcdCert, etcdKey } = decoded.value;
+  const { clusterset, cluster, id, secret, authority, expiresMs, endpoints, writeEndpoints } = decoded.value;
+  const { etcdCa, etcdCert, etcdKey } = decoded.value;
   const text_ = (pem: Uint8Array): string => Buffer.from(pem).toString('latin1');
   return ok({
     ...{ clusterset, cluster, id, secret, authority, expiresMs: Number(expiresMs), endpoints },
+    ...(writeEndpoints.length > 0 && { writeEndpoints }),
     ...{ etcdCa: text_(etcdCa), etcdCert: text_(etcdCert), etcdKey: text_(etcdKey) },
   });
 };

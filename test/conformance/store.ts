@@ -5,7 +5,7 @@
  * The store under test reaches etcd over a path that can be broken on its own. `write` and the other helpers take another
  * path, so that the world moves on while the store under test cannot see it.
  */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { IsthmusError } from '../../src/core/errors.ts';
 import { limits } from '../../src/core/limits.ts';
 import type { Store, StoreEntry } from '../../src/core/store.ts';
@@ -52,7 +52,11 @@ export interface StoreRig {
 
 const backlogRevisions = 2_400;
 
-export const storeConformance = (name: string, makeRig: () => Promise<StoreRig>): void => {
+/** @param only - the cases whose names match; all by default */
+export const storeConformance = (name: string, makeRig: () => Promise<StoreRig>, only = /(?:)/): void => {
+  const it = (what: string, run: () => Promise<void>): void => {
+    if (only.test(what)) test(what, run);
+  };
   describe(`store conformance: ${name}`, () => {
     let rig: StoreRig;
     let seen: Recorder;
@@ -206,7 +210,7 @@ export const storeConformance = (name: string, makeRig: () => Promise<StoreRig>)
     });
 
     it('tells the loser of a race what is there now', async () => {
-      const key = `${own}manifest`;
+      const key = `${own}claimed`;
       const first = await rig.settle(rig.store.commit({ ...put(key, 'a'), compare: [{ key, modRevision: 0n }] }));
       if (!first.ok) expect.unreachable('nobody else writes it');
       const second = await rig.settle(

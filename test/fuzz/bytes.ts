@@ -33,6 +33,7 @@ import { authority, certificate, testMember } from '../unit/trust/certificates.t
 import { auditingBytes } from './auditing.ts';
 import { joiningBytes } from './joining.ts';
 import type { Target } from './target.ts';
+import { writesBytes } from './writes.ts';
 
 const value = <T>(result: Result<T>): T => {
   if (!result.ok) throw result.error;
@@ -308,6 +309,7 @@ export const byteTargets: readonly Target<Uint8Array>[] = [
   ...signed,
   ...joiningBytes,
   ...auditingBytes,
+  ...writesBytes,
   ...kept,
   ...wire,
 ];

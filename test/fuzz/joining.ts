@@ -40,6 +40,7 @@ const token: JoinToken = {
   authority,
   expiresMs: 1_000_000n,
   endpoints: ['https://etcd-0:2379'],
+  writeEndpoints: ['https://gateway.example:15024'],
   etcdCa: text('ca'),
   etcdCert: text('cert'),
   etcdKey: text('key'),
@@ -75,6 +76,7 @@ const answer: JoinAnswer = {
   refused: '',
   membership: new Uint8Array(40),
   etcdCert: text('cert'),
+  writeEndpoints: ['https://gateway.example:15024'],
   critical: [],
 };
 const refused: JoinAnswer = { ...answer, refused: 'no', membership: new Uint8Array(), etcdCert: new Uint8Array() };

@@ -95,6 +95,15 @@ export class TestCluster {
     });
   }
 
+  /** Others in the Secret of the member, and where its volume would be. */
+  async replaceMemberFiles(files: Readonly<Record<string, Buffer>>): Promise<void> {
+    const path = `/api/v1/namespaces/${systemNamespace}/secrets/isthmus-member`;
+    const secret = await this.api.call<Secret>('GET', path);
+    const data = Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, bytes.toString('base64')]));
+    await this.api.call('PUT', path, { ...secret, data: { ...secret.data, ...data } });
+    await this.#mount('isthmus-member', this.memberDir);
+  }
+
   async #mount(secret: string, dir: string): Promise<void> {
     const { data } = await this.api.call<Secret>('GET', `/api/v1/namespaces/${systemNamespace}/secrets/${secret}`);
     await mkdir(dir, { recursive: true });

@@ -10,6 +10,7 @@ import type { EtcdStore } from '../../../src/store/etcd.ts';
 import { startEtcd, type TestEtcd } from '../etcd.ts';
 import { TestCluster } from './cluster.ts';
 import { mustRun } from './isthmus.ts';
+import { StoreGatewayProcess } from './store_gateway.ts';
 
 export const hasty = ['lease.ttlMs=2000', 'lease.renewMs=400', 'state.saveIntervalMs=100'];
 
@@ -20,6 +21,8 @@ export interface HarnessOptions {
   /** Namespaces that each member may export. */
   readonly namespaces?: readonly string[];
   readonly etcdMembers?: 1 | 3;
+  /** Store gateways, through which alone members write; default: none. */
+  readonly storeGateways?: 1 | 2;
   /** Controllers in each cluster; default 2. None: no gateway pods either. */
   readonly replicas?: 0 | 1 | 2;
   /** Settings of all controllers. Default: leases and saves so short that a test need not wait for them. */
@@ -38,6 +41,7 @@ export class Harness {
   readonly etcd: TestEtcd;
   readonly etcdFiles: EtcdFiles;
   readonly clusters: ReadonlyMap<string, TestCluster>;
+  storeGateways: readonly StoreGatewayProcess[] = [];
 
   private constructor(dir: string, etcd: TestEtcd, files: EtcdFiles, clusters: readonly TestCluster[]) {
     this.dir = dir;
@@ -118,7 +122,14 @@ export class Harness {
       '--member',
       `${c.name},region=${c.region},network=net-${c.name},range=${c.podRange},namespaces=${namespaces.join('+')}`,
     ]);
-    await mustRun([...this.initArgs(bundles), ...members]);
+    this.storeGateways = await Promise.all(
+      Array.from({ length: options.storeGateways ?? 0 }, () =>
+        StoreGatewayProcess.make(join(bundles, 'store-gateway')),
+      ),
+    );
+    const urls = this.storeGateways.map(({ url }) => url);
+    await mustRun([...this.initArgs(bundles), ...(urls.length > 0 ? ['--store-gateway', ...urls] : []), ...members]);
+    await Promise.all(this.storeGateways.map((gateway) => gateway.start()));
     await Promise.all(
       clusters.map(async (cluster) => {
         await cluster.join(join(bundles, cluster.name), join(trust, cluster.name));
@@ -132,7 +143,7 @@ export class Harness {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.clusters.values()].map((c) => c.stop()));
+    await Promise.all([...this.clusters.values(), ...this.storeGateways].map((one) => one.stop()));
     await this.etcd.stop();
     await rm(this.dir, { recursive: true, force: true });
   }

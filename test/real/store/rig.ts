@@ -11,6 +11,7 @@ import { clusterset, member, prefix, text } from '../../conformance/recorder.ts'
 import type { StoreRig } from '../../conformance/store.ts';
 import { startEtcd } from '../etcd.ts';
 import { startRelay } from '../relay.ts';
+import { rigMember, startTestGateway } from './gateway.ts';
 
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -18,8 +19,14 @@ const quotaBytes = 32 * 1024 * 1024;
 /** Beyond what one batch of the backlog takes, short of what two take. */
 const cutBytes = 2_200_000;
 
-/** `makeStore` gets the options of a member whose endpoint is the relay. */
-export const realRig = async (makeStore: (o: EtcdOptions) => Store = connectStore): Promise<StoreRig> => {
+/**
+ * `makeStore` gets the options of a member whose endpoint is the relay.
+ * @param throughGateway - the member writes through a store gateway alone, on a path that breaks with the other
+ */
+export const realRig = async (
+  makeStore: (o: EtcdOptions) => Store = connectStore,
+  throughGateway = false,
+): Promise<StoreRig> => {
   const etcd = await startEtcd({ args: ['--quota-backend-bytes', String(quotaBytes)] });
   const process = etcd.members[0]!;
   const relay = await startRelay(process.port);
@@ -28,18 +35,28 @@ export const realRig = async (makeStore: (o: EtcdOptions) => Store = connectStor
 
   const setUp = async (): Promise<void> => {
     const admin = connectAdmin(root);
-    await patiently(() => admin.ensureMembers(clusterset, [member]));
+    await patiently(() => admin.ensureMembers(clusterset, [member], [], throughGateway ? 'gateways' : 'etcd'));
+    if (throughGateway) await patiently(() => admin.ensureGateway(clusterset));
     await patiently(() => admin.enableAuth());
     admin.close();
   };
   await setUp();
   const aside = connectStore(root);
-  const store = makeStore({ ...base, ...(await etcd.client(member)), endpoints: [relay.url] });
+  const membership = async (): Promise<void> => {
+    if (throughGateway) await patiently(() => aside.commit({ compare: [], puts: [rigMember.membership], deletes: [] }));
+  };
+  await membership();
+  const gateway = throughGateway ? await startTestGateway(etcd, clusterset) : undefined;
+  const writeRelay = gateway === undefined ? undefined : await startRelay(gateway.port);
+  const writes = writeRelay && { endpoints: [writeRelay.url], recordKey: () => rigMember.recordKey };
+  const store = makeStore({ ...base, ...(await etcd.client(member)), endpoints: [relay.url], writes });
 
   const backup = join(etcd.dir, 'backup');
   const cutPath = (on: boolean): void => {
-    relay.refuse(on);
-    if (on) relay.drop();
+    for (const one of [relay, writeRelay]) {
+      one?.refuse(on);
+      if (on) one?.drop();
+    }
   };
   const restart = async (between: () => Promise<void>, args?: readonly string[]): Promise<void> => {
     await process.stop();
@@ -67,7 +84,10 @@ export const realRig = async (makeStore: (o: EtcdOptions) => Store = connectStor
     settle: (promise) => promise,
     nowMs: () => performance.now(),
     cutPath: async (on) => cutPath(on),
-    halfOpen: async (on) => relay.swallow(on),
+    halfOpen: async (on) => {
+      relay.swallow(on);
+      writeRelay?.swallow(on);
+    },
     breakTwiceDuringCatchUp: async () => relay.cutNext([cutBytes, cutBytes]),
     breaks: () => relay.cuts,
     freezeEtcd: async (on) => {
@@ -92,6 +112,7 @@ export const realRig = async (makeStore: (o: EtcdOptions) => Store = connectStor
       // etcd derives the id from its peer URLs and this token.
       await restart(() => etcd.clearData(), newClusterId ? ['--initial-cluster-token', 'another'] : []);
       await setUp();
+      await membership();
     },
     fill: async () => {
       const value = new Uint8Array(1_400_000);
@@ -107,6 +128,8 @@ export const realRig = async (makeStore: (o: EtcdOptions) => Store = connectStor
     close: async () => {
       await store.close();
       await aside.close();
+      await gateway?.close();
+      await writeRelay?.close();
       await relay.close();
       await etcd.stop();
     },

@@ -15,6 +15,13 @@ describe('the role of a member', () => {
     expect(problem(range('/isthmus/v1/demo/to/', '/isthmus/v1/demo/to0'))?.message).toContain('for others alone');
     expect(problem()?.message).toContain('for it alone');
     expect(problem(range('/isthmus/v1/demo/to/us/', '/isthmus/v1/demo/to/us0'))?.message).toContain('for it alone');
+    const own = range('/isthmus/v1/demo/to/us-west/', '/isthmus/v1/demo/to/us-west0');
+    const writing = { ...range('/isthmus/v1/demo/public/us-west/', '/isthmus/v1/demo/public/us-west0'), write: true };
+    expect(rightsProblem([...shared, own, writing], 'demo', 'us-west')).toBeUndefined();
+    expect(rightsProblem([...shared, own, writing], 'demo', 'us-west', true)?.message).toContain(
+      'past the store gateways',
+    );
+    expect(rightsProblem([...shared, own], 'demo', 'us-west', true)).toBeUndefined();
     expect(problem()?.hint).toContain('isthmus authority roles');
   });
 });

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file isthmus/v1/joining.proto.
  */
 export const file_isthmus_v1_joining: GenFile = /*@__PURE__*/
-  fileDesc("Chhpc3RobXVzL3YxL2pvaW5pbmcucHJvdG8SCmlzdGhtdXMudjEizwEKCUpvaW5Ub2tlbhISCgpjbHVzdGVyc2V0GAEgASgJEg8KB2NsdXN0ZXIYAiABKAkSCgoCaWQYAyABKAkSDgoGc2VjcmV0GAQgASgMEhEKCWF1dGhvcml0eRgFIAEoDBISCgpleHBpcmVzX21zGAYgASgEEhEKCWVuZHBvaW50cxgHIAMoCRIPCgdldGNkX2NhGAggASgMEhEKCWV0Y2RfY2VydBgJIAEoDBIQCghldGNkX2tleRgKIAEoDBIRCghjcml0aWNhbBjQDyADKA0ilQEKCUpvaW5UZXJtcxIOCgZyZWdpb24YASABKAkSDAoEem9uZRgCIAEoCRIPCgduZXR3b3JrGAMgASgJEhYKDmFkZHJlc3NfcmFuZ2VzGAQgAygJEhIKCm5hbWVzcGFjZXMYBSADKAkSGAoQc2VydmljZV9hY2NvdW50cxgGIAMoCRITCgt0cnVzdF9yb290cxgHIAMoDCLPAQoLSm9pblJlcXVlc3QSEgoKY2x1c3RlcnNldBgBIAEoCRIPCgdjbHVzdGVyGAIgASgJEg0KBXRva2VuGAMgASgJEg8KB3dhbGxfbXMYBCABKAQSEgoKcmVjb3JkX2tleRgFIAEoDBIVCg1mZWRlcmF0aW9uX2NhGAYgASgMEhQKDGV0Y2RfcmVxdWVzdBgHIAEoDBInCghwcm9wb3NlZBgIIAEoCzIVLmlzdGhtdXMudjEuSm9pblRlcm1zEhEKCGNyaXRpY2FsGNAPIAMoDSKcAQoKSm9pbkFuc3dlchISCgpjbHVzdGVyc2V0GAEgASgJEg8KB2NsdXN0ZXIYAiABKAkSDQoFdG9rZW4YAyABKAkSDwoHcmVxdWVzdBgEIAEoDBIPCgdyZWZ1c2VkGAUgASgJEhIKCm1lbWJlcnNoaXAYBiABKAwSEQoJZXRjZF9jZXJ0GAcgASgMEhEKCGNyaXRpY2FsGNAPIAMoDSJ2CgpSZXZvY2F0aW9uEhIKCmNsdXN0ZXJzZXQYASABKAkSDgoGbWVtYmVyGAIgASgJEhAKCHNlcXVlbmNlGAMgASgEEg4KBnJlYXNvbhgEIAEoCRIPCgd3YWxsX21zGAUgASgEEhEKCGNyaXRpY2FsGNAPIAMoDWIGcHJvdG8z");
+  fileDesc("Chhpc3RobXVzL3YxL2pvaW5pbmcucHJvdG8SCmlzdGhtdXMudjEi6AEKCUpvaW5Ub2tlbhISCgpjbHVzdGVyc2V0GAEgASgJEg8KB2NsdXN0ZXIYAiABKAkSCgoCaWQYAyABKAkSDgoGc2VjcmV0GAQgASgMEhEKCWF1dGhvcml0eRgFIAEoDBISCgpleHBpcmVzX21zGAYgASgEEhEKCWVuZHBvaW50cxgHIAMoCRIPCgdldGNkX2NhGAggASgMEhEKCWV0Y2RfY2VydBgJIAEoDBIQCghldGNkX2tleRgKIAEoDBIXCg93cml0ZV9lbmRwb2ludHMYCyADKAkSEQoIY3JpdGljYWwY0A8gAygNIpUBCglKb2luVGVybXMSDgoGcmVnaW9uGAEgASgJEgwKBHpvbmUYAiABKAkSDwoHbmV0d29yaxgDIAEoCRIWCg5hZGRyZXNzX3JhbmdlcxgEIAMoCRISCgpuYW1lc3BhY2VzGAUgAygJEhgKEHNlcnZpY2VfYWNjb3VudHMYBiADKAkSEwoLdHJ1c3Rfcm9vdHMYByADKAwizwEKC0pvaW5SZXF1ZXN0EhIKCmNsdXN0ZXJzZXQYASABKAkSDwoHY2x1c3RlchgCIAEoCRINCgV0b2tlbhgDIAEoCRIPCgd3YWxsX21zGAQgASgEEhIKCnJlY29yZF9rZXkYBSABKAwSFQoNZmVkZXJhdGlvbl9jYRgGIAEoDBIUCgxldGNkX3JlcXVlc3QYByABKAwSJwoIcHJvcG9zZWQYCCABKAsyFS5pc3RobXVzLnYxLkpvaW5UZXJtcxIRCghjcml0aWNhbBjQDyADKA0itQEKCkpvaW5BbnN3ZXISEgoKY2x1c3RlcnNldBgBIAEoCRIPCgdjbHVzdGVyGAIgASgJEg0KBXRva2VuGAMgASgJEg8KB3JlcXVlc3QYBCABKAwSDwoHcmVmdXNlZBgFIAEoCRISCgptZW1iZXJzaGlwGAYgASgMEhEKCWV0Y2RfY2VydBgHIAEoDBIXCg93cml0ZV9lbmRwb2ludHMYCCADKAkSEQoIY3JpdGljYWwY0A8gAygNInYKClJldm9jYXRpb24SEgoKY2x1c3RlcnNldBgBIAEoCRIOCgZtZW1iZXIYAiABKAkSEAoIc2VxdWVuY2UYAyABKAQSDgoGcmVhc29uGAQgASgJEg8KB3dhbGxfbXMYBSABKAQSEQoIY3JpdGljYWwY0A8gAygNYgZwcm90bzM");
 
 /**
  * Given to whoever runs the new cluster, as Signed by the authority. It holds secrets, and never goes through the store.
@@ -79,6 +79,13 @@ export type JoinToken = Message<"isthmus.v1.JoinToken"> & {
    * @generated from field: bytes etcd_key = 10;
    */
   etcdKey: Uint8Array;
+
+  /**
+   * URLs of store gateways that take the writes; none: etcd itself does.
+   *
+   * @generated from field: repeated string write_endpoints = 11;
+   */
+  writeEndpoints: string[];
 
   /**
    * @generated from field: repeated uint32 critical = 2000;
@@ -257,6 +264,13 @@ export type JoinAnswer = Message<"isthmus.v1.JoinAnswer"> & {
    * @generated from field: bytes etcd_cert = 7;
    */
   etcdCert: Uint8Array;
+
+  /**
+   * URLs of store gateways that take the member's writes; none: etcd itself does.
+   *
+   * @generated from field: repeated string write_endpoints = 8;
+   */
+  writeEndpoints: string[];
 
   /**
    * @generated from field: repeated uint32 critical = 2000;
