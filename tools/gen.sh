@@ -16,6 +16,12 @@ http2="$work/envoy-api/envoy/config/core/v3/protocol.proto"
 if ! grep -q stream_reset_burst "$http2"; then
   sed -i '/^message Http2ProtocolOptions {/a\  google.protobuf.UInt64Value stream_reset_burst = 21;\n  google.protobuf.UInt64Value stream_reset_rate = 22;' "$http2"
 fi
+# The same of local rate limits: dynamic descriptors, and rate limits in the filter itself.
+bucket="$work/envoy-api/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto"
+if ! grep -q max_dynamic_descriptors "$bucket"; then
+  sed -i '/^message LocalRateLimit {/a\  repeated config.route.v3.RateLimit rate_limits = 17;\n  google.protobuf.UInt32Value max_dynamic_descriptors = 18;' "$bucket"
+  sed -i '/^import "envoy\/config\/core\/v3\/base.proto";/a import "envoy/config/route/v3/route_components.proto";' "$bucket"
+fi
 cat > "$work/buf.yaml" <<'Y'
 version: v2
 modules: [{path: own}, {path: envoy-api}, {path: xds}, {path: googleapis}, {path: protoc-gen-validate}]

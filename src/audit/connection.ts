@@ -24,6 +24,8 @@ export interface Connection {
   readonly result: Result;
   /** Why, when it is not `open` or `closed`; see `reasons`. */
   readonly reason?: string;
+  /** Of a denial by policy: the rule, `<policy>/<number>`; `none`: no rule allows it. */
+  readonly rule?: string;
   /** More about it, in Envoy's words. */
   readonly detail?: string;
   /** SPIFFE id, or the member's name at the ingress; empty when none was shown. */
@@ -64,7 +66,7 @@ export const withoutTunnel = ({ result }: Connection): boolean => ['denied', 'fa
 
 const texts = ['side', 'result', 'source', 'from', 'authority', 'gateway'] as const;
 const numbers = ['status', 'startMs', 'durationMs', 'sent', 'received'] as const;
-const optionalTexts = ['reason', 'detail', 'claim', 'service', 'member', 'to'] as const;
+const optionalTexts = ['reason', 'rule', 'detail', 'claim', 'service', 'member', 'to'] as const;
 const optionalNumbers = ['attempts', 'count'] as const;
 
 /** Whether the body of an entry, that anybody may have written, is one. */

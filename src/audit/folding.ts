@@ -53,8 +53,8 @@ export class Folding {
   }
 
   #fold(connection: Connection): void {
-    const { side, source, result, reason, sent, received, authority } = connection;
-    const key = `${side} ${source} ${result} ${reason}`;
+    const { side, source, result, reason, rule, sent, received, authority } = connection;
+    const key = `${side} ${source} ${result} ${reason} ${rule}`;
     let fold = this.#folds.get(key);
     if (fold === undefined) {
       fold = { first: connection, last: connection, count: 0, sent: 0, received: 0, authorities: new Set() };

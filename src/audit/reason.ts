@@ -11,6 +11,8 @@ export const reasons = {
   grant: 'more than the serving member takes of this service from the caller’s member',
   rate: 'more new tunnels a second than a member may open',
   limit: 'another bound of a gateway',
+  source: 'more new tunnels a second than this workload may open',
+  policy: 'an EgressPolicy denies it, or none allows it; `rule` says which',
   loop: 'it came through a gateway already',
   forbidden: 'refused by a rule',
   'no-endpoint': 'nobody to send it to',
@@ -88,7 +90,33 @@ const ofFailed = (answer: Answer): Reason => {
   return late(answer) ? 'timeout' : 'refused';
 };
 
+/** Bounds of the far gateway. */
 const bounds: readonly Reason[] = ['grant', 'rate'];
+/** How Envoy names the bound that this gateway itself set. */
+const ownBound = 'local_rate_limited';
+const ruleText = /^rbac_access_denied_matched_policy\[(.*)\]$/;
+const loopRule = 'loop';
+
+/** The rule by which this gateway refused, in its own words; undefined: it was none of its rules. */
+export const ruleOf = (details: string): string | undefined => {
+  const rule = ruleText.exec(details)?.[1];
+  return rule === loopRule ? undefined : rule;
+};
+
+/**
+ * Why it was refused. What the far gateway says counts only where it was the far one that answered: it could claim that a bound or a rule
+ * of ours was reached.
+ */
+const ofForbidden = (details: string): Reason => {
+  if (ruleOf(details) !== undefined) return 'policy';
+  return ruleText.test(details) ? 'loop' : 'forbidden';
+};
+
+const ofBound = (refused: string | undefined, details: string): Reason => {
+  const own = details.includes(ownBound);
+  if (own && refused === 'source') return 'source';
+  return bounds.find((reason) => reason === refused) ?? 'limit';
+};
 
 /** What became of a connection that has ended, and why. */
 export const outcomeOf = (answer: Answer): readonly [Result, Reason | undefined] => {
@@ -96,11 +124,11 @@ export const outcomeOf = (answer: Answer): readonly [Result, Reason | undefined]
   if (established) return ofEnded(answer);
   switch (status) {
     case 403:
-      return ['denied', details.includes('loop') ? 'loop' : 'forbidden'];
+      return ['denied', ofForbidden(details)];
     case 404:
       return ['denied', 'not-exported'];
     case 429:
-      return ['denied', bounds.find((reason) => reason === refused) ?? 'limit'];
+      return ['denied', ofBound(refused, details)];
     case 0:
       if (flags.downstreamProtocolError === true) return ['denied', 'malformed'];
       return broken(answer) || flags.noHealthyUpstream === true ? ['failed', ofFailed(answer)] : ['left', 'left'];

@@ -69,13 +69,14 @@ const outcomeText = ({ result, reason, count }: Connection): string => {
 };
 
 const detailText = ({ intact, connection }: AuditEntryReport, wide: boolean): string => {
-  const { claim, attempts, probe, detail, from, to, gateway } = connection!;
+  const { claim, rule, attempts, probe, detail, from, to, gateway } = connection!;
   const claimed = claim === undefined || claim === '' ? [] : [`claims ${sourceText(claim, wide)}`];
   return [
     ...(intact ? [] : [brokenMark]),
     ...claimed,
     ...(probe === true ? ['probe'] : []),
     ...(attempts === undefined ? [] : [`${attempts} tries`]),
+    ...(rule === undefined ? [] : [rule === 'none' ? 'no rule allows it' : `by ${rule}`]),
     ...(detail === undefined || !wide ? [] : [detail]),
     ...(wide ? [`from ${from}`, ...(to === undefined ? [] : [`to ${to}`]), `by ${gateway}`] : []),
   ].join('; ');

@@ -4,6 +4,7 @@ import { percentText } from '../controller/wording.ts';
 import { IsthmusError } from '../core/errors.ts';
 import type { ChangeReport, DecisionReport, ExplainReport, StandingReport } from '../core/failover_report.ts';
 import { decisionsOf, mergeDecisions } from './decisions.ts';
+import { denialRow } from './denials_text.ts';
 import { age, aligned, type Format, paint, paintState, print, printData, table, wrap } from './output.ts';
 import { askAll, type ReachOptions } from './reach.ts';
 import { shortTime, timeOf } from './times.ts';
@@ -78,6 +79,11 @@ export const renderExplain = (report: ExplainReport, wide: boolean): string => {
       `Policy ${policy.name}${policy.mode === 'observe' ? ' (observes only)' : ''}`,
       policy.lines.map(({ field, value, effect }) => [field, `${value}${effect === '' ? '' : ` — ${effect}`}`]),
     ),
+    ...section(
+      'Rights at the egress',
+      (report.rights ?? []).map((line) => [line]),
+    ),
+    ...section('Denied in the last 10 minutes', (report.denied ?? []).map(denialRow)),
     ...section(
       past ? 'Guards that held then' : 'Guards that hold',
       report.held.map(({ guard, member, detail }) => [guard, member ?? '', detail]),

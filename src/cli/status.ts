@@ -1,7 +1,9 @@
 /** `isthmus status`: facts, with the age of each. Judgement is left to the reader; nothing is green because it was green once. */
 import { percentText } from '../controller/wording.ts';
+import type { EgressReport } from '../core/egress_report.ts';
 import type { FailoverReport, JournalHealth, VerdictReport, WithdrawalReport } from '../core/failover_report.ts';
 import type { MembershipReport, PeerReport, ProxyReport, ServiceReport, StatusReport } from '../core/report.ts';
+import { denialHeads, denialRow } from './denials_text.ts';
 import { age, aligned, type Format, paint, paintState, print, printData, table, wrap } from './output.ts';
 import { type ReachOptions, reachControllers } from './reach.ts';
 
@@ -182,6 +184,18 @@ const failoverLines = (f: FailoverReport): string[] => [
   ),
 ];
 
+const egressLine = ({ policies, refused, deniesByDefault, denied, more }: EgressReport): string => {
+  const rules = deniesByDefault ? 'what none allows is denied' : 'what none denies is allowed';
+  const bad = refused === 0 ? '' : paint('red', `; ${refused} refused as they stand, see problems`);
+  const times = denied.reduce((sum, { count }) => sum + count, 0);
+  const recent = times === 0 ? '' : `; ${more > 0 ? 'more than ' : ''}${times} denied in 10 minutes`;
+  return `${policies === 0 ? 'no policies' : `${policies} ${policies === 1 ? 'policy' : 'policies'}, ${rules}`}${bad}${recent}`;
+};
+
+const denialRows = ({ denied }: EgressReport, wide: boolean): string =>
+  table(denialHeads, denied.slice(0, wide ? denied.length : denialsShort).map(denialRow));
+const denialsShort = 8;
+
 const head = (r: StatusReport): string => {
   const store = r.store.connected
     ? `connected to ${r.store.endpoint} (etcd ${r.store.version}, revision ${r.store.revision}); own records read back ${age(r.store.readBackSeconds)} ago`
@@ -201,6 +215,7 @@ const head = (r: StatusReport): string => {
     `  state       ${saved}`,
     `  kubernetes  ${kube}`,
     `  gateways    ${gateways}`,
+    ...(r.egress === undefined ? [] : [wrap(`  egress      ${egressLine(r.egress)}`, '              ')]),
     ...(r.membership === undefined ? [] : membershipLines(r.membership)),
     ...(r.failover === undefined ? [] : failoverLines(r.failover)),
   ].join('\n');
@@ -222,6 +237,9 @@ export const renderStatus = (report: StatusReport, wide: boolean): string => {
   parts.push(report.peers.length === 0 ? 'no peers' : peerRows(report.peers));
   parts.push(report.services.length === 0 ? 'no exported services' : serviceRows(report.services, wide));
   parts.push(report.proxies.length === 0 ? 'no proxies connected to this replica' : proxyRows(report.proxies, wide));
+  const { egress } = report;
+  if (egress !== undefined && egress.denied.length > 0)
+    parts.push(`denied in the last 10 minutes:\n${denialRows(egress, wide)}`);
   const problems = problemLines(report);
   if (problems.length > 0) parts.push(`problems:\n${problems.map((p) => wrap(`  ${p}`, '    ')).join('\n')}`);
   return parts.join('\n\n');

@@ -228,6 +228,19 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('The local gateways.'),
+  egress: z
+    .strictObject({
+      identityConnectsPerSecond: z
+        .number()
+        .min(1)
+        .max(limits.identityConnectsPerSecondMax)
+        .default(limits.identityConnectsPerSecond)
+        .describe(
+          'New tunnels a second that each workload identity may open to other clusters, where no EgressPolicy says otherwise; divided among this cluster’s Envoys.',
+        ),
+    })
+    .prefault({})
+    .describe('What local workloads may do at the egress; rights are in EgressPolicy objects.'),
   log: z
     .strictObject({
       level: z

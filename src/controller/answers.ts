@@ -1,6 +1,8 @@
 /** What the admin API answers, made of what runs: the functions behind its routes. */
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng } from '../core/clock.ts';
+import type { DenialReport, EgressReport } from '../core/egress_report.ts';
+import type { ExplainReport } from '../core/failover_report.ts';
 import type { StatusReport, TraceReport } from '../core/report.ts';
 import type { Plan } from '../failover/plan.ts';
 import { step } from '../failover/step.ts';
@@ -10,6 +12,7 @@ import type { CellKey } from '../health/verdict.ts';
 import type { AdminPorts } from './admin.ts';
 import { journalDecisions } from './decisions.ts';
 import { dryRun } from './dry_run.ts';
+import type { EgressBook } from './egress_book.ts';
 import type { Opinion } from './elsewhere.ts';
 import { explain, explainFrom } from './explaining.ts';
 import type { Failover } from './failover.ts';
@@ -29,6 +32,9 @@ export interface AnswersOptions {
   readonly graySignal: (service: string) => string | undefined;
   /** New connections a second of our callers, by service and who answers. */
   readonly loads: () => ReadonlyMap<CellKey, number>;
+  /** Who was denied what lately, newest first. */
+  readonly denials: () => readonly DenialReport[];
+  readonly egress: Pick<EgressBook, 'rules' | 'counts' | 'linesFor'>;
   readonly chosen: () => boolean;
   readonly clock: Clock;
   readonly rng: Rng;
@@ -41,6 +47,29 @@ const opinionsOf = (view: View): ReadonlyMap<string, Opinion> => {
       found.set(name, { frozen: verdicts.frozen, more: verdicts.more, summary: verdicts.summary });
   }
   return found;
+};
+
+const denialsShown = 50;
+
+const egressReport = ({ egress, denials }: AnswersOptions): EgressReport => {
+  const { inForce, refused } = egress.counts();
+  const denied = denials();
+  return {
+    policies: inForce,
+    refused,
+    deniesByDefault: egress.rules.allow !== undefined,
+    denied: denied.slice(0, denialsShown),
+    more: Math.max(0, denied.length - denialsShown),
+  };
+};
+
+const rightsOf = (service: string, { egress, denials }: AnswersOptions): Pick<ExplainReport, 'rights' | 'denied'> => {
+  const rights = egress.linesFor(service);
+  const denied = denials().filter((one) => one.service === service);
+  return {
+    ...(rights.length === 0 ? {} : { rights }),
+    ...(denied.length === 0 ? {} : { denied: denied.slice(0, denialsShown) }),
+  };
 };
 
 export const answers = (o: AnswersOptions): AdminPorts => {
@@ -73,13 +102,15 @@ export const answers = (o: AnswersOptions): AdminPorts => {
     replica: config.replica,
     nowWallMs: () => clock.wallMs(),
     view: o.view,
-    status: () =>
-      withFailover(o.facts(), {
+    status: () => ({
+      ...withFailover(o.facts(), {
         ...common(),
         drains: deciding.state.drains,
         journal: journalHealth(),
         graySignal: o.graySignal,
       }),
+      egress: egressReport(o),
+    }),
     trace: o.trace,
     explain: (service, from, decisions) => {
       const now = common();
@@ -94,7 +125,9 @@ export const answers = (o: AnswersOptions): AdminPorts => {
         hasGraySignal: (key: string) => o.graySignal(key) !== undefined,
         decisions,
       };
-      return from === config.member ? explain(service, input) : explainFrom(service, from, input);
+      return from === config.member
+        ? { ...explain(service, input), ...rightsOf(service, o) }
+        : explainFrom(service, from, input);
     },
     decisions: (query) => journalDecisions(journaling.reader, query),
     observing: () => observingPolicies(book.policies),

@@ -13,6 +13,7 @@ import { type KubeApi, openKubeApi } from '../kube/api.ts';
 import { type ConditionKind, type ConditionsWriter, openConditionWriter } from '../kube/condition_writer.ts';
 import { exportConditions, exportKind } from '../kube/conditions.ts';
 import { type Discovery, startDiscovery } from '../kube/discovery.ts';
+import { egressConditions, egressKind } from '../kube/egress_conditions.ts';
 import { type Events, openEvents } from '../kube/events.ts';
 import { type Election, type LostReason, startElection } from '../kube/lease.ts';
 import type { ConditionTarget } from '../kube/objects.ts';
@@ -20,7 +21,9 @@ import { type PolicyStanding, policyConditions, policyKind } from '../kube/polic
 import { type ServiceTraffic, serviceConditions, serviceKind } from '../kube/service_conditions.ts';
 import { openTokenReviewer, type TokenReviewer } from '../kube/tokens.ts';
 import type { Log } from '../ops/log.ts';
+import { defaultBinding, type GatewaySettings } from '../translate/envoy/input.ts';
 import { isGatewayPod, type ZtunnelConfig } from '../translate/ztunnel/inputs.ts';
+import { EgressBook } from './egress_book.ts';
 import { isLastController } from './farewell.ts';
 import type { Shared } from './publishing_options.ts';
 
@@ -65,6 +68,12 @@ export const meshOf = (config: Config): ZtunnelConfig => ({
   gatewayService: config.gateway.service,
 });
 
+/** What translations need to know of our gateways. */
+export const gatewayOf = ({ trustDomain, clusterDomain, egress }: Config): Omit<GatewaySettings, 'self'> => ({
+  ...{ trustDomain, clusterDomain, ...egress },
+  binding: defaultBinding,
+});
+
 export class Cluster {
   readonly api: KubeApi;
   readonly tokens: TokenReviewer;
@@ -76,14 +85,19 @@ export class Cluster {
   readonly #conditions: ConditionsWriter;
   readonly #policyConditions: ConditionsWriter;
   readonly #serviceConditions: ConditionsWriter;
+  readonly #egressConditions: ConditionsWriter;
   readonly #streams = new Map<string, number>();
   /** From disk, until the API server was heard. */
   #saved: LocalCluster | undefined;
   #gateways = '';
   #policiesTold: ReadonlySet<string> = new Set();
+  #egressReadable: boolean | undefined;
+  /** Who may call what through our egress. */
+  readonly egress: EgressBook;
 
   constructor(options: ClusterOptions) {
     this.#o = options;
+    this.egress = new EgressBook(options.config.trustDomain);
     const { config, kubeConfig, clock, rng, log } = options;
     this.api = openKubeApi(kubeConfig, clock);
     const { savedTokens: saved } = options;
@@ -112,6 +126,7 @@ export class Cluster {
       onChange: (change) => {
         const all = this.#withSaved(change);
         this.#followGateways();
+        if (all.egressPolicies === true) this.#followEgress();
         options.onChange(all);
       },
       onProblem: (kind, error) => log('warn', 'a kind cannot be watched', { kind, error }),
@@ -145,10 +160,11 @@ export class Cluster {
     this.#conditions = writer(exportKind, this.#discovery.exports);
     this.#policyConditions = writer(policyKind, this.#discovery.policyObjects);
     this.#serviceConditions = writer(serviceKind, this.#discovery.serviceObjects);
+    this.#egressConditions = writer(egressKind, this.#discovery.egressObjects);
   }
 
   get #writers(): readonly ConditionsWriter[] {
-    return [this.#conditions, this.#policyConditions, this.#serviceConditions];
+    return [this.#conditions, this.#policyConditions, this.#serviceConditions, this.#egressConditions];
   }
 
   get local(): LocalCluster {
@@ -169,19 +185,21 @@ export class Cluster {
   }
   /** Standing problems, for `status`. */
   problems(): readonly IsthmusError[] {
-    return [...this.denied()].map(
+    const denied = [...this.denied()].map(
       ([kind, cause]) =>
         new IsthmusError('kube/denied', `${kind} may not be read, so the defaults are used instead: ${cause.message}`, {
           cause,
           hint: 'apply the roles of this version (deploy/rbac.yaml); what is there is picked up within seconds',
         }),
     );
+    return [...denied, ...this.egress.problems()];
   }
 
   /** Serves what an earlier run saw, until the API server says otherwise. */
   restore(local: LocalCluster): void {
     if (this.pending().length === 0) return;
     this.#saved = local;
+    this.egress.restore(local.egressPolicies);
     this.#followGateways();
   }
 
@@ -271,8 +289,35 @@ export class Cluster {
       pods: new Set([...change.pods, ...saved.pods.keys()]),
       policies: true,
       failoverPolicies: true,
+      egressPolicies: true,
       imports: new Set([...(change.imports ?? []), ...(saved.imports?.keys() ?? [])]),
     };
+  }
+
+  /** Once a second: an answer that holds no policy is no change, but where they could not be read before it ends those of an earlier run. */
+  recheckEgress(): void {
+    if (this.pending().length > 0 || this.#egressReadable === !this.denied().has('egresspolicies')) return;
+    this.#followEgress();
+    this.#o.onChange({
+      services: new Set(),
+      pods: new Set(),
+      policies: false,
+      failoverPolicies: false,
+      egressPolicies: true,
+    });
+  }
+
+  /** The rules, and what stands on the objects that they are made of. */
+  #followEgress(): void {
+    const told = this.egress.outcomes;
+    this.#egressReadable = !this.denied().has('egresspolicies');
+    this.egress.update(this.local.egressPolicies, this.#egressReadable);
+    const { outcomes } = this.egress;
+    for (const name of told.keys()) if (!outcomes.has(name)) this.#egressConditions.forget(name);
+    for (const [name, outcome] of outcomes) {
+      const { accepted } = outcome;
+      this.#egressConditions.set(name, egressConditions(outcome), accepted === undefined ? {} : { accepted });
+    }
   }
 
   #followGateways(): void {

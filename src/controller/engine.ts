@@ -16,6 +16,7 @@ import { roundTripsOf } from '../translate/envoy/resources.ts';
 import { GatewayTranslation } from '../translate/envoy/translation.ts';
 import type { ZtunnelConfig } from '../translate/ztunnel/inputs.ts';
 import { ZtunnelTranslation } from '../translate/ztunnel/translation.ts';
+import { type EgressRules, noEgressRules, restricts } from '../trust/egress_rules.ts';
 import type { Member } from '../trust/membership.ts';
 import { makeResource } from '../xds/encode.ts';
 import { type TypeUrl, types } from '../xds/resource.ts';
@@ -36,6 +37,8 @@ export interface EngineOptions {
   /** Called once a macrotask while there is something to do. */
   readonly schedule: (run: () => void) => void;
   readonly local: () => LocalCluster;
+  /** Rights and limits of our own workloads at the egress; default: everybody may call everything. */
+  readonly egress?: () => EgressRules;
   readonly members: () => ReadonlyMap<string, MemberView>;
   /** After a run that changed a table. */
   readonly onResources: () => void;
@@ -264,7 +267,13 @@ export class Engine {
     const dirty = { pods: batch.pods, services: planned, members: batch.dirtyMembers };
     const { view } = this.#o.keeper;
     const workloads = this.#ztunnel.update(
-      { local, view, plan, gatewayHealth: this.#gatewayHealth },
+      {
+        local,
+        view,
+        plan,
+        gatewayHealth: this.#gatewayHealth,
+        gatewayOnly: restricts(this.#o.egress?.() ?? noEgressRules),
+      },
       { ...dirty, gatewayHealth: this.#healthChanged },
     );
     this.#healthChanged = false;
@@ -317,6 +326,7 @@ export class Engine {
       services: view.services,
       plan,
       local,
+      ...(this.#o.egress && { egress: this.#o.egress() }),
       roundTrips: roundTripsOf(members.get(this.#o.self)),
       ...this.#told,
     };

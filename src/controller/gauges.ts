@@ -30,6 +30,7 @@ export interface GaugeInput {
   readonly staleMs: Readonly<Record<string, number>>;
   /** Kinds that we may not read. */
   readonly denied: Iterable<string>;
+  readonly egress?: { readonly inForce: number; readonly refused: number };
   readonly tables: Readonly<Record<string, ResourceTable>>;
   /** When the root that this cluster's workload certificates end in ends itself, and wall time now, ms. */
   readonly rootEndsAtMs: number;
@@ -74,6 +75,10 @@ export const gauge = (metrics: Metrics, input: GaugeInput): void => {
     metrics.set('isthmus_kube_watch_staleness_seconds', ms / 1000, { kind });
   metrics.reset('isthmus_kube_kind_denied');
   for (const kind of input.denied) metrics.set('isthmus_kube_kind_denied', 1, { kind });
+  if (input.egress !== undefined) {
+    metrics.set('isthmus_egress_policies', input.egress.inForce, { state: 'in-force' });
+    metrics.set('isthmus_egress_policies', input.egress.refused, { state: 'refused' });
+  }
   for (const table of Object.values(input.tables)) {
     for (const { typeUrl, resources } of table.counts()) {
       metrics.set('isthmus_xds_resources', resources, { type: typeUrl.slice(typeUrl.lastIndexOf('.') + 1) });

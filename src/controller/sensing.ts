@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { Authority } from '../ca/authority.ts';
 import type { Config } from '../config/controller.ts';
 import type { Clock, Rng, Timer } from '../core/clock.ts';
+import type { DenialReport } from '../core/egress_report.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { LocalCluster } from '../federation/local.ts';
 import type { View } from '../federation/view.ts';
@@ -26,6 +27,7 @@ import type { ServiceTarget } from '../probe/rotation.ts';
 import { grayTarget, memberTargets, metricTarget, serviceTarget, serviceTargets } from '../probe/targets.ts';
 import { DiskJournalFiles } from '../store/journal_files.ts';
 import { Telemetry } from '../telemetry/collector.ts';
+import { Denials } from '../telemetry/denials.ts';
 import { EjectionWatch } from '../telemetry/ejections.ts';
 import { HostIndex } from '../telemetry/host_index.ts';
 import { parseMemberId, workloadId } from '../trust/spiffe.ts';
@@ -95,6 +97,7 @@ export class Sensing {
   readonly #ejections: EjectionWatch;
   readonly #hosts = new HostIndex();
   readonly loads = new Loads();
+  readonly #denials = new Denials();
   #probers: Probers | undefined;
   #credentials: Credentials | undefined;
   #rootsOf: unknown;
@@ -120,11 +123,22 @@ export class Sensing {
         for (const window of windows) this.loads.add(window);
         if (chosen()) failover.traffic(windows);
       },
-      onConnection: (event) => this.auditing.connection(event),
+      onConnection: (event) => {
+        this.auditing.connection(event);
+        if (!event.begins) this.#denials.add(event.connection, clock.monotonicMs());
+      },
       onLogs: (nodeId, begins) => this.auditing.source(nodeId, begins),
     });
     this.telemetry.start();
     void this.auditing.open();
+  }
+
+  /** Who was denied what lately, as far as gateways told this replica; newest first. */
+  denied(): readonly DenialReport[] {
+    const nowMs = this.#o.clock.monotonicMs();
+    return this.#denials
+      .recent(nowMs)
+      .map(({ lastMs, ...denial }) => ({ ...denial, lastSeconds: (nowMs - lastMs) / 1_000 }));
   }
 
   receivingSpill(): ReadonlySet<ServiceKey> {

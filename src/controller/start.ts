@@ -17,12 +17,11 @@ import type { Route } from '../ops/http.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { openSavedState } from '../store/saved.ts';
-import { defaultBinding } from '../translate/envoy/input.ts';
 import { types } from '../xds/resource.ts';
 import { adminRoutes } from './admin.ts';
 import { answers } from './answers.ts';
 import { CertificateKeeper } from './certificates.ts';
-import { Cluster, meshOf } from './cluster.ts';
+import { Cluster, gatewayOf, meshOf } from './cluster.ts';
 import type { Credentials } from './credentials.ts';
 import { Engine } from './engine.ts';
 import { facts } from './facts.ts';
@@ -80,7 +79,8 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     keeper: viewed,
     decide: (view) => failover.decide(view),
     ztunnel: meshOf(config),
-    gateway: { trustDomain: config.trustDomain, binding: defaultBinding },
+    gateway: gatewayOf(config),
+    egress: () => cluster.egress.rules,
     schedule: (run) => setImmediate(run),
     local: () => cluster.local,
     members: () => failover.members,
@@ -340,11 +340,12 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
       trace: (request) => {
         const issuing = { config, clock, authority: trust.authority(), moreRoots: trust.moreRoots() };
         const now = { local: cluster.local, view: viewed.view, plan: engine.plan, gateways: cluster.gatewayPods() };
-        return runTrace(request, { ...issuing, ...now });
+        return runTrace(request, { ...issuing, ...now, gatewayOnly: cluster.egress.restricts });
       },
       readBackMs: () => publishing.readBackMs() ?? records.readBackMs() ?? undefined,
       graySignal: (service) => sensing.graySignal(service),
       loads: () => sensing.loads.rates(clock.monotonicMs()),
+      ...{ denials: () => sensing.denied(), egress: cluster.egress },
       chosen: () => publishing.chosen,
       clock,
       rng,

@@ -60,7 +60,10 @@ export const stateSources = (of: {
     of.records.known && !of.records.fromDisk
       ? Buffer.concat([...of.records.federation.save(of.records.times())])
       : undefined,
-  cluster: () => (of.cluster.pending().length === 0 ? packLocal(of.cluster.local) : undefined),
+  cluster: () =>
+    of.cluster.pending().length === 0
+      ? packLocal({ ...of.cluster.local, egressPolicies: of.cluster.egress.objects })
+      : undefined,
   tokens: () => of.cluster.tokens.snapshot(),
   gateways: () => (of.engine.secrets === undefined ? undefined : packSecrets(of.engine.secrets)),
 });

@@ -27,6 +27,8 @@ export interface TracingInput {
   readonly view: View;
   readonly plan: Plan;
   readonly gateways: readonly GatewayPod[];
+  /** Rules of the egress are in force: nothing goes around it. */
+  readonly gatewayOnly?: boolean;
   readonly clock: Clock;
 }
 
@@ -94,7 +96,7 @@ const remoteRoute = (service: ServiceView, port: number, input: TracingInput): R
   const inner = { name: `workload of ${service.key}`, accept: sans };
   const authority = `${service.hostname}:${port}`;
   const accept = [workloadId(config.trustDomain, config.namespace, config.gateway.serviceAccount)];
-  if (service.mode === 'direct') {
+  if (service.mode === 'direct' && input.gatewayOnly !== true) {
     const members = (plan.services.get(service.key)?.tiers ?? []).flat().map((cell) => cell.member);
     const addresses = members
       .flatMap((m) => view.members.get(m)?.gateways?.gateways ?? [])

@@ -42,6 +42,7 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
   let digest = '';
   let deciding = false;
   const timer = setInterval(() => {
+    cluster.recheckEgress();
     gauge(metrics, {
       self: config.member,
       nowMs: clock.monotonicMs(),
@@ -53,6 +54,7 @@ export const startUpkeep = (o: UpkeepOptions): (() => void) => {
       savedAgeSeconds: o.savedAge(),
       staleMs: cluster.staleMs(),
       denied: cluster.denied().keys(),
+      egress: cluster.egress.counts(),
       tables: engine.tables,
       rootEndsAtMs: trust.authority().root.validToDate.getTime(),
       wallMs: clock.wallMs(),

@@ -92,6 +92,7 @@ export const errorCodes = {
   'probe/metric': spec('MetricUnavailable', 75, true),
   'policy/untranslatable': spec('PolicyNotTranslatable', 65),
   'policy/invalid': spec('InvalidPolicy', 65),
+  'policy/large': spec('PolicyLarge', 65),
   'policy/signature': spec('PolicySignatureInvalid', 65),
   'policy/stale': spec('PolicyStale', 65),
   // trust and certificates

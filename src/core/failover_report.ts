@@ -6,6 +6,8 @@
  * the times of past decisions, are UTC, for people.
  */
 
+import type { DenialReport } from './egress_report.ts';
+
 /** One exporter of a service, the asking cluster itself included. */
 export interface StandingReport {
   readonly member: string;
@@ -119,6 +121,10 @@ export interface ExplainReport {
   readonly changes: readonly ChangeReport[];
   /** Newest first. */
   readonly decisions: readonly DecisionReport[];
+  /** Rules of the egress that concern callers of this service, a line each; absent: there are none. */
+  readonly rights?: readonly string[];
+  /** Callers that were denied it lately; absent: none. */
+  readonly denied?: readonly DenialReport[];
 }
 
 /** A cluster's share of one service, with what it would mean for it. */

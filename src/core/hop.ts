@@ -11,11 +11,11 @@ export const traceHeader = 'x-isthmus-trace';
 export const hopHeader = 'x-isthmus-hop';
 
 /**
- * On a 429 of the far gateway: which bound was reached. `grant`: what its member takes of this service from the caller's member;
- * `rate`: new tunnels a second of that member altogether.
+ * On a 429: which bound was reached. Of the far gateway `grant`, what its member takes of this service from the caller's member, and
+ * `rate`, new tunnels a second of that member altogether; of the caller's own `source`, new tunnels a second of its identity.
  */
 export const refusedHeader = 'x-isthmus-refused';
-export const refusals = { grant: 'grant', rate: 'rate' } as const;
+export const refusals = { grant: 'grant', rate: 'rate', source: 'source' } as const;
 
 /**
  * The workload that a gateway carries a CONNECT for, as its certificate named it there. For the far side it is that member's claim.

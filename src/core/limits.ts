@@ -139,6 +139,17 @@ export const limits = {
   // the federation border, of each member at each Envoy
   memberConnectionsMax: 2_000,
   memberConnectsPerSecondMax: 2_000,
+  // the egress
+  identityConnectsPerSecond: 2_000,
+  identityConnectsPerSecondMax: 1_000_000,
+  egressIdentitiesMax: 20_000,
+  egressPolicyRulesMax: 256,
+  egressPolicySourcesMax: 10_000,
+  egressPolicyServicesMax: 2_000,
+  egressRulesMany: 1_000,
+  egressSourcesMany: 10_000,
+  egressVariantsPerServiceMax: 32,
+  denialsToldMax: 1_000,
   // certificates
   csrBytesMax: 8 * 1024,
   tokenBytesMax: 16 * 1024,

@@ -1,5 +1,6 @@
 /** What a controller says of itself to the command line: the shapes of the admin API, versioned by `apiVersion`. */
 
+import type { EgressReport } from './egress_report.ts';
 import type { FailoverReport, GrayReport, HoldReport, VerdictReport } from './failover_report.ts';
 
 export interface PeerReport {
@@ -129,6 +130,8 @@ export interface StatusReport {
   readonly services: readonly ServiceReport[];
   readonly proxies: readonly ProxyReport[];
   readonly problems: readonly ProblemReport[];
+  /** Absent from controllers of an earlier version. */
+  readonly egress?: EgressReport;
   /** Absent while nothing decides. */
   readonly failover?: FailoverReport;
 }

@@ -4,6 +4,7 @@
  */
 import type { ErrorCode } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
+import type { LocalEgressPolicy } from '../trust/egress_rules.ts';
 
 export interface Locality {
   readonly region: string;
@@ -129,6 +130,8 @@ export interface LocalCluster {
   readonly policies: readonly UntranslatablePolicy[];
   /** By `namespace/name`. */
   readonly failoverPolicies: ReadonlyMap<string, LocalFailoverPolicy>;
+  /** EgressPolicies, by name. */
+  readonly egressPolicies?: ReadonlyMap<string, LocalEgressPolicy>;
   /** Namespaces that say whether services of others are imported there. */
   readonly imports?: ReadonlyMap<string, boolean>;
 }
@@ -139,6 +142,7 @@ export interface LocalChange {
   readonly pods: ReadonlySet<string>;
   readonly policies: boolean;
   readonly failoverPolicies: boolean;
+  readonly egressPolicies?: boolean;
   /** Namespaces that say something else about imports than before. */
   readonly imports?: ReadonlySet<string>;
 }

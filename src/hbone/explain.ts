@@ -1,6 +1,7 @@
 /**
  * What a refused CONNECT means, in words: a gateway's mark (Envoy's flags and details) or a bare status, with the next step.
  */
+import { ruleOf } from '../audit/reason.ts';
 import type { HopMark } from '../core/hop.ts';
 
 export interface Explanation {
@@ -31,6 +32,22 @@ const flags: Readonly<Record<string, Explanation>> = {
   RL: { what: 'a rate limit of this member was reached', next: 'slow down, or raise the limit of the member' },
 };
 
+const ofRule = (rule: string): Explanation => ({
+  what: `this caller may not call this service: ${rule === 'none' ? 'no EgressPolicy allows it' : `the rule ${rule} of an EgressPolicy denies it`}`,
+  next: 'see the rules that concern it: isthmus explain, kubectl get egresspolicies',
+});
+
+/** Of the gateway of the caller's own cluster. */
+const byOwnRules = (details: string): Explanation | undefined => {
+  const rule = ruleOf(details);
+  if (rule !== undefined) return ofRule(rule);
+  if (!details.includes('local_rate_limited')) return undefined;
+  return {
+    what: 'this workload opens more tunnels a second than it may',
+    next: 'slow down, or give it a higher limit in an EgressPolicy',
+  };
+};
+
 const byDetails = (details: string): Explanation | undefined => {
   if (details.includes('rbac_access_denied')) {
     return {
@@ -46,6 +63,7 @@ const byDetails = (details: string): Explanation | undefined => {
 export const explainMark = (mark: HopMark): Explanation | undefined => {
   const said = [mark.flags, mark.details].filter((text) => text !== undefined).join(' ');
   const known =
+    (mark.role === 'egress' ? byOwnRules(mark.details ?? '') : undefined) ??
     byDetails(mark.details ?? '') ??
     (mark.flags ?? '')
       .split(',')

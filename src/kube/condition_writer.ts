@@ -4,6 +4,7 @@
  * Only the writer of the cluster writes, and only what differs from what stands there. Server-side apply owns our condition
  * types alone, so another implementation's stay.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock, Timer } from '../core/clock.ts';
 import { IsthmusError } from '../core/errors.ts';
 import type { KubeApi, Log } from './api.ts';
@@ -41,14 +42,19 @@ export interface ConditionWriterOptions {
   readonly log: Log;
   readonly kind: ConditionKind;
   /** Objects as they were last seen, by `namespace/name`; live. */
-  readonly objects: ReadonlyMap<string, ConditionTarget>;
+  readonly objects: ReadonlyMap<string, ConditionTarget & AcceptedStatus>;
   readonly isWriter: () => boolean;
   readonly events: Pick<Events, 'tell'>;
 }
 
+/** What stands in the status beside the conditions. */
+export interface AcceptedStatus {
+  readonly accepted?: unknown;
+}
+
 export interface ConditionsWriter {
   /** What should stand on this object. Repeating it costs nothing. */
-  set(key: string, conditions: readonly DesiredCondition[]): void;
+  set(key: string, conditions: readonly DesiredCondition[], more?: AcceptedStatus): void;
   /** The object is gone. */
   forget(key: string): void;
   /** Looks at everything again: call it on becoming the writer. */
@@ -75,12 +81,15 @@ const stands = (existing: Condition | undefined, desired: DesiredCondition, gene
 /** Seconds precision, as metav1.Time wants it. */
 const time = (wallMs: number): string => new Date(wallMs).toISOString().replace(/\.\d+Z$/, 'Z');
 
-const statusPath = ({ apiVersion, namespace, name }: ConditionTarget, plural: string): string =>
-  `/${apiVersion.includes('/') ? 'apis' : 'api'}/${apiVersion}/namespaces/${namespace}/${plural}/${name}/status`;
+const statusPath = ({ apiVersion, namespace, name }: ConditionTarget, plural: string): string => {
+  const within = namespace === '' ? '' : `/namespaces/${namespace}`;
+  return `/${apiVersion.includes('/') ? 'apis' : 'api'}/${apiVersion}${within}/${plural}/${name}/status`;
+};
 
 export const openConditionWriter = (options: ConditionWriterOptions): ConditionsWriter => {
   const { api, clock, log, kind, events } = options;
   const desired = new Map<string, readonly DesiredCondition[]>();
+  const beside = new Map<string, AcceptedStatus>();
   const queue = new Set<string>();
   /** Written, and not yet seen back through the watch: not to be written again meanwhile. */
   const written = new Map<string, string>();
@@ -93,12 +102,15 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
     const wanted = desired.get(key);
     if (object === undefined || wanted === undefined || closed || !options.isWriter()) return;
     const { apiVersion, namespace, name, uid, generation } = object;
-    const done = wanted.every((each) => {
-      const existing = find(object.conditions, each.type);
-      return stands(existing, each, generation) || (kind.sparse && existing === undefined && each.status === 'False');
-    });
+    const more = beside.get(key) ?? {};
+    const done =
+      isDeepStrictEqual(object.accepted, more.accepted) &&
+      wanted.every((each) => {
+        const existing = find(object.conditions, each.type);
+        return stands(existing, each, generation) || (kind.sparse && existing === undefined && each.status === 'False');
+      });
     if (done) return;
-    const signature = JSON.stringify([uid, generation, wanted]);
+    const signature = JSON.stringify([uid, generation, wanted, more]);
     if (written.get(key) === signature) return;
     const now = time(clock.wallMs());
     const news: Announcement[] = [];
@@ -119,8 +131,8 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
         apiVersion,
         kind: kind.kind,
         // The uid pins this very object: one that was deleted meanwhile must not come back as an empty one.
-        metadata: { name, namespace, uid },
-        status: { conditions },
+        metadata: { name, ...(namespace === '' ? {} : { namespace }), uid },
+        status: { conditions, ...more },
       },
     });
     written.set(key, signature);
@@ -172,13 +184,15 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
   periodic = clock.after(recheckMs, again);
 
   return {
-    set: (key, conditions) => {
+    set: (key, conditions, more) => {
       desired.set(key, conditions);
+      if (more !== undefined) beside.set(key, more);
       queue.add(key);
       pump();
     },
     forget: (key) => {
       desired.delete(key);
+      beside.delete(key);
       written.delete(key);
       queue.delete(key);
     },

@@ -10,6 +10,7 @@ import type { IsthmusError } from '../core/errors.ts';
 import type { ServiceKey } from '../core/names.ts';
 import type { LocalChange, LocalCluster } from '../federation/local.ts';
 import { type Log, openKubeApi } from './api.ts';
+import { type EgressObject, egressPlural, projectEgressPolicy } from './egress_policies.ts';
 import {
   type PolicyObject,
   policyGroup,
@@ -80,6 +81,12 @@ const sources: { readonly [K in Kind]: Source<K> } = {
     dispensable: true,
     project: projectFailoverPolicy,
   },
+  // Without the kind every workload may call everything.
+  egresspolicies: {
+    paths: versions(policyGroup, egressPlural, policyVersion),
+    dispensable: true,
+    project: projectEgressPolicy,
+  },
 };
 
 const nothing: LocalChange = { services: new Set(), pods: new Set(), policies: false, failoverPolicies: false };
@@ -106,6 +113,7 @@ export interface Discovery {
   readonly exports: ReadonlyMap<ServiceKey, ExportObject>;
   readonly serviceObjects: ReadonlyMap<ServiceKey, ServiceObject>;
   readonly policyObjects: ReadonlyMap<string, PolicyObject>;
+  readonly egressObjects: ReadonlyMap<string, EgressObject>;
   /** Kinds not yet listed once. Empty: the cluster is complete. */
   synced(): { readonly pending: readonly string[] };
   /** Kinds that are gone without, for we may not read them. */
@@ -176,6 +184,7 @@ export const startDiscovery = (options: DiscoveryOptions): Discovery => {
     exports: state.exports,
     serviceObjects: state.serviceObjects,
     policyObjects: state.policyObjects,
+    egressObjects: state.egressObjects,
     synced: () => ({ pending: pending() }),
     denied: () =>
       new Map([...informers].flatMap(([kind, { denied }]) => (denied === undefined ? [] : [[kind, denied] as const]))),

@@ -82,7 +82,9 @@ export const openEvents = ({ api, clock, log, identity }: EventsOptions): Events
   const write = async ({ regarding, type, reason, action, note }: KubeEvent): Promise<void> => {
     const atMs = clock.wallMs();
     const id = createHash('sha256').update(`${identity} ${++told} ${regarding.uid} ${reason} ${atMs}`).digest('hex');
-    const { namespace, name } = regarding;
+    const { name } = regarding;
+    // Of what has none, where Kubernetes itself puts them.
+    const namespace = regarding.namespace === '' ? 'default' : regarding.namespace;
     await api.request({
       method: 'POST',
       path: `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,

@@ -16,6 +16,7 @@ import { isRecord, type Json, record, text } from './json.ts';
 export const manifestFiles = [
   'crd-serviceexports.yaml',
   'crd-failoverpolicies.yaml',
+  'crd-egresspolicies.yaml',
   'namespace.yaml',
   'rbac.yaml',
   'service-status-guard.yaml',

@@ -16,6 +16,8 @@ import type {
   TrafficPolicy,
   UntranslatablePolicy,
 } from '../federation/local.ts';
+import type { LocalEgressPolicy } from '../trust/egress_rules.ts';
+import { type EgressObject, localEgressPolicy } from './egress_policies.ts';
 import { joinEndpoints } from './endpoints.ts';
 import { localPolicy, type PolicyObject } from './failover_policies.ts';
 import {
@@ -41,6 +43,7 @@ export interface Objects {
   readonly authorizationpolicies: UntranslatablePolicy;
   readonly peerauthentications: UntranslatablePolicy;
   readonly failoverpolicies: PolicyObject;
+  readonly egresspolicies: EgressObject;
 }
 export type Kind = keyof Objects;
 
@@ -55,6 +58,7 @@ export interface LocalState {
   /** As they are, with their conditions. */
   readonly serviceObjects: ReadonlyMap<ServiceKey, ServiceObject>;
   readonly policyObjects: ReadonlyMap<string, PolicyObject>;
+  readonly egressObjects: ReadonlyMap<string, EgressObject>;
   /** Takes an object in, or out. Returns whether that may change anything. */
   set<K extends Kind>(kind: K, key: string, value: Objects[K] | undefined): boolean;
   /** Derives what is marked. Undefined when nothing came out different. */
@@ -133,6 +137,7 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     authorizationpolicies: new Map(),
     peerauthentications: new Map(),
     failoverpolicies: new Map(),
+    egresspolicies: new Map(),
   };
   const slicesOf = new Index();
   const rulesOf = new Index();
@@ -145,12 +150,14 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
   const nodes = new Map<string, LocalNode>();
   const problems = new Map<ServiceKey, ExportProblem>();
   const failoverPolicies = new Map<string, LocalFailoverPolicy>();
+  const egressPolicies = new Map<string, LocalEgressPolicy>();
   const imports = new Map<string, boolean>();
   let policies: readonly UntranslatablePolicy[] = [];
 
   const dirtyServices = new Set<ServiceKey>();
   const dirtyPods = new Set<string>();
   const dirtyFailoverPolicies = new Set<string>();
+  const dirtyEgressPolicies = new Set<string>();
   const dirtyNamespaces = new Set<string>();
   let dirtyPolicies = false;
 
@@ -199,6 +206,9 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
       }
       case 'failoverpolicies':
         dirtyFailoverPolicies.add(key);
+        break;
+      case 'egresspolicies':
+        dirtyEgressPolicies.add(key);
         break;
       default:
         dirtyPolicies = true;
@@ -309,6 +319,15 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     return true;
   };
 
+  const flushEgressPolicy = (key: string): boolean => {
+    const object = objects.egresspolicies.get(key);
+    const derived = object && localEgressPolicy(object);
+    if (same(egressPolicies.get(key), derived)) return false;
+    if (derived === undefined) egressPolicies.delete(key);
+    else egressPolicies.set(key, derived);
+    return true;
+  };
+
   const flushImports = (namespace: string): boolean => {
     const imported = objects.namespaces.get(namespace)?.imported;
     if (imports.get(namespace) === imported) return false;
@@ -331,6 +350,7 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
       nodes,
       problems,
       failoverPolicies,
+      egressPolicies,
       imports,
       get policies() {
         return policies;
@@ -339,6 +359,7 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
     exports: objects.serviceexports,
     serviceObjects: objects.services,
     policyObjects: objects.failoverpolicies,
+    egressObjects: objects.egresspolicies,
     set: (kind, key, value) => {
       const kept = objects[kind];
       const previous = kept.get(key);
@@ -358,15 +379,18 @@ export const createLocalState = (options: LocalStateOptions): LocalState => {
         pods: new Set([...dirtyPods].filter(flushPod)),
         policies: dirtyPolicies && flushPolicies(),
         failoverPolicies: [...dirtyFailoverPolicies].filter(flushFailoverPolicy).length > 0,
+        egressPolicies: [...dirtyEgressPolicies].filter(flushEgressPolicy).length > 0,
         imports: new Set([...dirtyNamespaces].filter(flushImports)),
       };
       dirtyServices.clear();
       dirtyPods.clear();
       dirtyFailoverPolicies.clear();
+      dirtyEgressPolicies.clear();
       dirtyNamespaces.clear();
       dirtyPolicies = false;
-      const { services: some, pods: others, policies: rules, failoverPolicies: wishes } = changed;
-      return some.size + others.size + changed.imports.size > 0 || rules || wishes ? changed : undefined;
+      const { services: some, pods: others, imports: choices } = changed;
+      const rules = changed.policies || changed.failoverPolicies || changed.egressPolicies;
+      return some.size + others.size + choices.size > 0 || rules ? changed : undefined;
     },
   };
 };

@@ -153,6 +153,11 @@ export const metricTable = {
     help: 'Kinds that this controller may not read and goes without: 1.',
     labels: ['kind'],
   },
+  isthmus_egress_policies: {
+    kind: 'gauge',
+    help: 'EgressPolicies: of which a version is in force, and whose newest version is refused.',
+    labels: ['state'],
+  },
   isthmus_gateway_pod_healthy: { kind: 'gauge', help: 'Local gateway pods that answer.', labels: [] },
   isthmus_state_age_seconds: { kind: 'gauge', help: 'Age of the last good state on disk.', labels: [] },
   isthmus_journal_entries_total: { kind: 'counter', help: 'Entries made durable.', labels: [] },

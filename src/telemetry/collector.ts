@@ -50,6 +50,8 @@ export interface TelemetryTotals {
   readonly entries: number;
   /** Entries about members that are not known (any more). */
   readonly unknown: number;
+  /** Calls that a rule or bound of our own egress denied. */
+  readonly denied: number;
   /** Calls that got no tunnel, although there was somebody to try, or not. */
   readonly lostTried: number;
   readonly lostUntried: number;
@@ -84,7 +86,7 @@ export class Telemetry {
   readonly #doors = new Doors();
   readonly #nodes = new Map<string, Node>();
   readonly #loadStreams = new Set<LoadStream>();
-  readonly #totals = { entries: 0, unknown: 0, lostTried: 0, lostUntried: 0, streams: 0 };
+  readonly #totals = { entries: 0, unknown: 0, denied: 0, lostTried: 0, lostUntried: 0, streams: 0 };
   #timer: Timer | undefined;
   #tickedMs = 0;
 
@@ -163,7 +165,7 @@ export class Telemetry {
   entry(log: string, entry: HTTPAccessLogEntry, node: string): void {
     this.#totals.entries++;
     const member = entry.commonProperties?.customTags[memberTag] ?? '';
-    const event = this.#o.onConnection && connectionOf(log, entry, node, member, this.#o);
+    const event = connectionOf(log, entry, node, member, this.#o);
     if (event !== undefined) this.#o.onConnection?.(event);
     // Decisions are made of beginnings and refusals. How a tunnel ended says nothing more: when it broke, its attempt does.
     const ended = log !== logNames.attempts && !isEstablished(entry) && statusOf(entry) < 400;
@@ -179,7 +181,10 @@ export class Telemetry {
     const outcome = log === logNames.attempts ? attemptOutcome(entry, member) : tunnelOutcome(entry, member);
     if (outcome === undefined) {
       const lost = log === logNames.tunnels ? lostCall(entry) : undefined;
-      if (lost?.tried === true) this.#totals.lostTried++;
+      // By a rule or bound of our own: nobody was missing.
+      const denied = lost?.tried === false && ['policy', 'source'].includes(event?.connection.reason ?? '');
+      if (denied) this.#totals.denied++;
+      else if (lost?.tried === true) this.#totals.lostTried++;
       else if (lost !== undefined) this.#totals.lostUntried++;
       return;
     }

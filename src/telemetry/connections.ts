@@ -2,7 +2,7 @@
  * A line of a gateway's access log as a connection over the border, for the audit.
  */
 import type { Connection, Side } from '../audit/connection.ts';
-import { outcomeOf } from '../audit/reason.ts';
+import { outcomeOf, ruleOf } from '../audit/reason.ts';
 import { refusedHeader, sourceHeader } from '../core/hop.ts';
 import { probeHeader } from '../core/probing.ts';
 import type { Address } from '../gen/envoy/config/core/v3/address_pb.ts';
@@ -66,6 +66,7 @@ export const connectionOf = (
   const flags = common?.responseFlags ?? noFlags;
   const refused = response?.responseHeaders[refusedHeader];
   const answer = { status, established, refused, transportFailure: transportFailure !== '', flags, details };
+  const rule = ruleOf(details);
   const [result, reason] = begins ? (['open', undefined] as const) : outcomeOf(answer);
   const authority = short(request?.authority ?? '');
   const from = addressText(common?.downstreamRemoteAddress);
@@ -82,6 +83,7 @@ export const connectionOf = (
       side,
       result,
       ...(reason === undefined ? {} : { reason }),
+      ...(reason === 'policy' && rule !== undefined ? { rule: short(rule) } : {}),
       ...(reason === undefined || detail === '' ? {} : { detail: short(detail) }),
       source: short(side === 'ingress' ? (known.memberOf(identity) ?? identity) : identity),
       ...(claim === undefined ? {} : { claim: short(claim) }),

@@ -15,6 +15,7 @@ import { restoreWithdrawals } from '../../src/federation/withdrawals_saved.ts';
 import { readHealth } from '../../src/health/saved.ts';
 import { initialHealth } from '../../src/health/state.ts';
 import { decodeValue, encodeValue } from '../../src/journal/value.ts';
+import { projectEgressPolicy } from '../../src/kube/egress_policies.ts';
 import { projectFailoverPolicy } from '../../src/kube/failover_policies.ts';
 import { isRecord, type Json } from '../../src/kube/json.ts';
 import { parseSubject, parseToken } from '../../src/kube/jwt.ts';
@@ -32,6 +33,7 @@ import { parseGraySpec } from '../../src/probe/gray_spec.ts';
 import { gatewayNodeProblem, ztunnelNodeProblem } from '../../src/server/node_id.ts';
 import { readSummary } from '../../src/telemetry/ejections.ts';
 import { AddressRanges, addressProblem } from '../../src/trust/addresses.ts';
+import { parseEgressPolicy } from '../../src/trust/egress_policy.ts';
 import { parseMemberId, parseWorkloadId } from '../../src/trust/spiffe.ts';
 import { makeCsr } from '../unit/ca/requests.ts';
 import { joiningTexts } from './joining.ts';
@@ -191,6 +193,23 @@ const objects = {
     metadata,
     spec: { services: ['pay'], order: ['us-west', 'eu'], failback: { mode: 'gradual', holdDown: '5m' } },
   },
+  egress: {
+    metadata: { name: 'pay', uid: 'u', generation: 2 },
+    spec: {
+      action: 'ALLOW',
+      rules: [
+        {
+          from: [
+            { source: { namespaces: ['shop'] } },
+            { source: { principals: ['spiffe://cluster.local/ns/shop/sa/web-*'] } },
+          ],
+          to: [{ services: ['pay/ledger', 'bank/*'] }],
+          members: ['us-west'],
+        },
+      ],
+    },
+    status: { accepted: { generation: 1, spec: { action: 'ALLOW' } } },
+  },
 };
 const goods: Partial<Record<Kind, () => unknown>> = {
   services: () => projectService(objects.service),
@@ -208,6 +227,15 @@ export const jsonTargets: readonly Target<unknown>[] = [
   { name: 'kube-namespace', seeds: [objects.namespace], run: cluster('namespaces', projectNamespace) },
   { name: 'kube-export', seeds: [objects.export], run: cluster('serviceexports', projectExport) },
   { name: 'kube-rule', seeds: [objects.rule], run: cluster('destinationrules', projectRule) },
+  { name: 'kube-egress-policy', seeds: [objects.egress], run: cluster('egresspolicies', projectEgressPolicy) },
+  {
+    name: 'egress-policy-spec',
+    seeds: [
+      objects.egress.spec,
+      { action: 'LIMIT', rules: [{ from: objects.egress.spec.rules[0]!.from, connectsPerSecond: 5 }] },
+    ],
+    run: (v) => parseEgressPolicy('p', v, 'cluster.local'),
+  },
   { name: 'kube-failover-policy', seeds: [objects.policy], run: cluster('failoverpolicies', projectFailoverPolicy) },
   {
     name: 'kube-authorization',

@@ -50,7 +50,8 @@ export const grantedService = (key: ServiceKey): MessageInitShape<typeof RateLim
   actions: [{ actionSpecifier: { case: 'genericKey', value: { descriptorKey: serviceEntry, descriptorValue: key } } }],
 });
 
-const limit = (reason: string, rest: LimitInit): LimitInit => {
+/** A refusal is 429, and a header names the bound. */
+export const limit = (reason: string, rest: LimitInit): LimitInit => {
   const always = { defaultValue: { numerator: 100 } };
   return {
     statPrefix: `border_${reason}`,
@@ -116,12 +117,12 @@ const dayMs = 86_400_000;
 const fillMs = 100;
 
 /** One Envoy's part of a grant. Envoy has no bucket of 0: a grant of nothing is one tunnel, and then one a day. */
-export const bucketOf = (perSecond: number, envoys: number): BucketInit => {
+export const bucketOf = (perSecond: number, envoys: number, burst = burstMs): BucketInit => {
   const rate = perSecond / envoys;
   if (rate * dayMs <= 1_000) return { maxTokens: 1, tokensPerFill: 1, fillInterval: duration(dayMs) };
   const tokens = rate < 20 ? 1 : Math.floor((rate * fillMs) / 1_000);
   return {
-    maxTokens: Math.max(1, Math.floor((rate * burstMs) / 1_000)),
+    maxTokens: Math.max(1, Math.floor((rate * burst) / 1_000)),
     // Tokens down and time up: all parts together are never above the grant.
     tokensPerFill: tokens,
     fillInterval: duration(Math.ceil((tokens * 1_000) / rate)),

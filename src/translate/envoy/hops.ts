@@ -71,20 +71,18 @@ export const provenSource: HeaderInit = option(
   HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
 );
 
-/** Says from which member a request is, before a route is looked for. What the caller wrote there is gone. */
-export const fromMember = (member: string) => ({
+/** Before anything reads the headers. */
+const early = (value: HeaderInit) => ({
   name: 'envoy.http.early_header_mutation.header_mutation',
-  typedConfig: packed(HeaderMutationSchema, {
-    mutations: [
-      {
-        action: {
-          case: 'append',
-          value: option(peerHeader, member, HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD),
-        },
-      },
-    ],
-  }),
+  typedConfig: packed(HeaderMutationSchema, { mutations: [{ action: { case: 'append', value } }] }),
 });
+
+/** Says from which member a request is, before a route is looked for. What the caller wrote there is gone. */
+export const fromMember = (member: string) =>
+  early(option(peerHeader, member, HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD));
+
+/** Says from which workload a request is, before limits and routes go by it. */
+export const fromWorkload = () => early(provenSource);
 
 const marked: PermissionInit = {
   rule: {

@@ -6,6 +6,7 @@ import type { ServiceKey } from '../../core/names.ts';
 import type { Plan } from '../../failover/plan.ts';
 import type { LocalCluster } from '../../federation/local.ts';
 import type { ManifestHead, MemberView, ServiceView } from '../../federation/view.ts';
+import type { EgressRules } from '../../trust/egress_rules.ts';
 import type { Member } from '../../trust/membership.ts';
 
 export interface CertificatePem {
@@ -54,6 +55,10 @@ export interface GatewaySettings {
   readonly binding: Binding;
   /** Who may send probes through the egress; default: the account `isthmus-controller` of `isthmus-system`. */
   readonly controllerIdentity?: string;
+  /** DNS suffix of Kubernetes services; default: `cluster.local`. */
+  readonly clusterDomain?: string;
+  /** New tunnels a second through the egress of each identity, where no rule says otherwise; default: `limits.identityConnectsPerSecond`. */
+  readonly identityConnectsPerSecond?: number;
   /** Envoys in each gateway pod, which share what is granted to others; default: 2. */
   readonly envoysPerGateway?: number;
 }
@@ -72,6 +77,8 @@ export interface GatewayInput {
   readonly services: ReadonlyMap<ServiceKey, ServiceView>;
   readonly plan: Plan;
   readonly local: LocalCluster;
+  /** Rights and limits of our own workloads at the egress; default: everybody may call everything. */
+  readonly egress?: EgressRules;
   /** By member; a peer that is not in it has not been measured. */
   readonly roundTrips: ReadonlyMap<string, RoundTrip>;
   /**

@@ -25,8 +25,10 @@ import {
 import { memberServerName } from '../../trust/spiffe.ts';
 import { attemptLog, borderLog, directLog, doorLog, tunnelLog } from './access_logs.ts';
 import { connectionFilter, grantsFilter, rateFilter } from './border.ts';
+import { limitsFilter } from './egress_limits.ts';
+import { rightsFilters } from './egress_rights.ts';
 import { duration, type Encoded, encode, extension, fromAds, typeUrls } from './encoded.ts';
-import { anyAnswer, fromMember, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
+import { anyAnswer, fromMember, fromWorkload, localAnswerMark, refuseAnyHop, refuseSecondHop } from './hops.ts';
 import { serverHttp2 } from './http2.ts';
 import type { Binding, GatewaySettings } from './input.ts';
 import { listenerNames, probeRoutes, routeNames, secretNames } from './resource_names.ts';
@@ -51,8 +53,8 @@ const healthFilter = (): Filter =>
 interface Manager {
   readonly role: HopRole;
   readonly statPrefix: string;
-  /** Who alone can be at the other end. */
-  readonly peer?: string;
+  /** Who is at the other end, written over what the caller says. */
+  readonly from?: ReturnType<typeof fromMember>;
   /** Default: the role's. */
   readonly routes?: string;
   /** What may refuse a CONNECT besides its hops. */
@@ -63,7 +65,7 @@ interface Manager {
 }
 
 const connectionManager = (member: string, loopFilter: Filter, manager: Manager) => {
-  const { role, statPrefix, routes = routeNames[role], bounds = [], log, attempts, peer } = manager;
+  const { role, statPrefix, routes = routeNames[role], bounds = [], log, attempts, from } = manager;
   return extension('envoy.filters.network.http_connection_manager', HttpConnectionManagerSchema, {
     codecType: HttpConnectionManager_CodecType.HTTP2,
     statPrefix,
@@ -80,7 +82,7 @@ const connectionManager = (member: string, loopFilter: Filter, manager: Manager)
     ...(log === undefined
       ? {}
       : { accessLog: [log], accessLogOptions: { flushLogOnTunnelSuccessfullyEstablished: true } }),
-    ...(peer === undefined ? {} : { earlyHeaderMutationExtensions: [fromMember(peer)] }),
+    ...(from === undefined ? {} : { earlyHeaderMutationExtensions: [from] }),
     http2ProtocolOptions: serverHttp2(),
     upgradeConfigs: [{ upgradeType: 'CONNECT' }],
     // Tunnels live as long as their callers want.
@@ -169,6 +171,8 @@ export const egressListener = ({ self, trustDomain, binding, controllerIdentity 
         connectionManager(self.name, refuseAnyHop(), {
           role: 'egress',
           statPrefix: 'egress',
+          from: fromWorkload(),
+          bounds: [limitsFilter(), ...rightsFilters()],
           log: tunnelLog(),
           attempts: attemptLog(),
         }),
@@ -204,7 +208,7 @@ export const federationListener = ({ self, binding }: GatewaySettings, members: 
               connectionManager(self.name, refuseSecondHop(), {
                 role: 'federation',
                 statPrefix: `federation.${member}`,
-                peer: member,
+                from: fromMember(member),
                 bounds: [rateFilter(), grantsFilter(member)],
                 log: borderLog(),
               }),

@@ -2,12 +2,17 @@
  * All resources of a cluster's gateways, from one input. The wiring calls this at start; tick by tick it may call the parts
  * for what changed (a service's endpoints, a class, one virtual host) and keep the rest.
  */
+import { limits } from '../../core/limits.ts';
 import { classOf, type ServiceClass } from '../../failover/classes.ts';
 import type { ServicePlan, Tiers } from '../../failover/plan.ts';
 import type { MemberView, ServiceView } from '../../federation/view.ts';
+import { noEgressRules } from '../../trust/egress_rules.ts';
 import { envoysPerGateway, Grants, sharers } from './border.ts';
 import { classCluster } from './class_cluster.ts';
 import { classEndpoints } from './class_endpoints.ts';
+import { limitsResource } from './egress_limits.ts';
+import { answeringFor, slotOf, tiersWithin } from './egress_members.ts';
+import { rightsResources } from './egress_rights.ts';
 import { type Encoded, typeUrls } from './encoded.ts';
 import { headHost, headResources, headRoutes } from './head.ts';
 import type { GatewayInput, GatewaySettings, RoundTrip } from './input.ts';
@@ -20,29 +25,39 @@ import { type PeerTimers, timersFor, unmeasured } from './timers.ts';
 import { tunnelAgeOf } from './tunnel_age.ts';
 import { tunnelPorts } from './tunnel_ports.ts';
 
-const noClasses: ReadonlyMap<number, ServiceClass> = new Map();
+const noClasses: ReadonlyMap<string, ServiceClass> = new Map();
+const noAnswering: ReturnType<typeof answeringFor> = [];
 
 /**
  * The class of each port that some other member serves; empty when the service has no path to other members. Ports share one,
  * but for those that not all exporters have. With a traffic policy of its own a service gets classes of its own: its limits
- * and its ejections are nobody else's.
+ * and its ejections are nobody else's. Callers whom some members alone may answer have further classes, of those.
+ * @returns by `slotOf` the port
  */
 export const gatewayClasses = (
   service: ServiceView,
   plan: ServicePlan | undefined,
-): ReadonlyMap<number, ServiceClass> => {
+  answering = noAnswering,
+): ReadonlyMap<string, ServiceClass> => {
   if (plan === undefined || service.unsupported !== undefined) return noClasses;
-  const classFor = (tiers: Tiers): ServiceClass | undefined => {
-    if (!tiers.some((tier) => tier.length > 0)) return undefined;
+  const madeOf = (tiers: Tiers): ServiceClass => {
     const shared = classOf({ tiers }, service.local?.trafficPolicy);
     return shared.policy === undefined ? shared : { ...shared, name: `${shared.name}@${service.key}` };
   };
+  const classFor = (tiers: Tiers): ServiceClass | undefined =>
+    tiers.some((tier) => tier.length > 0) ? madeOf(tiers) : undefined;
   const common = classFor(plan.tiers);
-  const classes = new Map<number, ServiceClass>();
+  const classes = new Map<string, ServiceClass>();
   for (const port of egressPorts(service)) {
     const tiers = plan.ports?.get(port);
     const entry = tiers === undefined ? common : classFor(tiers);
-    if (entry !== undefined) classes.set(port, entry);
+    if (entry === undefined) continue;
+    classes.set(slotOf(port), entry);
+    for (const { members } of answering) {
+      if (members === undefined) continue;
+      // None is left: the route leads nowhere, and not to the others.
+      classes.set(slotOf(port, members), madeOf(tiersWithin(tiers ?? plan.tiers, members)));
+    }
   }
   return classes;
 };
@@ -123,6 +138,21 @@ export const grantResources = (
   return grants.resources(others, plan.grants, sharers(members.get(self.name), envoys));
 };
 
+/** Rights and limits of our own workloads at the egress. */
+export const egressResources = ({
+  settings,
+  members,
+  egress,
+}: Pick<GatewayInput, 'settings' | 'members' | 'egress'>): Encoded[] => {
+  const { self, envoysPerGateway: envoys = envoysPerGateway, clusterDomain = 'cluster.local' } = settings;
+  const { identityConnectsPerSecond: perSecond = limits.identityConnectsPerSecond } = settings;
+  const rules = egress ?? noEgressRules;
+  return [
+    limitsResource(rules.limits, perSecond, sharers(members.get(self.name), envoys)),
+    ...rightsResources(rules, clusterDomain),
+  ];
+};
+
 /** Everything. Names are unique within a type. */
 export const gatewayResources = (input: GatewayInput): Encoded[] => {
   const { settings, members, roundTrips } = input;
@@ -133,10 +163,11 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
   const resources: Encoded[] = memberResources(input);
   for (const [key, service] of input.services) {
     const plan = input.plan.services.get(key);
-    const byPort = gatewayClasses(service, plan);
-    for (const entry of byPort.values()) classes.set(entry.name, entry);
-    const names = new Map([...byPort].map(([port, { name }]) => [port, name]));
-    outward.push(...egressHosts(service, names, tunnelAgeOf(plan)));
+    const answering = answeringFor(input.egress ?? noEgressRules, service.namespace, service.name);
+    const bySlot = gatewayClasses(service, plan, answering);
+    for (const entry of bySlot.values()) classes.set(entry.name, entry);
+    const names = new Map([...bySlot].map(([slot, { name }]) => [slot, name]));
+    outward.push(...egressHosts(service, names, tunnelAgeOf(plan), answering));
     if (isExported(service)) (isForSome(service) ? atBorder : inward).push(...localHosts(service));
     resources.push(...localResources(service, input));
   }
@@ -146,6 +177,7 @@ export const gatewayResources = (input: GatewayInput): Encoded[] => {
     ...localRoutes(settings.self.name, inward, atBorder),
     headRoutes(input),
     ...grantResources(input),
+    ...egressResources(input),
   );
   return resources;
 };

@@ -10,18 +10,23 @@
  */
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { sourceHeader } from '../../core/hop.ts';
 import type { ServiceView } from '../../federation/view.ts';
 import {
   type HeaderMatcherSchema,
   type RetryPolicySchema,
   type RouteAction,
   RouteActionSchema,
+  type RouteSchema,
   VirtualHostSchema,
 } from '../../gen/envoy/config/route/v3/route_components_pb.ts';
 import { type RouteConfiguration, RouteConfigurationSchema } from '../../gen/envoy/config/route/v3/route_pb.ts';
 import { PreviousHostsPredicateSchema } from '../../gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts';
 import { PreviousPrioritiesConfigSchema } from '../../gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts';
+import type { SourcePattern } from '../../trust/egress_source.ts';
 import { grantedService } from './border.ts';
+import { type answeringFor, slotOf } from './egress_members.ts';
+import { stringMatch } from './egress_rights.ts';
 import { duration, type Encoded, extension, typeUrls } from './encoded.ts';
 import { answerMark, firstHop, provenSource } from './hops.ts';
 import { localClusterName, peerHeader, routeNames } from './resource_names.ts';
@@ -65,27 +70,36 @@ const localRetry = (): RetryInit => ({
 /** A tunnel lives, idle or not, as long as its callers want; the default would cut it after minutes. */
 const unlimited = () => ({ timeout: duration(0), idleTimeout: duration(0) });
 
-/** For requests of these members alone; others find no route, as for a service that there is not. */
-const onlyFrom = (members: readonly string[]): MessageInitShape<typeof HeaderMatcherSchema> => ({
+type HeaderInit = MessageInitShape<typeof HeaderMatcherSchema>;
+
+/** For requests of this member alone. A list as a regular expression was passed over: Envoy takes no more than 100 steps, seven names or so. */
+const ofMember = (member: string): HeaderInit => ({
   name: peerHeader,
-  headerMatchSpecifier: {
-    case: 'stringMatch',
-    // Labels hold nothing that means anything in a regular expression. The whole value must match; nobody at all: none does.
-    value: {
-      matchPattern: { case: 'safeRegex', value: { regex: members.length === 0 ? '[^\\s\\S]' : members.join('|') } },
-    },
-  },
+  headerMatchSpecifier: { case: 'stringMatch', value: { matchPattern: { case: 'exact', value: member } } },
 });
 
-const virtualHost = (authority: string, action: RouteAction, only?: readonly string[]): EncodedHost => ({
+/** For requests of these workloads alone. */
+const ofSource = (source: SourcePattern): HeaderInit => ({
+  name: sourceHeader,
+  headerMatchSpecifier: { case: 'stringMatch', value: stringMatch(source) },
+});
+
+interface HostRoute {
+  readonly action: RouteAction;
+  /** What must hold besides the authority. */
+  readonly only?: HeaderInit | undefined;
+}
+
+/** @param routes - the first that fits decides */
+const virtualHost = (authority: string, routes: readonly HostRoute[]): EncodedHost => ({
   name: authority,
   bytes: toBinary(
     VirtualHostSchema,
     create(VirtualHostSchema, {
       name: authority,
       domains: [authority],
-      routes: [
-        {
+      routes: routes.map(
+        ({ action, only }): MessageInitShape<typeof RouteSchema> => ({
           match: {
             pathSpecifier: { case: 'connectMatcher', value: {} },
             headers: [
@@ -96,33 +110,30 @@ const virtualHost = (authority: string, action: RouteAction, only?: readonly str
                   value: { matchPattern: { case: 'exact', value: authority } },
                 },
               },
-              ...(only === undefined ? [] : [onlyFrom(only)]),
+              ...(only === undefined ? [] : [only]),
             ],
           },
           action: {
             case: 'route',
             value: action,
           },
-        },
-      ],
+        }),
+      ),
     }),
   ),
 });
 
-/**
- * CONNECTs to one port of a service, to the cluster of its class.
- * @param tunnelAgeMs - how old the tunnels opened by this route may become; undefined: as old as their callers want
- */
-export const egressHost = (hostname: string, port: number, className: string, tunnelAgeMs?: number): EncodedHost =>
-  virtualHost(
-    `${hostname}:${port}`,
-    create(RouteActionSchema, {
-      ...unlimited(),
-      ...(tunnelAgeMs === undefined ? {} : { maxStreamDuration: { maxStreamDuration: duration(tunnelAgeMs) } }),
-      clusterSpecifier: { case: 'cluster', value: className },
-      retryPolicy: egressRetry(),
-    }),
-  );
+/** No cluster has this name, or one without an endpoint. */
+const nowhere = 'nowhere';
+
+/** @param tunnelAgeMs - how old the tunnels opened by this route may become; undefined: as old as their callers want */
+const egressAction = (className: string, tunnelAgeMs?: number): RouteAction =>
+  create(RouteActionSchema, {
+    ...unlimited(),
+    ...(tunnelAgeMs === undefined ? {} : { maxStreamDuration: { maxStreamDuration: duration(tunnelAgeMs) } }),
+    clusterSpecifier: { case: 'cluster', value: className },
+    retryPolicy: egressRetry(),
+  });
 
 /**
  * TCP ports of a service that callers here may use: our own Service's, where there is one. Others' ports may not add to it or take
@@ -130,31 +141,49 @@ export const egressHost = (hostname: string, port: number, className: string, tu
  */
 export const egressPorts = ({ local, ports }: ServiceView): number[] => tunnelPorts(local?.ports ?? ports);
 
-/** `classes`: the name of each port's class. */
+/**
+ * CONNECTs to the ports of a service, each to the cluster of its class.
+ * @param classes - names of classes, by `slotOf`
+ * @param answering - whom some members alone may answer, best fit first
+ */
 export const egressHosts = (
   service: ServiceView,
-  classes: ReadonlyMap<number, string>,
+  classes: ReadonlyMap<string, string>,
   tunnelAgeMs?: number,
-): EncodedHost[] => [...classes].map(([port, name]) => egressHost(service.hostname, port, name, tunnelAgeMs));
+  answering: ReturnType<typeof answeringFor> = [],
+): EncodedHost[] =>
+  egressPorts(service).flatMap((port) => {
+    const ofAll = classes.get(slotOf(port));
+    if (ofAll === undefined) return [];
+    const routes = answering.map(({ source, members }) => ({
+      // Without a class of those members it leads nowhere, and not to the others.
+      action: egressAction(classes.get(slotOf(port, members)) ?? nowhere, tunnelAgeMs),
+      only: source === undefined ? undefined : ofSource(source),
+    }));
+    // The last may be for everybody already.
+    const rest =
+      answering.at(-1)?.source === undefined && routes.length > 0 ? [] : [{ action: egressAction(ofAll, tunnelAgeMs) }];
+    return virtualHost(`${service.hostname}:${port}`, [...routes, ...rest]);
+  });
 
 /**
  * The service's CONNECTs from elsewhere, one virtual host a port, ended here and handed to a pod as bytes. One that is exported to some
  * members has a route for those.
  */
 export const localHosts = (service: ServiceView): EncodedHost[] =>
-  tunnelPorts(service.local?.ports ?? []).map((port) =>
-    virtualHost(
-      `${service.hostname}:${port}`,
-      create(RouteActionSchema, {
-        ...unlimited(),
-        clusterSpecifier: { case: 'cluster', value: localClusterName(service.key, port) },
-        upgradeConfigs: [{ upgradeType: 'CONNECT', connectConfig: {} }],
-        retryPolicy: localRetry(),
-        rateLimits: [grantedService(service.key)],
-      }),
-      service.local?.exported?.to,
-    ),
-  );
+  tunnelPorts(service.local?.ports ?? []).map((port) => {
+    const action = create(RouteActionSchema, {
+      ...unlimited(),
+      clusterSpecifier: { case: 'cluster', value: localClusterName(service.key, port) },
+      upgradeConfigs: [{ upgradeType: 'CONNECT', connectConfig: {} }],
+      retryPolicy: localRetry(),
+      rateLimits: [grantedService(service.key)],
+    });
+    const only = service.local?.exported?.to;
+    // Others, or all when it is for nobody, find no route, as for a service that there is not.
+    const routes = only?.map((member) => ({ action, only: ofMember(member) })) ?? [{ action }];
+    return virtualHost(`${service.hostname}:${port}`, routes);
+  });
 
 const virtualHostsField = RouteConfigurationSchema.field.virtualHosts.number;
 

@@ -12,13 +12,16 @@
  */
 import type { ServiceKey } from '../../core/names.ts';
 import type { ServiceClass } from '../../failover/classes.ts';
-import { Grants } from './border.ts';
+import { type EgressRules, noEgressRules } from '../../trust/egress_rules.ts';
+import { envoysPerGateway, Grants, sharers } from './border.ts';
+import { answeringFor } from './egress_members.ts';
 import type { Encoded, GatewayTypeUrl } from './encoded.ts';
 import { headHost, headRoutes } from './head.ts';
 import type { GatewayInput } from './input.ts';
 import {
   classResources,
   classTimers,
+  egressResources,
   gatewayClasses,
   grantResources,
   isExported,
@@ -55,8 +58,8 @@ interface KnownClass {
   readonly warmAtMs: number;
 }
 
-/** By port. */
-type ClassNames = ReadonlyMap<number, string>;
+/** By `slotOf` the port. */
+type ClassNames = ReadonlyMap<string, string>;
 const noNames: ClassNames = new Map();
 
 /** After the health checks' timeout: for the resources to arrive, and for a slow machine. */
@@ -82,6 +85,7 @@ export class GatewayTranslation {
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
   readonly #grants = new Grants();
   #members: ReadonlySet<string> = new Set();
+  #egress: { readonly rules: EgressRules | undefined; readonly envoys: number } | undefined;
 
   /** Computes everything again, whatever changed. */
   rebuild(input: GatewayInput, nowMs?: number): GatewayDelta {
@@ -96,7 +100,7 @@ export class GatewayTranslation {
     const first = this.#owned.get('routes') === undefined;
     const now = first ? Number.POSITIVE_INFINITY : nowMs;
     const bornMs = Number.isFinite(nowMs) ? nowMs : Number.NEGATIVE_INFINITY;
-    const services = new Set([...dirty.services, ...this.#moving]);
+    const services = new Set([...dirty.services, ...this.#moving, ...this.#answeredAnew(input)]);
     for (const pod of dirty.pods) for (const key of this.#servicesOf.get(pod) ?? []) services.add(key);
     const before = new Set(this.#classes.keys());
     let routes = first;
@@ -116,6 +120,7 @@ export class GatewayTranslation {
     }
     if (routes) this.#replace('routes', this.#routes(input), changed, removed);
     this.#replace('head', [headRoutes(input)], changed, removed);
+    this.#egressRules(input, changed, removed);
     this.#replace('grants', grantResources(input, this.#grants), changed, removed);
     for (const [name, { users }] of [...this.#classes]) {
       if (users.size > 0) continue;
@@ -125,12 +130,31 @@ export class GatewayTranslation {
     return { changed, removed, wakeAtMs: this.#wakeAtMs() };
   }
 
+  /** Services whose callers may be answered by others than before. */
+  #answeredAnew({ egress, services }: GatewayInput): Iterable<ServiceKey> {
+    const before = this.#egress?.rules;
+    if (before === egress || this.#egress === undefined) return [];
+    const named = (rules: EgressRules | undefined): boolean =>
+      (rules?.allow ?? []).some(({ members }) => members !== undefined);
+    return named(before) || named(egress) ? services.keys() : [];
+  }
+
+  /** Rules may be thousands: they are encoded again only when they, or those who share the limits, are others. */
+  #egressRules(input: GatewayInput, changed: Encoded[], removed: GatewayDelta['removed'][number][]): void {
+    const { settings, members, egress } = input;
+    const envoys = sharers(members.get(settings.self.name), settings.envoysPerGateway ?? envoysPerGateway);
+    const before = this.#egress;
+    if (before !== undefined && before.rules === egress && before.envoys === envoys) return;
+    this.#egress = { rules: egress, envoys };
+    this.#replace('egress', egressResources(input), changed, removed);
+  }
+
   #wakeAtMs(): number | undefined {
     let wakeAtMs: number | undefined;
     for (const key of this.#moving) {
       const routed = this.#routed.get(key);
-      for (const [port, name] of this.#wanted.get(key) ?? noNames) {
-        if (routed?.get(port) === name) continue;
+      for (const [slot, name] of this.#wanted.get(key) ?? noNames) {
+        if (routed?.get(slot) === name) continue;
         const { warmAtMs } = this.#classes.get(name)!;
         if (wakeAtMs === undefined || warmAtMs < wakeAtMs) wakeAtMs = warmAtMs;
       }
@@ -161,15 +185,20 @@ export class GatewayTranslation {
       key,
       input.local.services.get(key)?.endpoints.flatMap((e) => (e.pod === undefined ? [] : [e.pod])) ?? [],
     );
-    const wanted = new Map<number, string>();
-    for (const [port, entry] of service === undefined ? [] : gatewayClasses(service, plan)) {
+    const answering =
+      service === undefined ? [] : answeringFor(input.egress ?? noEgressRules, service.namespace, service.name);
+    const wanted = new Map<string, string>();
+    for (const [slot, entry] of service === undefined ? [] : gatewayClasses(service, plan, answering)) {
       this.#know(entry, input, bornMs);
-      wanted.set(port, entry.name);
+      wanted.set(slot, entry.name);
     }
     const routed = this.#move(key, wanted, nowMs);
     const before = this.#madeFrom.get(key);
     const made = {
-      outward: service === undefined ? '' : `${service.hostname} ${ageMs ?? ''} ${[...routed].join(' ')}`,
+      outward:
+        service === undefined
+          ? ''
+          : `${service.hostname} ${ageMs ?? ''} ${[...routed].join(' ')}${answering.length === 0 ? '' : JSON.stringify(answering)}`,
       inward: service === undefined || !isExported(service) ? '' : localShape(service),
     };
     if (service === undefined) this.#madeFrom.delete(key);
@@ -178,7 +207,11 @@ export class GatewayTranslation {
     this.#replace(key, service === undefined ? [] : localResources(service, input, known), changed, removed);
     let hostsChanged = false;
     if (before?.outward !== made.outward) {
-      hostsChanged = replaceHosts(this.#outward, key, service === undefined ? [] : egressHosts(service, routed, ageMs));
+      hostsChanged = replaceHosts(
+        this.#outward,
+        key,
+        service === undefined ? [] : egressHosts(service, routed, ageMs, answering),
+      );
     }
     if (before?.inward !== made.inward) {
       const hosts = made.inward === '' || service === undefined ? [] : localHosts(service);
@@ -216,13 +249,13 @@ export class GatewayTranslation {
   /** Takes note of the classes that the service's ports should use; those that its routes use now. */
   #move(key: ServiceKey, to: ClassNames, nowMs: number): ClassNames {
     const from = this.#routed.get(key) ?? noNames;
-    const next = new Map<number, string>();
+    const next = new Map<string, string>();
     let waits = false;
-    for (const [port, name] of to) {
-      const before = from.get(port);
+    for (const [slot, name] of to) {
+      const before = from.get(slot);
       // Without a class so far there is nothing to wait with: the first calls are better refused for milliseconds.
       const stays = before !== undefined && before !== name && this.#classes.get(name)!.warmAtMs > nowMs;
-      next.set(port, stays ? before : name);
+      next.set(slot, stays ? before : name);
       waits ||= stays;
     }
     for (const names of [from, this.#wanted.get(key) ?? noNames])

@@ -22,6 +22,8 @@ export interface ZtunnelInputs {
   readonly plan: Plan;
   /** Gateway pod name → answers now. Pods that are not listed are judged by their readiness alone. */
   readonly gatewayHealth: ReadonlyMap<string, boolean>;
+  /** Rules of our egress are in force: a path around it, in direct mode, would be one around them. Default: false. */
+  readonly gatewayOnly?: boolean;
 }
 
 /** Network of the workloads that are reached through the local gateways. */

@@ -7,6 +7,7 @@
  */
 import type { ServiceKey } from '../../core/names.ts';
 import type { LocalEndpoint } from '../../federation/local.ts';
+import type { ServiceView, View } from '../../federation/view.ts';
 import { gatewayVerdicts, memberGateways } from './gateways.ts';
 import { serviceSans } from './identities.ts';
 import { isGatewayPod, type ZtunnelConfig, type ZtunnelInputs } from './inputs.ts';
@@ -52,6 +53,7 @@ export class ZtunnelTranslation {
   readonly #accounts = new Map<string, string>();
   /** Service → members that it reaches directly. */
   readonly #direct = new Map<ServiceKey, readonly string[]>();
+  #gatewayOnly = false;
   /** Services whose local endpoints do not simply come first. */
   readonly #sharing = new Map<ServiceKey, Sharing>();
   #verdicts: ReadonlyMap<string, boolean> = new Map();
@@ -84,6 +86,10 @@ export class ZtunnelTranslation {
     const pods = new Set(dirty.pods);
     const members = new Set(dirty.members);
     const services = this.#servicesTouched(inputs, dirty);
+    const { gatewayOnly = false } = inputs;
+    if (gatewayOnly !== this.#gatewayOnly)
+      for (const [key, { mode }] of inputs.view.services) if (mode === 'direct') services.add(key);
+    this.#gatewayOnly = gatewayOnly;
     for (const key of services) this.#placePods(key, inputs, pods);
     for (const key of services) this.#share(key, inputs, pods);
     for (const key of this.#verdictsTouched(inputs, dirty, pods)) pods.add(key);
@@ -144,7 +150,7 @@ export class ZtunnelTranslation {
   /** Notes what local callers get of the service; when they are sent away, or come back, its pods change. */
   #share(key: ServiceKey, { local, view, plan }: ZtunnelInputs, pods: Set<string>): void {
     const service = local.services.get(key);
-    const seen = view.services.get(key);
+    const seen = this.#seen(key, view);
     const before = this.#sharing.get(key)?.kind === 'away';
     const planned = plan.services.get(key);
     const remotes = seen === undefined ? [] : reachableMembers(seen, planned, view);
@@ -174,7 +180,7 @@ export class ZtunnelTranslation {
     const { local, view, plan } = inputs;
     const config = this.#config;
     const service = local.services.get(key);
-    const seen = view.services.get(key);
+    const seen = this.#seen(key, view);
     const federated = service !== undefined && seen !== undefined && isFederated(seen) ? seen : undefined;
     this.#noteDirect(key, federated?.mode === 'direct' ? [...federated.remotes.keys()] : [], members);
     if (service === undefined) return [];
@@ -192,6 +198,11 @@ export class ZtunnelTranslation {
     const remotes = federated === undefined ? [] : remoteWorkloads(federated, planned, sharing, view, config);
     const addresses = sharing.kind === 'away' ? [] : addressWorkloads(service, config);
     return [own, ...addresses, ...remotes];
+  }
+
+  #seen(key: ServiceKey, view: View): ServiceView | undefined {
+    const seen = view.services.get(key);
+    return seen?.mode === 'direct' && this.#gatewayOnly ? { ...seen, mode: 'gateway' } : seen;
   }
 
   #noteDirect(key: ServiceKey, now: readonly string[], members: Set<string>): void {

@@ -26,6 +26,8 @@ export interface ProxyOptions {
   readonly roots: string;
   readonly token?: string;
   readonly certificate?: { readonly cert: string; readonly key: string };
+  /** Extension configurations that it asks for. */
+  readonly extensions?: readonly string[];
 }
 
 export interface Held {
@@ -66,7 +68,7 @@ export class TestProxy {
   /** Connects, or connects again, saying what is held. */
   connect(port: number): void {
     this.close();
-    const { role, roots, token, certificate } = this.options;
+    const { role, roots, token, certificate, extensions } = this.options;
     this.received = [];
     this.ended = undefined;
     const pem = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
@@ -106,6 +108,7 @@ export class TestProxy {
             [types.listener, []],
             [types.routes, Object.values(routeNames)],
             [types.secret, named(types.secret, [mesh, federation, meshRoots, tradedRoots])],
+            ...(extensions === undefined ? [] : [[types.extension, extensions] as [string, readonly string[]]]),
           ];
     for (const [typeUrl, names] of asks) {
       this.#asked.set(typeUrl, new Set(names));

@@ -13,7 +13,12 @@ const west = (ready: boolean) => ({
     { key: 'shop/checkout', pods: [{ ...pods[0]!, ready }] },
     { key: 'shop/empty', pods: [{ name: 'none', address: '127.0.2.109', ready: false }] },
     { key: 'shop/private', pods: [{ name: 'own', address: '127.0.2.101' }], exported: false },
-    { key: 'shop/ours', pods: [{ name: 'ours', address: '127.0.2.101' }], exportedTo: ['eu-central', 'us-east'] },
+    {
+      key: 'shop/ours',
+      pods: [{ name: 'ours', address: '127.0.2.101' }],
+      // More names than Envoy takes in one regular expression.
+      exportedTo: ['eu-central', 'us-east', ...Array.from({ length: 40 }, (_, i) => `another-of-many-${i}`)],
+    },
     { key: 'shop/theirs', pods: [{ name: 'theirs', address: '127.0.2.101' }], exportedTo: ['eu-central'] },
   ],
 });

@@ -34,6 +34,9 @@ export interface ClusterSpec {
   readonly roundTrips?: ReadonlyMap<string, RoundTrip>;
   readonly head?: GatewayInput['head'];
   readonly grants?: readonly Grant[];
+  readonly egress?: GatewayInput['egress'];
+  /** Of every identity that no rule names. */
+  readonly identityConnectsPerSecond?: number;
 }
 
 interface Issuers {
@@ -139,6 +142,7 @@ export class Rig {
         trustDomain: 'cluster.local',
         binding: { ...defaultBinding, address: spec.address },
         envoysPerGateway: 1,
+        ...(spec.identityConnectsPerSecond && { identityConnectsPerSecond: spec.identityConnectsPerSecond }),
       },
       secrets: this.#secrets.get(spec.name)!,
       members: this.#members.map((one) => memberView(one, this.#gateways.get(one.name) ?? [])),
@@ -146,6 +150,7 @@ export class Rig {
       grants: spec.grants ?? [],
       roundTrips: spec.roundTrips ?? new Map(this.#members.map(({ name }) => [name, { rttMs: 1, varMs: 0 }])),
       head: spec.head,
+      ...(spec.egress && { egress: spec.egress }),
     });
   }
 

@@ -74,6 +74,7 @@ describe('install', () => {
     expect(kinds.map(({ name, action }) => `${name} ${action}`)).toEqual([
       'serviceexports.multicluster.x-k8s.io kept',
       'failoverpolicies.isthmus.dev unchanged',
+      'egresspolicies.isthmus.dev unchanged',
     ]);
   });
 

@@ -65,7 +65,8 @@ describe('grants', () => {
   it('are an extension configuration for each other member, none for us, empty where nothing is bounded', () => {
     const resources = gatewayResources(withGrants(grant('us-west', 80), grant('us-west', 8, 'shop/cart')));
     const names = resources.filter(({ typeUrl }) => typeUrl === typeUrls.extension).map(({ name }) => name);
-    expect(names.sort()).toEqual(['grants/eu-central', 'grants/us-west']);
+    const grants = names.filter((name) => name.startsWith('grants/'));
+    expect(grants.sort()).toEqual(['grants/eu-central', 'grants/us-west']);
     expect(grantsOf(resources, 'eu-central').descriptors).toEqual([]);
     const limit = grantsOf(resources, 'us-west');
     expect(limit.descriptors.map(({ entries }) => entries[0])).toMatchObject([

@@ -211,6 +211,7 @@ export const world = (spec: WorldSpec = {}): GatewayInput => {
     roundTrips: spec.roundTrips ?? new Map(),
     head: spec.head,
     revocations: spec.revocations,
+    ...(spec.egress && { egress: spec.egress }),
   };
 };
 
