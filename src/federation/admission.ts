@@ -74,9 +74,9 @@ const sameRoots = (a: TrustRecord, b: TrustRecord): boolean =>
   a.roots.length === b.roots.length && a.roots.every((root, i) => Buffer.compare(root, b.roots[i]!) === 0);
 
 const staleBundle = (next: TrustRecord, inUse: TrustRecord): string | undefined =>
-  next.sequence >= inUse.sequence || sameRoots(next, inUse)
+  next.sequence > inUse.sequence || sameRoots(next, inUse)
     ? undefined
-    : `its sequence ${next.sequence} is lower than ${inUse.sequence}, which is in use`;
+    : `its sequence ${next.sequence} is not above ${inUse.sequence}, which is in use with other roots`;
 
 /** The checks of one member, compiled from its membership. */
 export class Admission {

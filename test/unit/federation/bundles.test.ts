@@ -93,6 +93,9 @@ describe('a bundle and the roots that are registered for its member', () => {
     publish(bundle(5n, first, second));
     publish(bundle(4n, first));
     expect([inUse(), problems()]).toEqual([prints(first, second), [expect.stringMatching(/^trust\/stale/)]]);
+    // Of two bundles with one number nobody could say which is newer.
+    publish(bundle(5n, second));
+    expect([inUse(), problems()]).toEqual([prints(first, second), [expect.stringMatching(/^trust\/stale/)]]);
     // The same roots under a lower number: nothing to go back to.
     publish(bundle(4n, first, second));
     expect(problems()).toEqual([]);
