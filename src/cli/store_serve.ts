@@ -2,7 +2,7 @@
  * `isthmus store serve`: the process of a store gateway. It holds nothing that another could not read anew from etcd, so several may
  * run, and one that dies takes nothing with it.
  */
-import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { issueEtcdClient } from '../ca/etcd_request.ts';
@@ -133,8 +133,46 @@ const countingOf = (metrics: Metrics): StoreGatewayHooks => {
 const tickMs = 1_000;
 const closeGraceMs = 2_000;
 
+/** The gateways' own client certificate for etcd, as it lies in its files: read again, for it ends and is replaced. */
+class OwnPair {
+  readonly #config: StoreGatewayConfig;
+  #now: { readonly cert: Buffer; readonly key: Buffer };
+
+  constructor(config: StoreGatewayConfig) {
+    this.#config = config;
+    this.#now = this.#read();
+  }
+
+  get now(): { readonly cert: Buffer; readonly key: Buffer } {
+    return this.#now;
+  }
+
+  /** @returns whether it is another; new connections are made with it. @throws IsthmusError, Error: what lies there is no pair */
+  look(): boolean {
+    const found = this.#read();
+    if (found.cert.equals(this.#now.cert) && found.key.equals(this.#now.key)) return false;
+    if (!new X509Certificate(found.cert).checkPrivateKey(createPrivateKey(found.key))) {
+      throw new IsthmusError('trust/invalid', 'etcd.keyFile is not the key of etcd.certFile', {
+        hint: 'replace both; the pair in use stays until then',
+      });
+    }
+    this.#now = found;
+    return true;
+  }
+
+  #read(): { readonly cert: Buffer; readonly key: Buffer } {
+    const { etcd } = this.#config;
+    const cert = read('etcd.certFile', this.#config, etcd.certFile);
+    return { cert, key: read('etcd.keyFile', this.#config, etcd.keyFile) };
+  }
+}
+
+const endsInS = (cert: Uint8Array, wallMs: number): number =>
+  (new X509Certificate(cert).validToDate.getTime() - wallMs) / 1_000;
+
 interface Parts {
   readonly config: StoreGatewayConfig;
+  readonly pair: OwnPair;
   readonly store: EtcdStore;
   readonly writes: StoreWrites;
   readonly gateway: StoreGateway;
@@ -144,12 +182,24 @@ interface Parts {
 }
 
 /** What changes by itself: gauges, and the files of the serving certificate. @returns ends it */
-const keepUp = ({ config, writes, gateway, metrics, clock, log }: Parts): (() => void) => {
+const keepUp = ({ config, pair, writes, gateway, metrics, clock, log }: Parts): (() => void) => {
   let serving = JSON.stringify(tlsOf(config));
   let ended = false;
+  let told = '';
+  const ends = 'isthmus_store_gateway_certificate_remaining_seconds';
   const reload = (): void => {
     try {
+      if (pair.look()) log('info', 'client certificate for etcd replaced');
+      told = '';
+    } catch (error) {
+      // Once a second: said once.
+      const { message } = error as Error;
+      if (message !== told) log('warn', 'client certificate for etcd not replaced', { error });
+      told = message;
+    }
+    try {
       const tls = tlsOf(config);
+      metrics.set(ends, endsInS(Buffer.from(tls.cert), clock.wallMs()), { of: 'serving' });
       const now = JSON.stringify(tls);
       if (now === serving) return;
       gateway.reload(tls);
@@ -170,6 +220,7 @@ const keepUp = ({ config, writes, gateway, metrics, clock, log }: Parts): (() =>
       metrics.set('isthmus_store_gateway_bytes', bytes, { member });
     }
     reload();
+    metrics.set(ends, endsInS(pair.now.cert, clock.wallMs()), { of: 'etcd' });
     clock.after(tickMs, tick);
   };
   tick();
@@ -185,11 +236,12 @@ export const startStoreServing = async (
 ): Promise<StoreServing> => {
   const clock = realClock;
   const { etcd, clusterset } = config;
+  const pair = new OwnPair(config);
   const store = connectStore({
     endpoints: etcd.endpoints,
     ca: read('etcd.caFile', config, etcd.caFile),
-    cert: read('etcd.certFile', config, etcd.certFile),
-    key: read('etcd.keyFile', config, etcd.keyFile),
+    ...pair.now,
+    renewed: () => pair.now,
     ...{ clock, log, allowUnsafeVersion: etcd.allowUnsafeVersion },
   });
   const quota = quotaOf(config.quota);
@@ -210,7 +262,7 @@ export const startStoreServing = async (
       await listenHttp(config.listen.healthAddress, healthRoute({ tasks: new Map([['etcd', reason]]) })),
       await listenHttp(config.listen.metricsAddress, metricsRoute(metrics)),
     );
-    const end = keepUp({ config, store, writes, gateway, metrics, clock, log });
+    const end = keepUp({ config, pair, store, writes, gateway, metrics, clock, log });
     return {
       port: gateway.port,
       writes,

@@ -38,6 +38,7 @@ export interface EtcdCertificateOptions {
 export const etcdFiles = { cert: 'etcd-client.pem', key: 'etcd-client-key.pem' } as const;
 
 const retryMs = 600_000;
+const deniedRetryMs = 86_400_000;
 const dueFrom = 0.5;
 const dueJitter = 0.1;
 
@@ -78,7 +79,7 @@ export class EtcdCertificate {
   /** What the Secret holds. Where the configuration names other files, those are what counts. */
   take(secret: Pick<Secret, 'data'>): void {
     const { config, log, onNew } = this.#o;
-    if (config.store.certFile !== etcdFiles.cert || config.store.keyFile !== etcdFiles.key) return;
+    if (!this.#fromSecret(config)) return;
     const [cert, key] = [secret.data[etcdFiles.cert], secret.data[etcdFiles.key]];
     if (cert === undefined || key === undefined) return;
     const found = { cert: Buffer.from(cert), key: Buffer.from(key) };
@@ -94,18 +95,26 @@ export class EtcdCertificate {
   check(isWriter: boolean): void {
     const { clock, renew, log } = this.#o;
     if (renew === undefined || !isWriter || this.#busy || clock.monotonicMs() < this.#notBeforeMs) return;
+    // What would be put into the Secret would not be used.
+    if (!this.#fromSecret(this.#o.config)) return;
     if (!this.#due(clock.wallMs())) return;
     this.#busy = true;
     this.#renew(renew)
       .catch((error: unknown) => {
         if (!(error instanceof IsthmusError)) throw error;
-        log('warn', 'the client certificate for etcd was not renewed', { error });
-        this.#notBeforeMs = clock.monotonicMs() + retryMs;
-        this.#problem = error;
+        // Nobody issues them there: no fault. Whoever runs the desk is told when the certificate is about to end.
+        const nobody = error.code === 'store/denied';
+        log(nobody ? 'info' : 'warn', 'the client certificate for etcd was not renewed', { error });
+        this.#notBeforeMs = clock.monotonicMs() + (nobody ? deniedRetryMs : retryMs);
+        this.#problem = nobody ? undefined : error;
       })
       .finally(() => {
         this.#busy = false;
       });
+  }
+
+  #fromSecret({ store }: Config): boolean {
+    return store.certFile === etcdFiles.cert && store.keyFile === etcdFiles.key;
   }
 
   #due(wallMs: number): boolean {

@@ -30,12 +30,10 @@ export class Overheard {
 
   probe(result: ProbeResult): void {
     this.#kept.push(result);
-    const { readBackMs, quietMs, take } = this.#o;
-    if ((readBackMs() ?? Number.POSITIVE_INFINITY) > quietMs) {
-      for (const kept of this.#kept.splice(0)) take(kept);
-      return;
-    }
     const first = this.#kept.findIndex(({ atMs }) => result.atMs - atMs <= keptMs);
     this.#kept.splice(0, Math.max(first, this.#kept.length - keptMax));
+    const { readBackMs, quietMs, take } = this.#o;
+    if ((readBackMs() ?? Number.POSITIVE_INFINITY) <= quietMs) return;
+    for (const kept of this.#kept.splice(0)) take(kept);
   }
 }

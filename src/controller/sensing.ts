@@ -1,7 +1,7 @@
 /**
  * Everything that this cluster finds out for itself about the others: probes of the data path and of applications, and what its own
- * gateways report. Only the replica that decides senses: the others would double the probes and decide nothing. Those ask each
- * member's gateways now and then, for one thing alone: who was put out, should the store keep it from them.
+ * gateways report. The replica that decides senses all of it. The others probe gateways alone, for two things: who was put out, should
+ * the store keep it from them, and whom to leave when the one that decides is not heard (`overheard.ts`).
  */
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';

@@ -80,7 +80,11 @@ export const limits = {
   writeWaitMaxMs: 2_000,
   writeAttemptsMax: 8,
   writeNamesMax: 20_500,
+  writeComparesMax: 4,
+  writeConnectionAgeMs: 3_600_000,
   renewalsPerHour: 6,
+  /** Client certificates for etcd of one member that have not ended yet. */
+  issuedLiveMax: 64,
   writeConnectionsPerAddressMax: 64,
   writeConnectionsPerSecondMax: 20,
   // the authority, and getting in
@@ -145,10 +149,11 @@ export const limits = {
   egressIdentitiesMax: 20_000,
   egressPolicyRulesMax: 256,
   egressPolicySourcesMax: 10_000,
+  egressPolicyBytesMax: 512 * 1024,
+  egressMembersSourcesMax: 256,
   egressPolicyServicesMax: 2_000,
   egressRulesMany: 1_000,
   egressSourcesMany: 10_000,
-  egressVariantsPerServiceMax: 32,
   denialsToldMax: 1_000,
   // certificates
   csrBytesMax: 8 * 1024,

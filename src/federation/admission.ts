@@ -73,8 +73,12 @@ export interface AdmissionContext {
 const sameRoots = (a: TrustRecord, b: TrustRecord): boolean =>
   a.roots.length === b.roots.length && a.roots.every((root, i) => Buffer.compare(root, b.roots[i]!) === 0);
 
+const within = (some: TrustRecord, all: TrustRecord): boolean =>
+  some.roots.every((root) => all.roots.some((other) => Buffer.compare(root, other) === 0));
+
+/** What is in use may be what was left of that very bundle when a root was taken back: then the whole of it may come again. */
 const staleBundle = (next: TrustRecord, inUse: TrustRecord): string | undefined =>
-  next.sequence > inUse.sequence || sameRoots(next, inUse)
+  next.sequence > inUse.sequence || sameRoots(next, inUse) || (next.sequence === inUse.sequence && within(inUse, next))
     ? undefined
     : `its sequence ${next.sequence} is not above ${inUse.sequence}, which is in use with other roots`;
 

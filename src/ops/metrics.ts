@@ -14,6 +14,11 @@ export const metricTable = {
     help: 'At a store gateway: whether its etcd answers, so that members can write.',
     labels: [],
   },
+  isthmus_store_gateway_certificate_remaining_seconds: {
+    kind: 'gauge',
+    help: 'At a store gateway: until its own certificates end: `etcd` (as a client) and `serving`. Nobody renews them by itself.',
+    labels: ['of'],
+  },
   isthmus_store_gateway_writes_total: {
     kind: 'counter',
     help: 'At a store gateway: writes of a member, by result: `written`, `lost` (a comparison failed) or `refused`.',

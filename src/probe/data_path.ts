@@ -173,7 +173,10 @@ export class DataPathProber {
   }
 
   #doubtMs(name: string): number {
-    return Math.max(probeTimeoutMs(this.#o.path(name)), this.#pauseMs()) / 2;
+    const pauseMs = this.#pauseMs();
+    const halfMs = probeTimeoutMs(this.#o.path(name)) / 2;
+    // With so many gateways that rounds are stretched, no more of them at once.
+    return pauseMs > intervalMs ? Math.max(halfMs, pauseMs) : halfMs;
   }
 
   /** Asks the gateways of a member. Undefined: nothing was learnt. */

@@ -39,6 +39,8 @@ export interface Keys {
   readonly writeNotesPrefix: string;
   /** Client certificates for etcd that store gateways issued to a member, by serial: for the day when they must be revoked. */
   issuedPrefix(member: string): string;
+  /** Of all members. */
+  readonly allIssuedPrefix: string;
 }
 
 export const storeKeys = (clusterset: string): Keys => {
@@ -74,6 +76,7 @@ export const storeKeys = (clusterset: string): Keys => {
     joinOpen: (token) => `${root}set/joins/${token}/open`,
     writeNote: (member) => `${root}writes/${member}`,
     writeNotesPrefix: `${root}writes/`,
+    allIssuedPrefix: `${root}issued/`,
     issuedPrefix: (member) => `${root}issued/${member}/`,
   };
 };

@@ -23,19 +23,27 @@ export interface CallersOptions {
   refused(member: string, error: unknown): void;
 }
 
-const callers = new WeakMap<Metadata, string>();
+export interface Caller {
+  readonly member: string;
+  /** One certificate of that member: what is not proven by its record key yet is at this one's cost, not the member's. */
+  readonly certificate: string;
+  /** A handler is at work: the place is its own now, also when the caller goes, until it is left. */
+  hold(): void;
+  leave(): void;
+}
 
-/** The member that calls; a call without one cannot reach a handler. */
-export const callerOf = (metadata: Metadata): string => {
-  const member = callers.get(metadata);
-  if (member === undefined) throw new Error('store gateway: a call came past authentication');
-  return member;
+const callers = new WeakMap<Metadata, Caller>();
+
+/** Who calls; a call without one cannot reach a handler. */
+export const callerOf = (metadata: Metadata): Caller => {
+  const caller = callers.get(metadata);
+  if (caller === undefined) throw new Error('store gateway: a call came past authentication');
+  return caller;
 };
 
 /** Undefined: the certificate is for nobody, or for more than one. */
-const commonName = (raw: Buffer | undefined): string | undefined => {
-  if (raw === undefined) return undefined;
-  const names = new X509Certificate(raw).subject.split('\n').filter((line) => line.startsWith('CN='));
+const commonName = ({ subject }: X509Certificate): string | undefined => {
+  const names = subject.split('\n').filter((line) => line.startsWith('CN='));
   const name = names[0]?.slice(3) ?? '';
   return names.length === 1 && (isDnsLabel(name) || tokenOfUser(name) !== undefined) ? name : undefined;
 };
@@ -53,23 +61,35 @@ export const callerInterceptor = (o: CallersOptions): ServerInterceptor => {
   const calls = new Buckets(limits.writeCallsPerSecond, limits.writeCallsBurst, o.clock);
   return ({ path }, call) => {
     let member: string | undefined;
-    let placed = false;
+    let placed: string | undefined;
+    let held = false;
+    const leave = (): void => {
+      if (placed !== undefined) places.leave(placed);
+      placed = undefined;
+    };
     const settle = (metadata: Metadata): void => {
-      member = commonName(call.getAuthContext().sslPeerCertificate?.raw);
-      if (member === undefined) {
+      const raw = call.getAuthContext().sslPeerCertificate?.raw;
+      const presented = raw === undefined ? undefined : new X509Certificate(raw);
+      member = presented === undefined ? undefined : commonName(presented);
+      if (presented === undefined || member === undefined) {
         throw new IsthmusError('auth/denied', 'the client certificate names no member', {
           hint: 'its common name must be the member’s name, as for etcd',
         });
       }
-      if (!calls.take(member)) throw tooMany(member, `more than ${limits.writeCallsPerSecond} calls a second`);
-      if (!o.received.left(member)) {
+      // One that was stolen must not use up what the good one needs.
+      const certificate = `${member} ${presented.fingerprint256}`;
+      if (!calls.take(certificate)) throw tooMany(member, `more than ${limits.writeCallsPerSecond} calls a second`);
+      if (!o.received.left(certificate)) {
         throw tooMany(member, `sent more than ${limits.writeReceivedBytesPerSecond} bytes a second`);
       }
       if (!o.served.has(path)) throw notServed(path);
       o.admit(member);
-      if (!places.take(member)) throw tooMany(member, `${limits.writesInFlightMax} calls open`);
-      placed = true;
-      callers.set(metadata, member);
+      if (!places.take(certificate)) throw tooMany(member, `${limits.writesInFlightMax} calls open`);
+      placed = certificate;
+      const hold = (): void => {
+        held = true;
+      };
+      callers.set(metadata, { member, certificate, hold, leave });
     };
     return new ServerInterceptingCall(call, {
       start: (next) => {
@@ -86,8 +106,7 @@ export const callerInterceptor = (o: CallersOptions): ServerInterceptor => {
           },
           // Comes once for each call, however it ended.
           onCancel: () => {
-            if (placed && member !== undefined) places.leave(member);
-            placed = false;
+            if (!held) leave();
           },
         });
       },

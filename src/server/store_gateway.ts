@@ -95,6 +95,9 @@ const channelOptions = {
   'grpc.max_receive_message_length': 2 * limits.writeBytesMax,
   'grpc.max_concurrent_streams': limits.writesInFlightMax * 2,
   'grpc.max_connection_idle_ms': limits.idleConnectionMs,
+  // A certificate is looked at when a connection begins: none outlives its end by more than this.
+  'grpc.max_connection_age_ms': limits.writeConnectionAgeMs,
+  'grpc.max_connection_age_grace_ms': limits.storeUnaryTimeoutMs,
   'grpc.keepalive_time_ms': limits.keepaliveMs,
   'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
 } as const;
@@ -160,15 +163,18 @@ export const startStoreGateway = async (o: StoreGatewayOptions): Promise<StoreGa
   const handled =
     (run: (member: string, call: ServerUnaryCall<Buffer, Buffer>) => Promise<Buffer>): Handler =>
     (call, done) => {
-      const member = callerOf(call.metadata);
-      received.charge(member, call.request.length);
-      run(member, call).then(
-        (bytes) => done(null, bytes),
-        (error: unknown) => {
-          refused(member, error);
-          done(grpcStatus(error));
-        },
-      );
+      const { member, certificate, hold, leave } = callerOf(call.metadata);
+      hold();
+      received.charge(certificate, call.request.length);
+      run(member, call)
+        .then(
+          (bytes) => done(null, bytes),
+          (error: unknown) => {
+            refused(member, error);
+            done(grpcStatus(error));
+          },
+        )
+        .finally(leave);
     };
   const txn = handled(async (member, call) => {
     const signature = signatureOf(call.metadata);

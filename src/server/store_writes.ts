@@ -69,6 +69,8 @@ export class StoreWrites {
   readonly #notes = new Map<string, Noted>();
   /** Marks of revocation and open tokens, by key. */
   readonly #guards = new Map<string, bigint>();
+  /** Of certificates that gateways issued: by member and key, until when. */
+  readonly #issued = new Map<string, Map<string, number>>();
   readonly #queues = new Map<string, { tail: Promise<unknown>; waiting: number }>();
   readonly #awaiting = new Set<{ readonly revision: bigint; done(): void }>();
   #known = false;
@@ -141,7 +143,12 @@ export class StoreWrites {
     this.admit(member);
     const key = `${this.#keys.issuedPrefix(member)}${serial}`;
     const value = Buffer.from(JSON.stringify({ notAfterMs }));
-    const done = await this.#o.store.commit({ compare: [this.#guardOf(member)], puts: [{ key, value }], deletes: [] });
+    const nowMs = this.#o.clock.wallMs();
+    const known = [...(this.#issued.get(member) ?? [])];
+    const ended = known.filter(([, untilMs]) => untilMs < nowMs).map(([one]) => one);
+    if (known.length - ended.length >= limits.issuedLiveMax) throw tooManyIssued(member);
+    const deletes = ended.slice(0, limits.txnOpsMax - 2);
+    const done = await this.#o.store.commit({ compare: [this.#guardOf(member)], puts: [{ key, value }], deletes });
     if (!done.ok) throw new IsthmusError('member/revoked', `${member} was put out: it gets no certificate`);
   }
 
@@ -167,6 +174,7 @@ export class StoreWrites {
   async #settle({ member, givenUp }: Write, txn: StoreTxn): Promise<Written> {
     let heldMs = 0;
     for (let attempt = 1; attempt <= limits.writeAttemptsMax; attempt++) {
+      if (givenUp()) throw new IsthmusError('store/unavailable', `${member} waits no longer for this write`);
       const verdict = this.#judge(member, txn);
       if (verdict.waitMs > 0) {
         if (heldMs + verdict.waitMs > limits.writeWaitMaxMs) throw heldError(member);
@@ -174,7 +182,6 @@ export class StoreWrites {
         await this.#pause(verdict.waitMs);
         continue;
       }
-      if (givenUp()) throw new IsthmusError('store/unavailable', `${member} waits no longer for this write`);
       const done = await this.#commit(member, txn, verdict);
       if (done !== undefined) return { ...done, heldMs };
     }
@@ -244,6 +251,7 @@ export class StoreWrites {
     this.#manifests.clear();
     this.#notes.clear();
     this.#guards.clear();
+    this.#issued.clear();
     this.#roster.replace(entries, this.#o.clock.wallMs());
     for (const { key, value, modRevision } of entries) this.#keep(key, value, modRevision);
   }
@@ -255,7 +263,11 @@ export class StoreWrites {
   }
 
   #keep(key: string, value: Uint8Array | undefined, modRevision: bigint): void {
-    const { writeNotesPrefix, setPrefix } = this.#keys;
+    const { writeNotesPrefix, setPrefix, allIssuedPrefix } = this.#keys;
+    if (key.startsWith(allIssuedPrefix)) {
+      this.#keepIssued(key, key.slice(allIssuedPrefix.length), value);
+      return;
+    }
     if (key.startsWith(setPrefix)) {
       if (!guarding.test(key.slice(setPrefix.length))) return;
       if (value === undefined) this.#guards.delete(key);
@@ -272,6 +284,15 @@ export class StoreWrites {
     if (owned === undefined || owned.name.reader !== undefined || owned.name.rest !== 'manifest') return;
     if (value === undefined || value.length > limits.recordBytesMax) this.#manifests.delete(owned.member);
     else this.#manifests.set(owned.member, value);
+  }
+
+  #keepIssued(key: string, place: string, value: Uint8Array | undefined): void {
+    const member = place.slice(0, Math.max(0, place.indexOf('/')));
+    const issued = this.#issued.get(member) ?? new Map<string, number>();
+    this.#issued.set(member, issued);
+    if (value === undefined) issued.delete(key);
+    else issued.set(key, untilOf(value));
+    if (issued.size === 0) this.#issued.delete(member);
   }
 
   #seen(revision: bigint): void {
@@ -313,6 +334,26 @@ const signatureError = (member: string, bytes: number): IsthmusError =>
       ? `the write of ${member} has no signature`
       : `the write of ${member} is not signed by its record key, as the authority and the keys that follow name it`,
     { hint: 'compare the record key in the membership with the one the controller signs with', subject: { member } },
+  );
+
+/** What cannot be read is kept: whoever was given it may have it still. */
+const untilOf = (value: Uint8Array): number => {
+  try {
+    const { notAfterMs } = JSON.parse(Buffer.from(value).toString('utf8')) as { notAfterMs?: unknown };
+    return typeof notAfterMs === 'number' ? notAfterMs : Number.POSITIVE_INFINITY;
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+};
+
+const tooManyIssued = (member: string): IsthmusError =>
+  new IsthmusError(
+    'csr/rate',
+    `${member} has ${limits.issuedLiveMax} client certificates for etcd that have not ended`,
+    {
+      hint: 'a member needs two; if it did not ask for these, somebody has its keys: isthmus revoke',
+      subject: { member },
+    },
   );
 
 const heldError = (member: string): IsthmusError =>

@@ -34,7 +34,7 @@ export interface StoreAdmin {
     writes?: WrittenBy,
   ): Promise<string[]>;
   /** The user of the store gateways of a cluster set: it reads all of it, and writes what members publish
-   * and what those who join ask; nothing of the authority's. */
+   * and what goes to and from those who join; nothing that the authority signs. */
   ensureGateway(clusterset: string): Promise<string[]>;
   /**
    * Takes away a member's user and role. Streams that are open stay open until their connections end.

@@ -11,7 +11,7 @@ import type { StoreEntry } from '../core/store.ts';
 
 /** Of objects, for each entry: an entry without a value is not free. */
 const entryBytes = 200;
-const written = /^\/isthmus\/v1\/[^/]+\/(?:public|to\/[^/]+)\/([^/]{1,63})\//;
+const written = /^\/isthmus\/v1\/[^/]+\/(?:public|to\/[^/]+|issued)\/([^/]{1,63})\//;
 
 interface Share {
   bytes: number;

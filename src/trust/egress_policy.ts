@@ -113,6 +113,12 @@ class Reader {
     }
     const services = this.#to(read['to'], `${at}.to`);
     const members = read['members'] === undefined ? undefined : this.#members(read['members'], `${at}.members`);
+    const most = limits.egressMembersSourcesMax;
+    if (members !== undefined && (sources?.length ?? 0) > most)
+      this.refuse(
+        `${at}.from: ${sources?.length} sources in a rule with members, at most ${most}`,
+        'name namespaces: each source is a route of its own in every service that the rule means',
+      );
     return { id, sources, services, ...(members && { members }) };
   }
 
@@ -182,9 +188,12 @@ class Reader {
 
   #rate(value: unknown, at: string): number | undefined {
     const max = limits.identityConnectsPerSecondMax;
-    if (typeof value === 'number' && Number.isFinite(value) && value >= 0 && value <= max) return value;
-    const what = value === undefined ? 'is missing' : `${shown(value)} is not a number from 0 to ${max}`;
-    return this.refuse(`${at}: ${what}`, 'write how many new tunnels a second each identity may open');
+    if (typeof value === 'number' && Number.isFinite(value) && value > 0 && value <= max) return value;
+    const what = value === undefined ? 'is missing' : `${shown(value)} is not a number above 0, at most ${max}`;
+    return this.refuse(
+      `${at}: ${what}`,
+      'write how many new tunnels a second each identity may open; to let none through, write a DENY policy',
+    );
   }
 
   #texts(value: unknown, at: string): { readonly text: string; readonly at: string }[] {
@@ -226,6 +235,10 @@ class Reader {
  */
 export const parseEgressPolicy = (name: string, spec: unknown, trustDomain: string): Result<EgressPolicy> => {
   const reader = new Reader(trustDomain);
+  // It stands twice in the object, as it is and as it was accepted, and etcd takes 1.5 MiB.
+  const bytes = JSON.stringify(spec ?? {}).length;
+  const most = limits.egressPolicyBytesMax;
+  if (bytes > most) reader.refuse(`spec: ${bytes} bytes, at most ${most}`, 'use several objects, or name namespaces');
   const policy = reader.policy(name, spec);
   if (policy !== undefined) return ok(policy);
   const { problems } = reader;

@@ -83,7 +83,8 @@ const readObject = (object: LocalEgressPolicy, trustDomain: string, last: Egress
   const before = accepted && parseEgressPolicy(object.name, accepted.spec, trustDomain);
   return before?.ok === true
     ? { object, policy: before.value, accepted, problem: parsed.error }
-    : { object, policy: undefined, accepted: undefined, problem: parsed.error };
+    : // Kept on the object all the same: a controller that can read it may come.
+      { object, policy: undefined, accepted, problem: parsed.error };
 };
 
 const byId = (a: EgressRule, b: EgressRule): number => (a.id < b.id ? -1 : 1);

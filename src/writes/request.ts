@@ -96,7 +96,10 @@ const parse = (bytes: Uint8Array): Parsed => {
     else if (field === 2) reader.message('success', (r) => readOperation(r, into, 'success'));
     else if (field === 3) reader.message('failure', (r) => readOperation(r, into, 'failure'));
     else throw unknown('txn', field);
-    bounded('compare', into.compare.length);
+    // What is compared is answered, and costs nobody's allowance: a publisher compares its manifest.
+    if (into.compare.length > limits.writeComparesMax) {
+      throw malformed(`txn.compare: more than ${limits.writeComparesMax} entries`);
+    }
     bounded('success', into.puts.length + into.deletes.length);
     bounded('failure', into.reads.length);
   }

@@ -10,7 +10,7 @@
 import type { Tiers } from '../../failover/plan.ts';
 import type { EgressRule } from '../../trust/egress_policy.ts';
 import { concernsService, type EgressRules } from '../../trust/egress_rules.ts';
-import { covers, type SourcePattern } from '../../trust/egress_source.ts';
+import type { SourcePattern } from '../../trust/egress_source.ts';
 
 /** Undefined: all members. */
 type Members = readonly string[] | undefined;
@@ -28,6 +28,49 @@ const union = (rules: readonly EgressRule[]): Members => {
 
 const keyOf = (members: Members): string => members?.join(',') ?? '*';
 
+/** Sources of a rule, so that what covers another is found by its beginnings, not by looking at all. */
+class Sources {
+  readonly #exact = new Set<string>();
+  readonly #beginnings = new Map<string, SourcePattern>();
+  /** Of beginnings, longest first. */
+  readonly #lengths: readonly number[];
+
+  constructor(sources: readonly SourcePattern[]) {
+    for (const source of sources) {
+      if (source.prefix) this.#beginnings.set(source.text, source);
+      else this.#exact.add(source.text);
+    }
+    this.#lengths = [...new Set([...this.#beginnings.keys()].map(({ length }) => length))].sort((a, b) => b - a);
+  }
+
+  /** The longest beginning around it that is not itself. */
+  around({ text, prefix }: SourcePattern): SourcePattern | undefined {
+    for (const length of this.#lengths) {
+      if (length > text.length || (prefix && length === text.length)) continue;
+      const found = this.#beginnings.get(text.slice(0, length));
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  covers(inner: SourcePattern): boolean {
+    const same = inner.prefix ? this.#beginnings.has(inner.text) : this.#exact.has(inner.text);
+    return same || this.around(inner) !== undefined;
+  }
+}
+
+const compiled = new WeakMap<EgressRule, Sources>();
+const sourcesOf = (rule: EgressRule): Sources => {
+  const known = compiled.get(rule);
+  if (known !== undefined) return known;
+  const made = new Sources(rule.sources ?? []);
+  compiled.set(rule, made);
+  return made;
+};
+
+const byFit = (a: SourcePattern, b: SourcePattern): number =>
+  b.text.length - a.text.length || Number(a.prefix) - Number(b.prefix) || (a.text < b.text ? -1 : 1);
+
 /** Best fit first; empty: all members may answer everybody. An entry for all members stands where one around it is for some. */
 export const answeringFor = (
   { allow }: EgressRules,
@@ -36,21 +79,21 @@ export const answeringFor = (
 ): readonly (Omit<Answering, 'members'> & { readonly members: Members })[] => {
   const rules = (allow ?? []).filter((rule) => concernsService(rule, namespace, name));
   if (rules.every(({ members }) => members === undefined)) return [];
-  const sources = new Map<string, SourcePattern>();
+  const named = new Map<string, SourcePattern>();
   for (const source of rules.flatMap((rule) => rule.sources ?? []))
-    sources.set(`${source.text}${source.prefix ? '*' : ''}`, source);
-  const around = (inner: SourcePattern) =>
-    rules.filter((rule) => rule.sources === undefined || rule.sources.some((outer) => covers(outer, inner)));
+    named.set(`${source.text}${source.prefix ? '*' : ''}`, source);
+  const all = new Sources([...named.values()]);
+  const membersOf = (inner: SourcePattern): Members =>
+    union(rules.filter((rule) => rule.sources === undefined || sourcesOf(rule).covers(inner)));
   const root = union(rules.filter((rule) => rule.sources === undefined));
-  const found = [...sources].map(([key, source]) => ({ key, source, members: union(around(source)) }));
-  // Longest first; an exact one before a beginning of the same length.
-  found.sort((a, b) => b.key.length - a.key.length || (a.key < b.key ? -1 : 1));
-  const told = found.filter(({ source, members }) => {
-    const outer = found.find((one) => one.source !== source && covers(one.source, source));
-    return keyOf(members) !== keyOf(outer === undefined ? root : outer.members);
+  const members = new Map([...named.values()].map((source) => [source, membersOf(source)]));
+  const told = [...members].filter(([source, some]) => {
+    const outer = all.around(source);
+    return keyOf(some) !== keyOf(outer === undefined ? root : members.get(outer));
   });
   return [
-    ...told.map(({ source, members }) => ({ source, members })),
+    // The longest first, and an exact one before a beginning of the same length: the first that fits decides.
+    ...told.toSorted(([a], [b]) => byFit(a, b)).map(([source, some]) => ({ source, members: some })),
     ...(root === undefined ? [] : [{ source: undefined, members: root }]),
   ];
 };

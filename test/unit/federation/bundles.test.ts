@@ -96,6 +96,9 @@ describe('a bundle and the roots that are registered for its member', () => {
     // Of two bundles with one number nobody could say which is newer.
     publish(bundle(5n, second));
     expect([inUse(), problems()]).toEqual([prints(first, second), [expect.stringMatching(/^trust\/stale/)]]);
+    // The whole of it again, of which a root had been taken back.
+    publish(bundle(5n, first, second));
+    expect(problems()).toEqual([]);
     // The same roots under a lower number: nothing to go back to.
     publish(bundle(4n, first, second));
     expect(problems()).toEqual([]);

@@ -94,7 +94,10 @@ describe('a policy', () => {
       },
     });
     expect(parse({ action: 'ALLOW' })).toMatchObject({ ok: true, value: { rules: [] } });
-    expect(parse({ action: 'LIMIT', rules: [{ from: everybody, connectsPerSecond: 0 }] })).toMatchObject({ ok: true });
+    expect(parse({ action: 'LIMIT', rules: [{ from: everybody, connectsPerSecond: 0.5 }] })).toMatchObject({
+      ok: true,
+    });
+    expect(parse({ action: 'LIMIT', rules: [{ from: everybody, connectsPerSecond: 0 }] })).toMatchObject({ ok: false });
   });
 
   const rule = (over: object) => ({
@@ -138,7 +141,7 @@ describe('a policy', () => {
     [
       'a negative limit',
       { action: 'LIMIT', rules: [{ from: everybody, connectsPerSecond: -1 }] },
-      /-1 is not a number from 0 to/,
+      /-1 is not a number above 0/,
     ],
     [
       'a limit as text',
