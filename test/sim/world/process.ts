@@ -112,6 +112,7 @@ export class Process {
   #plan: Plan | undefined;
   #steps = 0;
   #leads = false;
+  #leadsUntilMs = 0;
   #soon = false;
   #wake: { cancel(): void } | undefined;
   #savedAtMs = 0;
@@ -284,12 +285,18 @@ export class Process {
   #round(): void {
     this.#renewLease();
     this.#told(this.federation.tick(this.#times()));
-    if (this.#leads) this.#step(true);
+    if (this.#leading()) this.#step(true);
     if (this.o.clock.monotonicMs() - this.#savedAtMs >= saveMs && this.#known) {
       this.#savedAtMs = this.o.clock.monotonicMs();
       this.o.disk.records = Buffer.concat([...this.federation.save(this.#times())]);
       if (this.#leads) this.o.disk.state = encodeState(this.#state);
     }
+  }
+
+  /** As the election does: by the clock at each question, for whoever was stopped wakes up with its time run out. */
+  #leading(): boolean {
+    const inTime = this.o.clock.monotonicMs() < this.#leadsUntilMs;
+    return this.#leads && (inTime || this.o.cluster.apiDark > 0);
   }
 
   /** With the API server dark nobody can take the lease, and who has it goes on. */
@@ -298,7 +305,10 @@ export class Process {
     if (cluster.apiDark > 0) return;
     const lease = cluster.lease;
     const mine = lease === undefined || lease.holder === replica || ground.nowMs > lease.untilMs;
-    if (mine) cluster.lease = { holder: replica, untilMs: ground.nowMs + leaseTtlMs };
+    if (mine) {
+      cluster.lease = { holder: replica, untilMs: ground.nowMs + leaseTtlMs };
+      this.#leadsUntilMs = this.o.clock.monotonicMs() + leaseTtlMs;
+    }
     if (mine === this.#leads) return;
     this.#leads = mine;
     if (mine) this.#lead();
@@ -310,7 +320,7 @@ export class Process {
     this.#soon = true;
     this.o.clock.after(soonMs, () => {
       this.#soon = false;
-      if (this.#leads) this.#step(false);
+      if (this.#leading()) this.#step(false);
     });
   }
 
@@ -360,7 +370,7 @@ export class Process {
     this.#wake =
       made.wakeAt === undefined
         ? undefined
-        : this.o.clock.after(Math.max(1, made.wakeAt - nowMs), () => this.#leads && this.#step(false));
+        : this.o.clock.after(Math.max(1, made.wakeAt - nowMs), () => this.#leading() && this.#step(false));
   }
 
   /** Records, less what is held back of withdrawals, to views. */
