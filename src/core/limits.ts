@@ -81,6 +81,7 @@ export const limits = {
   writeAttemptsMax: 8,
   writeNamesMax: 20_500,
   writeComparesMax: 4,
+  writesQueuedMax: 64,
   writeConnectionAgeMs: 3_600_000,
   renewalsPerHour: 6,
   /** Client certificates for etcd of one member that have not ended yet. */

@@ -159,6 +159,8 @@ export class StoreWrites {
 
   async #inTurn<T>(member: string, run: () => Promise<T>): Promise<T> {
     const queue = this.#queues.get(member) ?? { tail: Promise.resolve(), waiting: 0 };
+    // With many certificates one member could have many places: what waits is bounded for the member.
+    if (queue.waiting >= limits.writesQueuedMax) throw heldError(member);
     this.#queues.set(member, queue);
     queue.waiting++;
     const turn = queue.tail.then(run);

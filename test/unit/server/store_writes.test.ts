@@ -4,6 +4,7 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { IsthmusError } from '../../../src/core/errors.ts';
+import { limits } from '../../../src/core/limits.ts';
 import { Compare_CompareTarget, TxnRequestSchema } from '../../../src/gen/etcdserverpb/rpc_pb.ts';
 import { signWrite } from '../../../src/records/write_signature.ts';
 import { StoreWrites, type Written } from '../../../src/server/store_writes.ts';
@@ -208,6 +209,45 @@ describe('two gateways', () => {
     expect([codes[0], tookMs < 100]).toEqual(['ok', true]);
     expect(codes.filter((code) => code === 'ok').length).toBeGreaterThan(5);
     expect(codes).toContain('store/rate');
+  });
+});
+
+describe('what one member can make wait', () => {
+  it('is bounded, however many connections it has', async () => {
+    const sent = Array.from({ length: limits.writesQueuedMax + 10 }, () =>
+      send(gates[0], west, request({ [own('x')]: '1' })),
+    );
+    const codes = await outcomes(sent);
+    expect(codes.filter((code) => code === 'store/rate')).toHaveLength(10);
+    expect(codes.filter((code) => code === 'ok')).toHaveLength(limits.writesQueuedMax);
+  });
+
+  it('ends with whoever gave up', async () => {
+    const bytes = request({ [own('x')]: '1' });
+    const signature = signWrite(bytes, west.recordKey);
+    const gone = { member: west.member.name, request: bytes, signature, givenUp: () => true };
+    expect(await outcome(gates[0].write(gone))).toBe('store/unavailable');
+    expect(standing(own('x'))).toEqual([]);
+  });
+});
+
+describe('certificates that were issued', () => {
+  const issued = () => standing(keys.issuedPrefix('us-west')).map(({ key }) => key.split('/').at(-1));
+
+  it('are removed when they have ended, at the next one', async () => {
+    await settled([gates[0].issued('us-west', 'a1', clock.wallMs() + 1_000)]);
+    await settled([gates[0].issued('us-west', 'a2', clock.wallMs() + 60_000)]);
+    await clock.advance(2_000);
+    await settled([gates[1].issued('us-west', 'a3', clock.wallMs() + 60_000)]);
+    expect(issued()).toEqual(['a2', 'a3']);
+  });
+
+  it('are so many at most', async () => {
+    const entry = (i: number) => [`${keys.issuedPrefix('us-west')}${i}`, Buffer.from(`{"notAfterMs":${2e12}}`)];
+    asRoot(Object.fromEntries(Array.from({ length: limits.issuedLiveMax }, (_, i) => entry(i))));
+    await clock.advance(100);
+    const one = gates[0].issued('us-west', 'more', 2e12).then(() => 'ok');
+    expect((await settled([one]))[0]).toMatchObject({ code: 'csr/rate' });
   });
 });
 
