@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { limits } from '../core/limits.ts';
-import { address, label, ms } from './fields.ts';
+import { address, label, logging, ms } from './fields.ts';
 
 export const configSchema = z.strictObject({
   clusterset: label('clusterset').describe('Name of the cluster set, the same in every member.'),
@@ -241,15 +241,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('What local workloads may do at the egress; rights are in EgressPolicy objects.'),
-  log: z
-    .strictObject({
-      level: z
-        .enum(['trace', 'debug', 'info', 'warn', 'error'])
-        .default('info')
-        .describe('Least severe level written.'),
-    })
-    .prefault({})
-    .describe('Logging.'),
+  log: logging(),
 });
 
 export type Config = z.infer<typeof configSchema>;

@@ -12,3 +12,15 @@ export const address = z.string().regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+
 
 /** A whole number of milliseconds between two bounds. */
 export const ms = (min: number, max: number) => z.number().int().min(min).max(max);
+
+/** What each of our processes says of itself. */
+export const logging = () =>
+  z
+    .strictObject({
+      level: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error'])
+        .default('info')
+        .describe('Least severe level written.'),
+    })
+    .prefault({})
+    .describe('Logging.');

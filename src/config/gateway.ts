@@ -1,6 +1,6 @@
 /** Every key of a gateway pod's runner (`isthmus gateway`). */
 import { z } from 'zod';
-import { address, label, ms } from './fields.ts';
+import { address, label, logging, ms } from './fields.ts';
 
 export const gatewaySchema = z.strictObject({
   member: label('member').describe('Name of this cluster in the set.'),
@@ -33,15 +33,7 @@ export const gatewaySchema = z.strictObject({
   runDir: z.string().default('/run/isthmus').describe('Directory of sockets, certificates and bootstraps.'),
   healthAddress: address.default('0.0.0.0:15021').describe('/livez and /readyz of the runner.'),
   drainMs: ms(0, 600_000).default(5_000).describe('Between turning unready and ending the Envoys, ms.'),
-  log: z
-    .strictObject({
-      level: z
-        .enum(['trace', 'debug', 'info', 'warn', 'error'])
-        .default('info')
-        .describe('Least severe level written.'),
-    })
-    .prefault({})
-    .describe('Logging.'),
+  log: logging(),
 });
 
 export type GatewayConfig = z.infer<typeof gatewaySchema>;

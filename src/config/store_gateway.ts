@@ -1,7 +1,7 @@
 /** Every key of a store gateway (`isthmus store serve`). */
 import { z } from 'zod';
 import { limits } from '../core/limits.ts';
-import { address, label } from './fields.ts';
+import { address, label, logging } from './fields.ts';
 
 export const storeGatewaySchema = z.strictObject({
   clusterset: label('clusterset').describe('Name of the cluster set.'),
@@ -97,15 +97,7 @@ export const storeGatewaySchema = z.strictObject({
     })
     .prefault({})
     .describe('Of each member, by all gateways together.'),
-  log: z
-    .strictObject({
-      level: z
-        .enum(['trace', 'debug', 'info', 'warn', 'error'])
-        .default('info')
-        .describe('Least severe level written.'),
-    })
-    .prefault({})
-    .describe('Logging.'),
+  log: logging(),
 });
 
 export type StoreGatewayConfig = z.infer<typeof storeGatewaySchema>;

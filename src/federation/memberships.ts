@@ -8,7 +8,7 @@
 import type { KeyObject } from 'node:crypto';
 import { IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
-import { claimsOf, type Member, type MembershipMark, verifyMembership } from '../trust/membership.ts';
+import { claimsOf, type Member, type MembershipMark, validityText, verifyMembership } from '../trust/membership.ts';
 import { Revocations } from './revocations.ts';
 
 interface InForce {
@@ -71,8 +71,7 @@ export class Memberships {
       const standing = this.standing(name, wallMs);
       if (standing === 'open') continue;
       const what = standing === 'closed' ? 'its records are no longer used' : 'nothing new of it is admitted';
-      const [from, to, now] = [member.notBeforeMs, member.notAfterMs, wallMs].map((ms) => new Date(ms).toISOString());
-      const message = `the membership of ${name} is valid from ${from} to ${to}, now is ${now}: ${what}`;
+      const message = `${validityText(member, wallMs)}: ${what}`;
       ended.push(
         new IsthmusError('member/expired', message, {
           hint: 'have the authority renew it, and check the clocks',

@@ -170,6 +170,12 @@ const staleness = (name: string, mark: MembershipMark, highWater: MembershipMark
   });
 };
 
+/** When it holds, for an error that says why not now. */
+export const validityText = ({ name, notBeforeMs, notAfterMs }: Member, wallMs: number): string => {
+  const [from, to, now] = [notBeforeMs, notAfterMs, wallMs].map((ms) => new Date(ms).toISOString());
+  return `the membership of ${name} is valid from ${from} to ${to}, now is ${now}`;
+};
+
 const outsideWindow = (member: Member, wallMs: number): Result<void> => {
   if (wallMs >= member.notBeforeMs && wallMs < member.notAfterMs) return ok(undefined);
   const late = wallMs >= member.notAfterMs;

@@ -13,6 +13,7 @@ import { Memberships } from '../federation/memberships.ts';
 import { Succession } from '../federation/succession.ts';
 import { type Keys, storeKeys } from '../records/keys.ts';
 import { publicKeyOf } from '../records/signed.ts';
+import { validityText } from '../trust/membership.ts';
 import { tokenOfUser } from '../trust/tokens.ts';
 
 export interface RosterOptions {
@@ -66,7 +67,7 @@ export class Roster {
       });
     }
     if (this.#memberships.standing(name, wallMs) !== 'open') {
-      const message = `the membership of ${name} is valid from ${member.notBeforeMs} to ${member.notAfterMs}, now is ${wallMs}: it writes nothing`;
+      const message = `${validityText(member, wallMs)}: it writes nothing`;
       return fail('member/expired', message, { hint: 'have the authority renew it, and check the clocks', subject });
     }
     const succession = this.#succession(name);

@@ -1,63 +1,25 @@
 /** What running Envoys tell of connections over the border, as the audit keeps it. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Connection } from '../../../src/audit/connection.ts';
 import { sourceHeader } from '../../../src/core/hop.ts';
-import { Telemetry } from '../../../src/telemetry/collector.ts';
 import type { ConnectionEvent } from '../../../src/telemetry/connections.ts';
-import { SimClock } from '../../sim/clock.ts';
-import { until } from './processes.ts';
 import { Rig } from './rig.ts';
 import { authorityOf, calling, podOf, serving, sites } from './three.ts';
+import { Told } from './told.ts';
 
 const mesh = (account: string): string => `spiffe://cluster.local/ns/shop/sa/${account}`;
 
 describe('the access logs of a pair of clusters', () => {
   let rig: Rig;
-  const seen: ConnectionEvent[] = [];
-  const streams = new Map<string, ReturnType<Telemetry['open']>>();
-  const telemetry = new Telemetry({
-    clock: new SimClock(),
-    accepts: () => true,
-    isMember: () => true,
-    memberOf: (identity) => /^spiffe:\/\/demo\/cluster\/(.+)$/.exec(identity)?.[1],
-    serviceOf: (authority) => /^(\w+)\.shop\.svc\.cluster\.local:80$/.exec(authority)?.[1]?.replace(/^/, 'shop/'),
-    clusters: () => [],
-    ejected: () => undefined,
-    ejecting: () => [],
-    onWindows: () => {},
-    onConnection: (event) => seen.push(event),
-  });
-  const read = async (): Promise<void> => {
-    for (const { kind, node, log, bytes } of await rig.world.reports()) {
-      if (kind !== 'access-log') continue;
-      const key = `${node} ${log}`;
-      let stream = streams.get(key);
-      if (stream === undefined) {
-        stream = telemetry.open('access-log', { checkNode: () => undefined, send: () => {} });
-        streams.set(key, stream);
-      }
-      stream.receive(bytes);
-    }
-  };
-  /** The first connection that is like that. */
-  const told = async (what: string, like: Partial<Connection>): Promise<Connection> => {
-    let found: Connection | undefined;
-    const fits = (connection: Connection): boolean =>
-      Object.entries(like).every(([key, value]) => connection[key as keyof Connection] === value);
-    await until(what, async () => {
-      await read();
-      found = seen.map(({ connection }) => connection).find(fits);
-      return found !== undefined;
-    }).catch((error: unknown) => {
-      throw new Error(`${(error as Error).message}; told: ${JSON.stringify(seen.map((s) => s.connection))}`);
-    });
-    return found!;
-  };
+  let seen: readonly ConnectionEvent[];
+  let told: Told['first'];
   const east = { address: sites['us-east'].address, port: 15018 };
   const west = { address: sites['us-west'].address, port: 15028 };
 
   beforeAll(async () => {
     rig = await Rig.start(['us-east', 'us-west']);
+    const reader = new Told(rig);
+    seen = reader.seen;
+    told = (what, like) => reader.first(what, like);
     const pod = podOf('west', 'checkout', 0);
     await rig.world.podStart(pod.name, pod.address, 15008);
     const grants = [{ reader: 'us-east', service: 'shop/cart', perSecond: 0 }];
