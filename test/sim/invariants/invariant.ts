@@ -2,7 +2,8 @@
 import type { FederationChange } from '../../../src/federation/change.ts';
 import type { ManifestHead } from '../../../src/federation/view.ts';
 import type { Cluster, Served } from '../world/cluster.ts';
-import type { Process, Step } from '../world/process.ts';
+import type { Process } from '../world/process.ts';
+import type { Step } from '../world/process-options.ts';
 import type { Slot } from '../world/slot.ts';
 import type { Request } from '../world/traffic.ts';
 import type { World } from '../world/world.ts';

@@ -1,8 +1,18 @@
 /** What a replica keeps over its runs. */
+import type { ShippedHolds } from '../../../src/controller/shipping.ts';
 import type { ServiceKey } from '../../../src/core/names.ts';
 import type { Decision } from '../../../src/failover/decision.ts';
 import type { Plan } from '../../../src/failover/plan.ts';
 import type { LocalService } from '../../../src/federation/local.ts';
+
+/** What the replica that decides tells the others of its cluster, by way of the store. */
+export interface Word {
+  readonly state: Uint8Array;
+  readonly plan: Plan;
+  readonly holds: ShippedHolds;
+  /** On the scale of the states. */
+  readonly nowMs: number;
+}
 
 export interface Disk {
   records: Uint8Array | undefined;

@@ -12,15 +12,6 @@ import type { Ground, Traffic } from './traffic.ts';
 const probeFlights = 4;
 const probeDeadlineMs = 2_000;
 
-export interface Canary {
-  readonly service: string;
-  readonly member: string;
-}
-export interface CanaryAnswer extends Canary {
-  readonly answer: 'gone' | 'answers';
-  readonly atMs: number;
-}
-
 export interface ProbingOptions {
   readonly self: string;
   readonly ground: Ground;
@@ -87,12 +78,16 @@ export class Probing {
   }
 
   /** Of services that a member no longer publishes: does it still lead there? Nothing is said where the path is broken. */
-  canaries(asked: readonly Canary[], nowMs: number): CanaryAnswer[] {
-    const answers: CanaryAnswer[] = [];
-    for (const { service, member } of asked) {
+  canaries(asked: ReadonlyMap<string, readonly string[]>, nowMs: number): ProbeResult[] {
+    const answers: ProbeResult[] = [];
+    for (const [member, services] of asked) {
       if (!this.#reaches(member)) continue;
-      const known = this.#o.ground.cluster(member).pods.has(service);
-      answers.push({ service, member, answer: known ? 'answers' : 'gone', atMs: nowMs });
+      for (const service of services) {
+        const ok = this.#o.ground.cluster(member).pods.has(service);
+        const failedAt = ok ? undefined : 'connect';
+        const base = { member, service, atMs: nowMs, denied: false, ms: undefined, head: undefined };
+        answers.push({ ...base, ok, failedAt, status: ok ? 200 : 404, reached: true });
+      }
     }
     return answers;
   }

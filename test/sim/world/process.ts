@@ -3,11 +3,10 @@
  * wiring of the real one does, in the same order: what the store says is merged, a step decides, the decision goes to the disk, and
  * only then to the proxies and to the other replica.
  */
+import { Withdrawing } from '../../../src/controller/withdrawing.ts';
 import type { ServiceKey } from '../../../src/core/names.ts';
-import type { Store, StoreWatch } from '../../../src/core/store.ts';
-import type { Decision } from '../../../src/failover/decision.ts';
+import type { StoreWatch } from '../../../src/core/store.ts';
 import type { Plan } from '../../../src/failover/plan.ts';
-import type { Policies } from '../../../src/failover/policy.ts';
 import { decodeState, encodeState } from '../../../src/failover/saved.ts';
 import { type FailoverState, initialState, step } from '../../../src/failover/step.ts';
 import type { FederationChange } from '../../../src/federation/change.ts';
@@ -17,20 +16,15 @@ import type { Times } from '../../../src/federation/head.ts';
 import type { LocalCluster, LocalService } from '../../../src/federation/local.ts';
 import { mergeService } from '../../../src/federation/merge.ts';
 import type { ServiceView, View } from '../../../src/federation/view.ts';
+import { readShipped } from '../../../src/federation/withdrawals_shipped.ts';
 import type { ServiceRecord } from '../../../src/gen/isthmus/v1/records_pb.ts';
-import type { Command, Signals } from '../../../src/health/signals.ts';
 import { storeKeys } from '../../../src/records/keys.ts';
 import { Publisher } from '../../../src/store/publisher.ts';
-import type { TestMember } from '../../unit/trust/certificates.ts';
-import { type Cluster, clusterDomain, type KnownGateway } from './cluster.ts';
-import type { Disk } from './disk.ts';
-import type { Draw } from './draw.ts';
-import { HeldBack } from './held-back.ts';
+import { clusterDomain, type KnownGateway } from './cluster.ts';
+import type { Word } from './disk.ts';
 import { authority } from './identities.ts';
-import type { Canary, Probing } from './probing.ts';
+import type { ProcessOptions } from './process-options.ts';
 import { sense } from './senses.ts';
-import type { MachineClock } from './time.ts';
-import type { Ground, Traffic } from './traffic.ts';
 
 export const clusterset = 'demo';
 const trustDomain = 'corp.example';
@@ -39,52 +33,6 @@ const roundMs = 1_000;
 const saveMs = 5_000;
 const soonMs = 10;
 export const leaseTtlMs = 4_000;
-
-/** One step as the invariants see it. */
-export interface Step {
-  readonly process: Process;
-  readonly atMs: number;
-  /** On the scale of the states. */
-  readonly nowMs: number;
-  readonly before: FailoverState;
-  readonly state: FailoverState;
-  readonly planBefore: Plan | undefined;
-  readonly plan: Plan;
-  readonly view: View;
-  readonly signals: Signals;
-  readonly journal: readonly Decision[];
-  readonly policies: Policies;
-  readonly first: boolean;
-  readonly wakeAt: number | undefined;
-}
-
-export interface ProcessOptions {
-  readonly cluster: Cluster;
-  readonly replica: number;
-  readonly identity: TestMember;
-  readonly clock: MachineClock;
-  readonly draw: Draw;
-  readonly store: Store;
-  readonly disk: Disk;
-  readonly ground: Ground;
-  readonly traffic: Traffic;
-  readonly probing: Probing;
-  readonly policies: Policies;
-  readonly graySignals: boolean;
-  readonly heartbeatMs: number;
-  readonly told: ProcessEvents;
-}
-
-/** To the world. */
-export interface ProcessEvents {
-  decided(step: Step): void;
-  /** New plan for the proxies that are connected to this replica. */
-  serve(plan: Plan, gateways: ReadonlyMap<string, readonly KnownGateway[]>): void;
-  /** To the other replica. */
-  ship(state: Uint8Array, plan: Plan, nowMs: number): void;
-  changed(process: Process, change: FederationChange): void;
-  commands(): readonly Command[];
-}
 
 const emptyCluster: LocalCluster = {
   services: new Map(),
@@ -107,7 +55,8 @@ export class Process {
   #localKnown = false;
   #known = false;
   #dirty = new Set<ServiceKey>();
-  readonly #withdrawals: HeldBack;
+  readonly #withdrawing: Withdrawing;
+  #heldVersion = 0;
   #state: FailoverState = initialState();
   #plan: Plan | undefined;
   #steps = 0;
@@ -123,7 +72,14 @@ export class Process {
     this.#rng = o.draw.fork('step').next;
     const self = o.cluster.name;
     this.federation = new Federation({ clusterset, self, trustDomain, authorityKey: authority.publicKey });
-    this.#withdrawals = new HeldBack(self, o.policies.default.thresholds, o.disk.held);
+    this.#withdrawing = new Withdrawing({
+      self,
+      policies: () => o.policies,
+      evicted: (member) => this.#state.health.members[member]?.state === 'evicted',
+      chosen: () => this.#leading(),
+      onLetGo: () => {},
+      onHeld: () => {},
+    });
     this.#restore();
     this.#publisher = new Publisher({
       store: o.store,
@@ -161,7 +117,7 @@ export class Process {
     return this.#plan;
   }
   get view(): View {
-    return { self: this.o.cluster.name, members: this.federation.members, services: this.#views };
+    return { self: this.o.cluster.name, members: this.#withdrawing.members, services: this.#views };
   }
   get state(): FailoverState {
     return this.#state;
@@ -196,7 +152,7 @@ export class Process {
   }
 
   /** From the replica that decides. */
-  receive(state: Uint8Array, plan: Plan, nowMs: number): void {
+  receive({ state, plan, holds, nowMs }: Word): void {
     if (this.#leads || this.#ended) return;
     this.o.disk.offsetMs = nowMs - this.o.clock.monotonicMs();
     const decoded = decodeState(state);
@@ -205,6 +161,10 @@ export class Process {
     this.#plan = plan;
     this.o.disk.state = state;
     this.o.disk.plan = plan;
+    const shipped = readShipped(holds, nowMs, 0);
+    if (!shipped.ok) throw shipped.error;
+    for (const key of this.#withdrawing.adopt(shipped.value, this.federation.members, nowMs)) this.#dirty.add(key);
+    this.o.disk.held = this.#withdrawing.save();
     this.o.told.serve(plan, this.gateways());
   }
 
@@ -231,6 +191,8 @@ export class Process {
       this.#state = decoded.value;
     }
     this.#plan = disk.plan;
+    const problem = this.#withdrawing.restore(disk.held, 0);
+    if (problem !== undefined) throw problem;
   }
 
   #localCluster(): LocalCluster {
@@ -243,6 +205,7 @@ export class Process {
 
   #told(change: FederationChange): void {
     for (const key of change.services) this.#dirty.add(key);
+    this.#hold(change.services);
     if (change.topology.size > 0) {
       for (const { services } of this.federation.members.values())
         for (const key of services.keys()) this.#dirty.add(key);
@@ -327,15 +290,25 @@ export class Process {
   /** @param measured - with a round of probes and load reports */
   #step(measured: boolean): void {
     if (!this.#known || !this.#localKnown) return;
-    const canaries = this.#merge();
+    this.#merge();
     const view = this.view;
     const nowMs = this.scaleMs();
     const before = this.#state;
     const planBefore = this.#plan;
     const readBackMs = this.#publisher.readBackAgeMs();
-    const senses = { ...this.o, nowMs, readBackMs, sinceMs: (atMs: number) => this.o.clock.monotonicMs() - atMs };
+    const canaries = this.#withdrawing.canaries;
+    const senses = {
+      ...this.o,
+      nowMs,
+      readBackMs,
+      canaries,
+      sinceMs: (atMs: number) => this.o.clock.monotonicMs() - atMs,
+    };
     const signals = sense(senses, view, measured);
-    this.#withdrawals.heard(signals.commands, measured ? this.o.probing.canaries(canaries, nowMs) : []);
+    for (const probe of signals.probes) this.#withdrawing.probed(probe);
+    for (const command of signals.commands) {
+      if (command.kind === 'confirm-withdrawal') this.#withdrawing.confirm(command.member, command.service);
+    }
     const { policies, ground, disk, told } = this.o;
     const made = step(before, view, signals, policies, nowMs, this.#rng);
     this.#state = made.state;
@@ -363,8 +336,12 @@ export class Process {
     });
     if (moved) {
       told.serve(made.plan, this.gateways());
-      told.ship(disk.state!, made.plan, nowMs);
       this.#publish();
+    }
+    if (moved || this.#heldVersion !== this.#withdrawing.version) {
+      this.#heldVersion = this.#withdrawing.version;
+      disk.held = this.#withdrawing.save();
+      told.ship({ state: disk.state!, plan: made.plan, holds: this.#withdrawing.ship(nowMs), nowMs });
     }
     this.#wake?.cancel();
     this.#wake =
@@ -373,17 +350,18 @@ export class Process {
         : this.o.clock.after(Math.max(1, made.wakeAt - nowMs), () => this.#leading() && this.#step(false));
   }
 
+  #hold(touched: ReadonlySet<ServiceKey>): void {
+    for (const key of this.#withdrawing.update(this.federation.members, touched, this.scaleMs())) this.#dirty.add(key);
+  }
+
   /** Records, less what is held back of withdrawals, to views. */
-  #merge(): readonly Canary[] {
+  #merge(): void {
     const self = this.o.cluster.name;
-    for (const key of this.#withdrawals.update(this.federation.members, this.#dirty, this.#state, this.scaleMs())) {
-      this.#dirty.add(key);
-    }
-    this.o.disk.held = this.#withdrawals.saved;
+    this.#hold(new Set());
     for (const key of this.#dirty) {
       const remotes = new Map<string, ServiceRecord>();
-      for (const name of this.federation.members.keys()) {
-        const record = name === self ? undefined : this.#withdrawals.services(name).get(key);
+      for (const [name, { services }] of this.#withdrawing.members) {
+        const record = name === self ? undefined : services.get(key);
         if (record !== undefined) remotes.set(name, record);
       }
       const view = mergeService(key, this.#local.get(key), remotes, { self, clusterDomain });
@@ -391,7 +369,6 @@ export class Process {
       else this.#views.set(key, view);
     }
     this.#dirty = new Set();
-    return this.#withdrawals.canaries;
   }
 }
 

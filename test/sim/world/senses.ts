@@ -16,6 +16,8 @@ export interface Senses {
   readonly told: { commands(): readonly Command[] };
   readonly nowMs: number;
   readonly readBackMs: number | undefined;
+  /** Services to ask for, by member, though their records are gone. */
+  readonly canaries: ReadonlyMap<string, readonly string[]>;
   /** Since a time on this machine's clock. */
   sinceMs(atMs: number): number;
 }
@@ -31,7 +33,7 @@ const cellsOf = (view: View, withSelf: boolean): [string, string][] => {
 
 /** @param measured - with a round of probes and load reports */
 export const sense = (senses: Senses, view: View, measured: boolean): Signals => {
-  const { cluster, ground, traffic, probing, nowMs, readBackMs } = senses;
+  const { cluster, ground, traffic, probing, nowMs, readBackMs, canaries } = senses;
   const control = new Map<string, ControlSignal>();
   const grants: GrantOffer[] = [];
   const votes: Vote[] = [];
@@ -53,7 +55,9 @@ export const sense = (senses: Senses, view: View, measured: boolean): Signals =>
     votes,
     grants,
     receivingSpill,
-    probes: measured ? probing.round([...control.keys()], cellsOf(view, false), nowMs) : [],
+    probes: measured
+      ? [...probing.round([...control.keys()], cellsOf(view, false), nowMs), ...probing.canaries(canaries, nowMs)]
+      : [],
     traffic: measured ? traffic.windows(nowMs) : [],
     gray: measured && senses.graySignals ? probing.gray(cellsOf(view, true), nowMs) : [],
     commands: senses.told.commands(),

@@ -10,14 +10,15 @@ import { SimEtcd } from '../etcd.ts';
 import type { Watcher } from '../invariants/invariant.ts';
 import { simStore } from '../store.ts';
 import { Cluster, type KnownGateway, type Served } from './cluster.ts';
-import { emptyDisk } from './disk.ts';
+import { emptyDisk, type Word } from './disk.ts';
 import { Draw } from './draw.ts';
 import { authority, identityOf } from './identities.ts';
 import { LineToEtcd } from './line-to-etcd.ts';
 import { etcdNode, Network } from './network.ts';
 import { policiesNamed, policyNamed } from './policies.ts';
 import { Probing } from './probing.ts';
-import { addressBase, clusterset, Process, type Step } from './process.ts';
+import { addressBase, clusterset, Process } from './process.ts';
+import type { Step } from './process-options.ts';
 import { Registry } from './registry.ts';
 import { guardedNamespace, manyClusters, type Scenario } from './scenario.ts';
 import { Slot } from './slot.ts';
@@ -56,6 +57,8 @@ export class World implements Ground {
   readonly revisions: { readonly atMs: number; readonly revision: bigint }[] = [];
   readonly #lines = new Map<string, LineToEtcd[]>();
   readonly #commands = new Map<string, Command[]>();
+  /** What each member's deciding replica shipped last. */
+  readonly #shipped = new Map<string, { readonly word: Word; readonly atMs: number }>();
   readonly #probings = new Map<string, Probing>();
   readonly #gatewayCuts = new Map<string, number>();
   readonly #watcher: Watcher;
@@ -216,7 +219,7 @@ export class World implements Ground {
       told: {
         decided: (step) => this.#decided(step),
         serve: (plan, gateways) => this.#serve(slot, { plan, gateways, atMs: this.nowMs, replica }),
-        ship: (state, plan, nowMs) => this.time.after(5, () => this.#other(slot)?.receive(state, plan, nowMs)),
+        ship: (word) => this.#ship(slot, word),
         changed: (process, change) => this.#watcher.records(process, change, this),
         commands: () => {
           const commands = this.#commands.get(name) ?? [];
@@ -291,12 +294,18 @@ export class World implements Ground {
     this.#watcher.step(step, this);
   }
 
-  /** One whose disk is empty asks the other replica first. */
+  /** The member's records have it: for the other replica, and for one that begins with an empty disk. */
+  #ship(slot: Slot, word: Word): void {
+    this.#shipped.set(slot.cluster, { word, atMs: this.nowMs });
+    this.time.after(5, () => this.#other(slot)?.receive(word));
+  }
+
   #learn(slot: Slot): void {
-    const other = this.#other(slot);
-    if (slot.disk.state !== undefined || other?.o.disk.state === undefined) return;
-    const { state, plan } = other.o.disk;
-    Object.assign(slot.disk, { state, plan, offsetMs: other.scaleMs() - slot.clock.monotonicMs() });
+    const found = this.#shipped.get(slot.cluster);
+    if (slot.disk.state !== undefined || found === undefined) return;
+    const { state, plan, holds, nowMs } = found.word;
+    const offsetMs = nowMs + this.nowMs - found.atMs - slot.clock.monotonicMs();
+    Object.assign(slot.disk, { state, plan, held: holds.held, offsetMs });
   }
 
   #other(slot: Slot): Process | undefined {
