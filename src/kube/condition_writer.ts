@@ -66,6 +66,13 @@ const atOnceMax = 4;
 const retryMs = 2_000;
 /** How often everything is compared again, for what others wrote over and for new generations. */
 const recheckMs = 60_000;
+/**
+ * How long after its last write an object waits for another wording of the same status and reason. A wording counts endpoints, and
+ * changes with each that comes or goes; each write costs the API server a transaction and everybody who watches Services an event.
+ */
+const wordingMs = 10_000;
+/** How often those that wait are looked at. */
+const wordingEveryMs = 1_000;
 
 const find = (existing: readonly Condition[], type: string): Condition | undefined =>
   existing.find((condition) => condition.type === type);
@@ -77,6 +84,10 @@ const stands = (existing: Condition | undefined, desired: DesiredCondition, gene
   existing.message === desired.message &&
   // Older definitions of the kind prune this field.
   (existing.observedGeneration ?? generation) === generation;
+
+/** In other words. */
+const standsOtherwise = (existing: Condition | undefined, desired: DesiredCondition, generation: number): boolean =>
+  existing !== undefined && stands({ ...existing, message: desired.message }, desired, generation);
 
 /** Seconds precision, as metav1.Time wants it. */
 const time = (wallMs: number): string => new Date(wallMs).toISOString().replace(/\.\d+Z$/, 'Z');
@@ -94,8 +105,32 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
   /** Written, and not yet seen back through the watch: not to be written again meanwhile. */
   const written = new Map<string, string>();
   const busy = new Set<string>();
+  const writtenAtMs = new Map<string, number>();
+  /** Wait to be worded anew, and until when. */
+  const late = new Map<string, number>();
+  let wording: Timer | undefined;
   let retry: Timer | undefined;
   let closed = false;
+
+  /** Whether it is too early for another wording; it is looked at again when it is not. */
+  const waits = (key: string): boolean => {
+    const dueMs = (writtenAtMs.get(key) ?? Number.NEGATIVE_INFINITY) + wordingMs;
+    if (dueMs <= clock.monotonicMs()) return false;
+    late.set(key, dueMs);
+    wording ??= clock.after(wordingEveryMs, word);
+    return true;
+  };
+
+  const word = (): void => {
+    wording = undefined;
+    for (const [key, dueMs] of late) {
+      if (dueMs > clock.monotonicMs()) continue;
+      late.delete(key);
+      queue.add(key);
+    }
+    if (late.size > 0) wording = clock.after(wordingEveryMs, word);
+    pump();
+  };
 
   const write = async (key: string): Promise<void> => {
     const object = options.objects.get(key);
@@ -103,15 +138,16 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
     if (object === undefined || wanted === undefined || closed || !options.isWriter()) return;
     const { apiVersion, namespace, name, uid, generation } = object;
     const more = beside.get(key) ?? {};
-    const done =
+    const standing = (stand: typeof stands): boolean =>
       isDeepStrictEqual(object.accepted, more.accepted) &&
       wanted.every((each) => {
         const existing = find(object.conditions, each.type);
-        return stands(existing, each, generation) || (kind.sparse && existing === undefined && each.status === 'False');
+        return stand(existing, each, generation) || (kind.sparse && existing === undefined && each.status === 'False');
       });
-    if (done) return;
+    if (standing(stands)) return;
     const signature = JSON.stringify([uid, generation, wanted, more]);
     if (written.get(key) === signature) return;
+    if (standing(standsOtherwise) && waits(key)) return;
     const now = time(clock.wallMs());
     const news: Announcement[] = [];
     const conditions = wanted.map((each) => {
@@ -136,6 +172,7 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
       },
     });
     written.set(key, signature);
+    writtenAtMs.set(key, clock.monotonicMs());
     const regarding = { apiVersion, kind: kind.kind, namespace, name, uid };
     for (const each of news) events.tell({ ...each, regarding, action: kind.action });
   };
@@ -194,12 +231,15 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
       desired.delete(key);
       beside.delete(key);
       written.delete(key);
+      writtenAtMs.delete(key);
+      late.delete(key);
       queue.delete(key);
     },
     recheck,
     close: () => {
       closed = true;
       retry?.cancel();
+      wording?.cancel();
       periodic.cancel();
       queue.clear();
     },

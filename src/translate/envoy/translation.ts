@@ -85,6 +85,8 @@ export class GatewayTranslation {
   readonly #podsOf = new Map<ServiceKey, readonly string[]>();
   readonly #grants = new Grants();
   #members: ReadonlySet<string> = new Set();
+  /** In the route of the head. */
+  #told: Pick<GatewayInput, 'head' | 'revocations'> | undefined;
   #egress: { readonly rules: EgressRules | undefined; readonly envoys: number } | undefined;
 
   /** Computes everything again, whatever changed. */
@@ -119,7 +121,11 @@ export class GatewayTranslation {
       this.#replace('members', memberResources(input), changed, removed);
     }
     if (routes) this.#replace('routes', this.#routes(input), changed, removed);
-    this.#replace('head', [headRoutes(input)], changed, removed);
+    const told = this.#told;
+    if (told === undefined || told.head !== input.head || told.revocations !== input.revocations) {
+      this.#told = { head: input.head, revocations: input.revocations };
+      this.#replace('head', [headRoutes(input)], changed, removed);
+    }
     this.#egressRules(input, changed, removed);
     this.#replace('grants', grantResources(input, this.#grants), changed, removed);
     for (const [name, { users }] of [...this.#classes]) {

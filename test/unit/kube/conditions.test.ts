@@ -186,6 +186,34 @@ describe('the writer of conditions', () => {
     expect(stood.events.map(({ reason }) => reason)).toEqual(['FailedBack']);
     stood.writer.close();
   });
+  test('another wording of the same waits, another status or reason does not', async () => {
+    const stood = { ...away[0]!, observedGeneration: 3, lastTransitionTime: '2026-01-01T00:00:00Z' };
+    const { requests, writer, clock, settle } = setUp(serviceKind, [stood]);
+    const worded = (message: string, reason = 'NotReady') => serviceConditions({ away: true, reason, message });
+    const messages = () => requests.map(({ body }) => JSON.stringify(body).match(/"message":"([^"]*)"/)?.[1]);
+    const said = async (...conditions: (readonly DesiredCondition[])[]) => {
+      for (const each of conditions) {
+        writer.set('shop/a', each);
+        await settle();
+      }
+    };
+    await said(worded('2 of 3'), worded('3 of 3'), worded('1 of 3'));
+    expect(messages()).toEqual(['2 of 3']);
+    await clock.advance(9_000);
+    await said(worded('2 of 3'), worded('3 of 3'));
+    expect(messages()).toEqual(['2 of 3']);
+    await clock.advance(2_000);
+    await settle();
+    expect(messages()).toEqual(['2 of 3', '3 of 3']);
+    await said(worded('0 of 3'), worded('latched', 'Latched'));
+    expect(messages()).toEqual(['2 of 3', '3 of 3', 'latched']);
+    // What waited is as it stands by now: nothing is left to write.
+    await said(worded('m'));
+    await clock.advance(20_000);
+    await settle();
+    expect(messages()).toEqual(['2 of 3', '3 of 3', 'latched']);
+    writer.close();
+  });
   test('tells no event of what was not written, and tries again', async () => {
     const { requests, events, writer, clock, settle, fail } = setUp(serviceKind);
     fail(new Error('dark'));
