@@ -338,6 +338,7 @@ export class Publishing {
 
   #told(event: PublisherEvent): void {
     const { log, metrics } = this.#o;
+    metrics.set('isthmus_publish_held_back', this.#publisher.heldBack);
     if (event.kind === 'written' || event.kind === 'denied') this.#tellNamed(event.kind === 'denied');
     if (event.kind === 'denied') {
       log('warn', 'what is for one member alone is refused by the store', { reader: event.reader, error: event.error });

@@ -50,6 +50,9 @@ export const limits = {
   txnBytesMax: 1024 * 1024,
   publishRetryMinMs: 200,
   publishRetryMaxMs: 5_000,
+  /** After a store gateway refused the whole for its quota or rate. */
+  publishWholeMinMs: 5_000,
+  publishWholeMaxMs: 60_000,
   publishTicksInARow: 16,
   publishRestMs: 20,
   storeUnaryTimeoutMs: 5_000,

@@ -52,6 +52,11 @@ export const metricTable = {
   isthmus_writer: { kind: 'gauge', help: 'Whether this replica writes the records of its member.', labels: [] },
   isthmus_publish_total: { kind: 'counter', help: 'Transactions of records, by result.', labels: ['result'] },
   isthmus_publish_records: { kind: 'gauge', help: 'Records that this member publishes.', labels: [] },
+  isthmus_publish_held_back: {
+    kind: 'gauge',
+    help: 'Records that should be published and are not, because a store gateway refuses more of this member: its quota or its rate.',
+    labels: [],
+  },
   isthmus_peer_manifest_age_seconds: {
     kind: 'gauge',
     help: 'Time since the peer’s sequence last rose.',

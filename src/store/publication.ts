@@ -8,6 +8,7 @@ import type { StoreEntry } from '../core/store.ts';
 import { codec } from '../records/codec.ts';
 import { saltKey } from '../records/readers.ts';
 import { Section } from './section.ts';
+import type { Portion } from './thrift.ts';
 import type { TickWrites } from './tick.ts';
 
 export interface PublicationOptions {
@@ -61,6 +62,13 @@ export class Publication {
   root(): Uint8Array {
     return this.#public.root();
   }
+  /** Records that should be written and were left out of a portion. */
+  get heldBack(): number {
+    return this.#sections().reduce((sum, section) => sum + section.heldBack, 0);
+  }
+  bringForth(): void {
+    for (const section of this.#sections()) section.bringForth();
+  }
   /** Readers whose parts the store does not let us write, and why. */
   get denied(): ReadonlyMap<string, IsthmusError> {
     const denied = new Map<string, IsthmusError>();
@@ -109,14 +117,20 @@ export class Publication {
   }
 
   /** To be written before `take`, so that what covers them is never ahead of them. */
-  takeParts(): readonly PartWrites[] {
-    return this.#waitingParts().map(([reader, { section }]) => ({ reader, ...section.take() }));
+  takeParts(portion: Portion = 'all'): readonly PartWrites[] {
+    return this.#waitingParts()
+      .map(([reader, { section }]) => ({ reader, ...section.take(portion) }))
+      .filter(({ puts, deletes }) => puts.length + deletes.length > 0);
   }
 
   /** The writes for everybody, with the roots of the parts as they stand now. */
-  take(): TickWrites {
+  take(portion: Portion = 'all'): TickWrites {
     this.#setReaders();
-    return this.#public.take();
+    return this.#public.take(portion);
+  }
+
+  #sections(): Section[] {
+    return [this.#public, ...[...this.#parts.values()].map(({ section }) => section)];
   }
 
   #waitingParts(): [string, PartSection][] {

@@ -20,6 +20,7 @@ import { listParts, writeParts } from './parts.ts';
 import { Publication } from './publication.ts';
 import type { PublisherOptions, PublisherState } from './publisher_options.ts';
 import { expected, fencedError, nextEpoch, rest, StoreHistory, type Term } from './term.ts';
+import { type Portion, Thrift } from './thrift.ts';
 import { splitTick, type TickWrites, tickTxn } from './tick.ts';
 import { Witness } from './witness.ts';
 
@@ -48,6 +49,7 @@ export class Publisher {
   #lastError: IsthmusError | undefined;
 
   readonly #witness: Witness;
+  readonly #thrift: Thrift;
 
   constructor(options: PublisherOptions) {
     const keys = storeKeys(options.clusterset);
@@ -63,6 +65,10 @@ export class Publisher {
       salt: (reader) => this.#manifests.salt(reader),
     });
     this.#witness = new Witness(() => options.clock.monotonicMs());
+    this.#thrift = new Thrift(options.clock, () => {
+      this.#records.bringForth();
+      this.#wake();
+    });
     this.#watch = options.store.watch(this.#prefix, {
       snapshot: (snapshot, reason) => this.#onSnapshot(snapshot, reason === 'restored'),
       events: (events) => this.#onEvents(events),
@@ -83,7 +89,12 @@ export class Publisher {
   }
   /** Nothing is waiting to be written. Always false when another replica writes. */
   get settled(): boolean {
-    return this.#state === 'leading' && !this.#records.waiting && this.#running === undefined && !this.#relist;
+    const waiting = this.#records.waiting || this.#records.heldBack > 0;
+    return this.#state === 'leading' && !waiting && this.#running === undefined && !this.#relist;
+  }
+  /** Records that the store gateway does not take for now, for our quota or rate; `lastError` says which. */
+  get heldBack(): number {
+    return this.#records.heldBack;
   }
 
   /** Whether a record stands in the store as it should; of this replica's own writes alone. */
@@ -150,6 +161,7 @@ export class Publisher {
     this.#term = undefined;
     this.#relist = undefined;
     this.#ending = false;
+    this.#thrift.close();
     this.#retry?.cancel();
     this.#retry = undefined;
     this.#heartbeat?.cancel();
@@ -186,10 +198,12 @@ export class Publisher {
     await Promise.resolve();
     for (let ticks = 1; this.#active() && this.#due(); ticks++) {
       const term = this.#term;
+      const { portion } = this.#thrift;
       try {
         if (this.#relist !== undefined || term === undefined) await this.#list();
-        else await this.#tick(term);
+        else await this.#tick(term, portion);
       } catch (error) {
+        this.#thrift.refused(portion, expected(error));
         this.#fail(expected(error));
         return;
       }
@@ -259,10 +273,10 @@ export class Publisher {
     this.#o.onEvent?.({ kind: 'term', epoch, reason });
   }
 
-  async #tick(term: Term): Promise<void> {
+  async #tick(term: Term, portion: Portion): Promise<void> {
     const ending = this.#ending;
-    if (!(await this.#writeParts(term))) return;
-    const writes = this.#records.take();
+    if (!(await this.#writeParts(term, portion))) return;
+    const writes = this.#records.take(portion);
     this.#heartbeatDue = false;
     const lists = splitTick(writes);
     if (lists.length > 1 && !(await this.#claim(term))) return;
@@ -272,7 +286,8 @@ export class Publisher {
     }
     if (this.#term !== term) return;
     this.#state = 'leading';
-    this.#lastError = undefined;
+    this.#thrift.taken(portion);
+    this.#lastError = this.#thrift.error;
     if (ending) this.#ending = false;
     this.#scheduleHeartbeat();
     this.#o.onEvent?.({ kind: 'written', epoch: term.epoch, sequence: term.sequence, records: this.#records.count });
@@ -284,8 +299,8 @@ export class Publisher {
   }
 
   /** @returns whether the term goes on */
-  async #writeParts(term: Term): Promise<boolean> {
-    const parts = this.#records.takeParts();
+  async #writeParts(term: Term, portion: Portion): Promise<boolean> {
+    const parts = this.#records.takeParts(portion);
     if (parts.length === 0) return true;
     if (!(await this.#claim(term))) return false;
     return writeParts(parts, (writes) => this.#commit(term, writes, undefined), this.#records, this.#o.onEvent);
