@@ -160,9 +160,8 @@ export class BesideStore {
     const version = deciding.version + withdrawing.version;
     if (this.#shipped?.version === version && nowMs - this.#shipped.atMs < refreshMs) return;
     const { atMs, wallMs } = deciding.scale.mark();
-    const [ours, shown] = [epoch(), following.epoch];
     const beside: Beside = {
-      epoch: shown > ours ? shown : ours,
+      epoch: following.newest(epoch()),
       mark: { atMs: Math.floor(atMs), wallMs: Math.floor(wallMs) },
       packed: packShipped(deciding.encoded(), withdrawing.ship(atMs)),
     };

@@ -69,9 +69,11 @@ export class Following {
     this.#o = options;
   }
 
-  /** The newest epoch of our own member that the store has shown. */
-  get epoch(): bigint {
-    return this.#own?.head?.epoch ?? 0n;
+  /** The newest epoch of our own member. @param ours - of the term that this replica writes in */
+  newest(ours: bigint): bigint {
+    const shown = this.#shown;
+    if (shown > ours) return shown;
+    return ours;
   }
 
   announced(atMs: number): void {
@@ -105,7 +107,7 @@ export class Following {
     if (chosen() && mark.atMs <= this.#announcedAtMs) return none;
     const last = this.#last;
     // Of before the dark. A later term may be on a scale that is behind.
-    if (last?.beside && mark.atMs <= last.atMs && this.epoch <= last.epoch) return none;
+    if (last?.beside && mark.atMs <= last.atMs && this.#shown <= last.epoch) return none;
     const shipped = shippedState(own);
     if (!shipped.ok) {
       log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
@@ -119,7 +121,7 @@ export class Following {
       return none;
     }
     if (taken.value === undefined) return none;
-    this.#last = { epoch: this.epoch, atMs: mark.atMs, beside: false };
+    this.#last = { epoch: this.#shown, atMs: mark.atMs, beside: false };
     return taken.value;
   }
 
@@ -130,12 +132,17 @@ export class Following {
   beside(found: Beside): Result<ReadonlySet<ServiceKey> | undefined> {
     const { epoch, mark } = found;
     const late = Math.abs(this.#o.clock.wallMs() - mark.wallMs) > oldestMs;
-    if (late || epoch < this.epoch || mark.atMs <= (this.#last?.atMs ?? Number.NEGATIVE_INFINITY)) return ok(undefined);
+    if (late || epoch < this.#shown || mark.atMs <= (this.#last?.atMs ?? Number.NEGATIVE_INFINITY))
+      return ok(undefined);
     const taken = this.#take(found, found.packed, mark);
     if (taken.ok && taken.value !== undefined) this.#last = { epoch, atMs: mark.atMs, beside: true };
     return taken;
   }
 
+  /** The newest epoch that the store has shown of us. */
+  get #shown(): bigint {
+    return this.#own?.head?.epoch ?? 0n;
+  }
   get #own(): MemberView | undefined {
     return this.#o.rawMembers().get(this.#o.config.member);
   }

@@ -99,6 +99,8 @@ export class Store {
 
 export class Replica {
   readonly logged: string[] = [];
+  /** `shop/checkout`. */
+  service = serviceView([2, 2], {});
   /** It holds the lease, and knows its keys. */
   mayShip = true;
   readonly failover: Failover;
@@ -156,7 +158,7 @@ export class Replica {
   async tick(ship = true): Promise<Announcement | undefined> {
     await this.clock.advance(1_000);
     this.failover.tick();
-    await this.failover.decide(viewOf([serviceView([2, 2], {})], [...this.failover.members.values()]));
+    await this.failover.decide(viewOf([this.service], [...this.failover.members.values()]));
     this.failover.announce();
     const announced = this.announced.splice(0).at(-1);
     if (ship && announced !== undefined) this.#store.ship(announced);
@@ -180,6 +182,11 @@ export class Replica {
     const atMs = this.clock.monotonicMs();
     const to = { member: peer, service: undefined, atMs };
     this.failover.overheard.probe({ ...to, ok: false, denied: false, failedAt: 'tcp', ...nothing });
+  }
+  /** Whether calls may be sent to the peer. */
+  get sends(): boolean {
+    const { tiers } = this.failover.deciding.plan.services.get('shop/checkout')!;
+    return tiers.flat().some(({ member }) => member === peer);
   }
   get state(): string | undefined {
     return this.failover.deciding.verdicts.members.get(peer)?.state;
