@@ -13,7 +13,7 @@ import type { Beside } from '../../../src/controller/following.ts';
 import { sealsOf } from '../../../src/controller/seals.ts';
 import { limits } from '../../../src/core/limits.ts';
 import { openMetrics } from '../../../src/ops/metrics.ts';
-import { sealState } from '../../../src/records/sealed_state.ts';
+import { openState, sealState } from '../../../src/records/sealed_state.ts';
 import { SimClock } from '../../sim/clock.ts';
 import { serviceView } from './shop.ts';
 import { Api, memberView, names, pair, peer, Replica, recordKey, type Store, self } from './two_replicas.ts';
@@ -83,13 +83,32 @@ describe('while the store is dark, a replica that follows', () => {
     expect(writer.held).toHaveLength(8);
   });
 
+  it('lets go what the writer lets go', async () => {
+    const { store, writer, other } = await dark();
+    store.peerHas(names(9));
+    await seconds(2, writer, other);
+    writer.probed('s9', 'gone');
+    await seconds(1, writer);
+    expect(other.uses).toContain('s9');
+    await seconds(1, other);
+    expect([other.uses.includes('s9'), other.touched]).toEqual([false, ['shop/s9']]);
+  });
+
   it('takes the writer at its word as it does through the store, and goes by its own probes when that ends', async () => {
     const { store, writer, other } = await dark();
     await seconds(2, writer, other);
-    await other.pathFails(5);
-    await seconds(2, other);
+    for (let round = 0; round < 4; round++) {
+      await other.pathFails(3);
+      await seconds(1, other);
+    }
     expect(other.sends).toBe(true);
+    // What it sees vanish itself it leaves, as ever, and the writer journals it.
+    other.service = serviceView(undefined, { [peer]: [0, 2], 'eu-central': [2, 2] });
+    await seconds(1, other);
+    expect(other.sends).toBe(false);
     expect(other.failover.journalledAtMs).toBeUndefined();
+    other.service = writer.service;
+    await seconds(1, other);
     store.api.dark = true;
     await seconds(6, other);
     await withdraws(other);
@@ -180,6 +199,7 @@ describe('what stands beside the store and', () => {
   it.each([
     ['sealed by another key', (beside: Beside) => sealBeside(foreign, beside)],
     ['not sealed', ({ packed }: Beside) => packed],
+    ['in the clear', (beside: Beside) => clear(beside)],
     ['sealed for the store', ({ packed }: Beside) => sealState(seals.now, packed)],
     ['of another shape', (beside: Beside) => sealBeside(seals.now, { ...beside, mark: { atMs: -1, wallMs: 0 } })],
     [
@@ -200,6 +220,11 @@ describe('what stands beside the store and', () => {
     expect(two.other.sends).toBe(false);
     expect(two.other.logged.filter((line) => line.startsWith('what stands beside the store'))).toHaveLength(1);
   });
+  const clear = (beside: Beside): Uint8Array => {
+    const state = openState(seals.all, sealBeside(seals.now, beside));
+    if (!state.ok) throw state.error;
+    return state.value;
+  };
   const foreign = sealsOf({ now: generateKeyPairSync('ed25519').privateKey }).now;
 
   it('is of before the dark, in the store, does not undo it when that answers again; what is written then counts', async () => {
@@ -270,6 +295,7 @@ describe('the writer', () => {
     const clock = new SimClock();
     const api = new Api();
     const logged: string[] = [];
+    let versions = 0;
     const text = (bytes: number) => Buffer.from(`{"of":"${randomBytes(bytes).toString('base64')}"}`);
     let state = text(limits.stateBesideBytesMax + 10_000);
     const beside = new BesideStore({
@@ -278,7 +304,13 @@ describe('the writer', () => {
       config: { namespace: 'isthmus-system', publish: { silenceMs: 6_000 } } as unknown as Config,
       log: (_level: string, message: string) => void logged.push(message),
       deciding: { stepped: true, version: 1, scale: { mark: () => ({ atMs: 1, wallMs: 1 }) }, encoded: () => state },
-      withdrawing: { version: 1, ship: () => ({ held: [], letGo: [] }) },
+      // There is always something new.
+      withdrawing: {
+        get version() {
+          return versions++;
+        },
+        ship: () => ({ held: [], letGo: [] }),
+      },
       following: { newest: () => 1n, shipped: () => {} },
     } as unknown as BesideStoreOptions);
     const run = async (count: number): Promise<void> => {

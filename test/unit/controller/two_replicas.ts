@@ -99,6 +99,8 @@ export class Store {
 
 export class Replica {
   readonly logged: string[] = [];
+  /** Services that changed without a record having come. */
+  readonly touched: string[] = [];
   /** `shop/checkout`. */
   service = serviceView([2, 2], {});
   /** It holds the lease, and knows its keys. */
@@ -144,7 +146,7 @@ export class Replica {
       policySpec: () => undefined,
       anchors: () => [],
       wake: () => {},
-      onServices: () => {},
+      onServices: (services) => void this.touched.push(...services),
       save: async (bytes) => {
         this.saved = bytes;
       },
