@@ -19,7 +19,7 @@ import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { isSealed, openState, sealState } from '../records/sealed_state.ts';
 import type { Deciding } from './deciding.ts';
-import type { Beside, Following } from './following.ts';
+import { type Beside, besideOldestMs, type Following } from './following.ts';
 import type { Seals } from './seals.ts';
 import { packShipped } from './shipping.ts';
 import type { Withdrawing } from './withdrawing.ts';
@@ -55,8 +55,6 @@ const refreshMs = 10_000;
 const timeoutMs = 3_000;
 /** What goes through the API server on average, and ends in its etcd, each way. */
 const bytesPerSecond = 96 * 1024;
-/** A writer is heard for so long after its last word, two refreshes and some, while the API server answers. */
-const heardMs = 25_000;
 /** However large it is, it is looked at this often. */
 const readPaceMaxMs = 4_000;
 /** Once the store has answered for so long, nothing is left here. */
@@ -106,7 +104,8 @@ export class BesideStore {
   #stands = false;
   /** The text and the keys that were looked at last. */
   #looked: readonly unknown[] = [];
-  #takenAtMs = Number.NEGATIVE_INFINITY;
+  /** When what was taken over last was made, on our monotonic clock. */
+  #madeAtMs = Number.NEGATIVE_INFINITY;
   /** The API server has told us what stands there, and by then should have again. */
   #answersUntilMs = Number.NEGATIVE_INFINITY;
   /** What was said in the log since the store went dark. */
@@ -117,10 +116,10 @@ export class BesideStore {
     this.#startedAtMs = options.clock.monotonicMs();
   }
 
-  /** What the writer decides arrives here. */
+  /** What the writer decides arrives here, and soon: what is kept back for long is not its word. */
   get heard(): boolean {
     const nowMs = this.#o.clock.monotonicMs();
-    return nowMs - this.#takenAtMs <= heardMs && nowMs <= this.#answersUntilMs;
+    return nowMs - this.#madeAtMs <= besideOldestMs && nowMs <= this.#answersUntilMs;
   }
 
   /** Often; at most one request a second is made. */
@@ -203,17 +202,25 @@ export class BesideStore {
     if (looked.every((part, i) => part === this.#looked[i])) return;
     this.#looked = looked;
     const opened = openBeside(seals().all, Buffer.from(text, 'base64'));
-    const taken = opened.ok ? following.beside(opened.value) : opened;
+    if (!opened.ok) {
+      this.#refuse(opened.error);
+      return;
+    }
+    const taken = following.beside(opened.value);
     if (!taken.ok) {
-      this.#count('refused');
-      this.#say('refused', 'what stands beside the store is not followed', { error: taken.error });
+      this.#refuse(taken.error);
       return;
     }
     if (taken.value === undefined) return;
-    this.#takenAtMs = clock.monotonicMs();
+    this.#madeAtMs = clock.monotonicMs() - Math.max(0, clock.wallMs() - opened.value.mark.wallMs);
     this.#count('taken');
     this.#say('taken', 'the store is dark: the writer is followed through the API server');
     if (taken.value.size > 0) onServices(taken.value);
+  }
+
+  #refuse(error: IsthmusError): void {
+    this.#count('refused');
+    this.#say('refused', 'what stands beside the store is not followed', { error });
   }
 
   #pause(bytes: number): number {

@@ -52,8 +52,11 @@ export interface SavedFollowed {
   readonly beside: boolean;
 }
 
-/** By the wall clocks of both: what is older was perhaps kept back. Clocks further apart than this close the way beside the store. */
-const oldestMs = 60_000;
+/**
+ * By the wall clocks of both: what is older was perhaps kept back. Two times as long as a writer is silent beside the store, and some.
+ * Clocks further apart than this close that way.
+ */
+export const besideOldestMs = 25_000;
 
 const none: ReadonlySet<ServiceKey> = new Set();
 
@@ -117,7 +120,7 @@ export class Following {
     const opened = openState(seals().all, shipped.value);
     const taken = opened.ok ? this.#take(own.verdicts, opened.value, mark) : opened;
     if (!taken.ok) {
-      log('error', 'the state shipped by the writer cannot be unpacked', { error: taken.error });
+      log('error', 'the state shipped by the writer cannot be read', { error: taken.error });
       return none;
     }
     if (taken.value === undefined) return none;
@@ -131,7 +134,7 @@ export class Following {
    */
   beside(found: Beside): Result<ReadonlySet<ServiceKey> | undefined> {
     const { epoch, mark } = found;
-    const late = Math.abs(this.#o.clock.wallMs() - mark.wallMs) > oldestMs;
+    const late = Math.abs(this.#o.clock.wallMs() - mark.wallMs) > besideOldestMs;
     if (late || epoch < this.#shown || mark.atMs <= (this.#last?.atMs ?? Number.NEGATIVE_INFINITY))
       return ok(undefined);
     const taken = this.#take(found, found.packed, mark);
@@ -153,8 +156,9 @@ export class Following {
     const unpacked = unpackShipped(packed);
     if (!unpacked.ok) return unpacked;
     const { state, holds } = unpacked.value;
-    const aheadMs = deciding.follow(of, state, mark);
-    if (aheadMs === undefined) return ok(undefined);
+    const followed = deciding.follow(of, state, mark);
+    if (!followed.ok || followed.value === undefined) return followed as Result<undefined>;
+    const aheadMs = followed.value;
     save();
     // A writer of an earlier version ships none: then each holds for itself.
     if (holds === undefined) return ok(none);

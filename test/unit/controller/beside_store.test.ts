@@ -1,5 +1,6 @@
 /** What the writer decides while the store is dark reaches the other replicas through the API server, and nothing else does that way. */
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import type { Config } from '../../../src/config/controller.ts';
 import {
@@ -164,6 +165,16 @@ describe('what stands beside the store and', () => {
     expect(two.other.sends).toBe(true);
   });
 
+  it('was kept back for a while is followed, and does not keep a replica from what it finds itself', async () => {
+    const two = await followed();
+    const { mark, ...rest } = fresh(two);
+    put(two.store, sealBeside(seals.now, { ...rest, mark: { ...mark, wallMs: mark.wallMs - 15_000 } }));
+    await seconds(2, two.other);
+    expect(two.other.sends).toBe(true);
+    await seconds(6, two.other);
+    await withdraws(two.other);
+  });
+
   it('is older than what was followed changes nothing', async () => {
     const { store, other, old } = await followed();
     put(store, old);
@@ -186,8 +197,8 @@ describe('what stands beside the store and', () => {
   it.each([
     ['of an earlier term', (beside: Beside): Beside => ({ ...beside, epoch: 2n })],
     [
-      'a minute old',
-      (beside: Beside): Beside => ({ ...beside, mark: { ...beside.mark, wallMs: beside.mark.wallMs - 61_000 } }),
+      'half a minute old',
+      (beside: Beside): Beside => ({ ...beside, mark: { ...beside.mark, wallMs: beside.mark.wallMs - 30_000 } }),
     ],
   ])('is %s changes nothing', async (_what, made) => {
     const two = await followed();
@@ -208,7 +219,8 @@ describe('what stands beside the store and', () => {
     ],
     ['cut off', (beside: Beside) => sealBeside(seals.now, beside).subarray(0, 40)],
     ['empty', () => new Uint8Array()],
-    ['no state', (beside: Beside) => sealBeside(seals.now, { ...beside, packed: randomBytes(100) })],
+    ['not packed', (beside: Beside) => sealBeside(seals.now, { ...beside, packed: randomBytes(100) })],
+    ['no state', (beside: Beside) => sealBeside(seals.now, { ...beside, packed: gzipSync('{}') })],
   ])('is %s changes nothing, and is said once', async (_what, made) => {
     const two = await followed();
     const beside = fresh(two);
