@@ -167,24 +167,22 @@ export class Deciding {
   }
 
   /**
-   * What the deciding replica shipped, as our own watch of the store brought it.
+   * What the deciding replica shipped, as our own watch of the store brought it, or beside the store.
    * @param of - the record that it came with: taken over once
-   * @returns by how much times that came with it are to be moved on to be of our scale, ms; undefined: it was not taken over
+   * @returns by how much times that came with it are to be moved on to be of our scale, ms; undefined: it was not taken over.
+   * An error: it cannot be read, and changed nothing.
    */
-  follow(of: object, bytes: Uint8Array, mark: Mark): number | undefined {
+  follow(of: object, bytes: Uint8Array, mark: Mark): Result<number | undefined> {
     // One that was chosen goes on from what was shipped too, unless it has decided since.
-    if (this.#shipped === of || (this.#o.chosen() && mark.atMs <= this.#decidedAtMs)) return undefined;
+    if (this.#shipped === of || (this.#o.chosen() && mark.atMs <= this.#decidedAtMs)) return ok(undefined);
     this.#shipped = of;
     const decoded = decodeState(bytes);
-    if (!decoded.ok) {
-      this.#o.log('error', 'the state shipped by the writer cannot be read', { error: decoded.error });
-      return undefined;
-    }
+    if (!decoded.ok) return decoded;
     const aheadMs = this.scale.resume(mark);
     this.#state = onScale(decoded.value, aheadMs);
     this.#follows++;
     this.#o.wake();
-    return aheadMs;
+    return ok(aheadMs);
   }
 
   /** One step. A promise when something was decided: it takes effect once the journal has it. */

@@ -14,24 +14,24 @@ import type { Policies } from '../failover/policy.ts';
 import type { FederationChange } from '../federation/change.ts';
 import type { Decided as Published } from '../federation/decided.ts';
 import type { LocalCluster } from '../federation/local.ts';
-import { type MemberView, shippedState, type View } from '../federation/view.ts';
+import type { MemberView, View } from '../federation/view.ts';
 import type { HeldShown, LetGoBy } from '../federation/withdrawals.ts';
-import { readShipped } from '../federation/withdrawals_shipped.ts';
 import type { Command, GraySignal, ProbeResult, TrafficWindow } from '../health/signals.ts';
 import { cellOf } from '../health/verdict.ts';
 import type { Log } from '../ops/log.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import type { PeerRoundTrip } from '../probe/rtt.ts';
-import { openState } from '../records/sealed_state.ts';
 import { version } from '../version.ts';
+import { type BesideChannel, BesideStore } from './beside_store.ts';
 import { type Decided, Deciding, type Standing } from './deciding.ts';
 import { Detecting } from './detecting.ts';
+import { Following, type SavedFollowed } from './following.ts';
 import { type HeldAnchor, Journaling } from './journaling.ts';
 import { Overheard } from './overheard.ts';
 import { PolicyBook } from './policies.ts';
 import { Saver } from './saver.ts';
 import type { Seals } from './seals.ts';
-import { packShipped, unpackShipped } from './shipping.ts';
+import { packShipped } from './shipping.ts';
 import { StandingSignals } from './standing.ts';
 import type { Mark } from './timescale.ts';
 import { Withdrawing } from './withdrawing.ts';
@@ -71,6 +71,8 @@ export interface FailoverOptions {
   readonly onServices: (services: ReadonlySet<ServiceKey>) => void;
   readonly save: (state: Uint8Array) => Promise<void>;
   readonly announce: (announcement: Announcement) => void;
+  /** The second way to the other replicas; without it there is the store alone. */
+  readonly beside?: BesideChannel;
 }
 
 const some = (services: readonly ServiceKey[]): string =>
@@ -79,6 +81,7 @@ const some = (services: readonly ServiceKey[]): string =>
 interface SavedHead {
   readonly mark: Mark;
   readonly withdrawals: unknown;
+  readonly followed?: SavedFollowed | undefined;
 }
 
 /** What is shipped is brought up to date this often, also when nothing was decided: the ages in it grow. */
@@ -91,17 +94,15 @@ export class Failover {
   readonly withdrawing: Withdrawing;
   /** For what a replica measures that follows. */
   readonly overheard: Overheard;
+  readonly following: Following;
+  readonly beside: BesideStore | undefined;
   readonly #o: FailoverOptions;
   readonly #standing = new StandingSignals();
   readonly #detecting = new Detecting();
   #shipped: { readonly version: number; readonly plan: Plan; readonly atMs: number } | undefined;
-  /** Of what we told last, as the record of it says. */
-  #announcedAtMs = Number.NEGATIVE_INFINITY;
   #decidedBy: Policies | undefined;
   #journalledAtMs: number | undefined;
   readonly #saver: Saver;
-  /** The record, the parts and the keys that were looked at last. */
-  #followed: readonly unknown[] = [];
 
   constructor(options: FailoverOptions) {
     this.#o = options;
@@ -125,6 +126,7 @@ export class Failover {
     this.overheard = new Overheard({
       readBackMs: options.readBackMs,
       quietMs: 2 * config.publish.heartbeatMs,
+      heardBeside: () => this.beside?.heard === true,
       take: (result) => this.deciding.probe(result),
     });
     this.deciding = new Deciding({
@@ -134,7 +136,8 @@ export class Failover {
       policies: () => this.book.policies,
       standing: () => this.standing(),
       chosen: options.chosen,
-      hearsWriter: () => (options.readBackMs() ?? Number.POSITIVE_INFINITY) < config.publish.silenceMs,
+      hearsWriter: () =>
+        (options.readBackMs() ?? Number.POSITIVE_INFINITY) < config.publish.silenceMs || this.beside?.heard === true,
       append: (decisions, inputs) => this.journaling.append(decisions, inputs),
       save: () => this.#saver.save(),
       wake: options.wake,
@@ -148,6 +151,11 @@ export class Failover {
       onHeld: (member, held) => this.#held(member, held),
       onLetGo: (member, letGo) => this.#letGo(member, letGo),
     });
+    const { deciding, withdrawing } = this;
+    const following = new Following({ ...options, deciding, withdrawing, save: () => void this.#saver.save() });
+    this.following = following;
+    this.beside =
+      options.beside && new BesideStore({ ...options, ...options.beside, deciding, withdrawing, following });
   }
 
   get members(): ReadonlyMap<string, MemberView> {
@@ -198,7 +206,7 @@ export class Failover {
   records(change: Pick<FederationChange, 'services' | 'members' | 'policy'>): ReadonlySet<ServiceKey> {
     if (change.policy) this.policies();
     const more = this.withdrawing.update(this.#o.rawMembers(), change.services, this.deciding.scale.now());
-    const adopted = this.#follow();
+    const adopted = this.following.store();
     return more.size + adopted.size === 0 ? change.services : change.services.union(more).union(adopted);
   }
 
@@ -253,6 +261,7 @@ export class Failover {
 
   /** After a step took effect, and now and then. @param anew - also what was told before: a writer begins */
   announce(anew = false): void {
+    this.beside?.tick();
     if (anew) this.#shipped = undefined;
     if (!this.#o.chosen()) {
       this.#shipped = undefined;
@@ -274,7 +283,7 @@ export class Failover {
     )
       return;
     this.#shipped = { version: decided, plan, atMs };
-    this.#announcedAtMs = Math.floor(atMs);
+    this.following.announced(Math.floor(atMs));
     const { members, cells } = deciding.verdicts;
     const summary: Published['summary'][number][] = [];
     for (const [member, { state, reason }] of members)
@@ -292,45 +301,10 @@ export class Failover {
   }
 
   async close(): Promise<void> {
+    this.beside?.close();
     this.deciding.close();
     await this.#saver.save();
     await this.journaling.close();
-  }
-
-  /** Takes over what the replica that decides has shipped. @returns services that are other than before */
-  #follow(): ReadonlySet<ServiceKey> {
-    const none: ReadonlySet<ServiceKey> = new Set();
-    const { config, rawMembers, chosen, seals, log } = this.#o;
-    const own = rawMembers().get(config.member);
-    // With other keys, too: what could not be opened may be now.
-    const found = [own?.verdicts, own?.stateParts, seals()];
-    if (own?.verdicts === undefined || found.every((part, i) => part === this.#followed[i])) return none;
-    this.#followed = found;
-    const mark = { atMs: Number(own.verdicts.atMs), wallMs: Number(own.verdicts.wallMs) };
-    // Our own words, as our watch brings them back.
-    if (chosen() && mark.atMs <= this.#announcedAtMs) return none;
-    const shipped = shippedState(own);
-    if (!shipped.ok) {
-      log('error', 'the state shipped by the writer does not fit together', { error: shipped.error });
-      return none;
-    }
-    if (shipped.value === undefined) return none;
-    const opened = openState(seals().all, shipped.value);
-    const unpacked = opened.ok ? unpackShipped(opened.value) : opened;
-    if (!unpacked.ok) {
-      log('error', 'the state shipped by the writer cannot be unpacked', { error: unpacked.error });
-      return none;
-    }
-    const { state, holds } = unpacked.value;
-    const aheadMs = this.deciding.follow(own.verdicts, state, mark);
-    if (aheadMs === undefined) return none;
-    void this.#saver.save();
-    // A writer of an earlier version ships none: then each holds for itself.
-    if (holds === undefined) return none;
-    const read = readShipped(holds, mark.atMs, aheadMs);
-    if (read.ok) return this.withdrawing.adopt(read.value, rawMembers(), this.deciding.scale.now());
-    log('error', 'what the writer holds of withdrawals cannot be read', { error: read.error });
-    return none;
   }
 
   /** A line of JSON (when, and what is held), then the state of decisions. */
@@ -339,6 +313,7 @@ export class Failover {
     try {
       const head = JSON.parse(Buffer.from(bytes.subarray(0, Math.max(0, end))).toString('utf8')) as SavedHead;
       const restored = this.deciding.restore(bytes.subarray(end + 1), head.mark);
+      this.following.restore(head.followed);
       return restored.ok ? this.withdrawing.restore(head.withdrawals, restored.value) : restored.error;
     } catch (cause) {
       return new IsthmusError('state/corrupt', `saved decisions: ${(cause as Error).message}`, { cause });
@@ -346,8 +321,13 @@ export class Failover {
   }
 
   #saved(): Uint8Array {
-    const head: SavedHead = { mark: this.deciding.scale.mark(), withdrawals: this.withdrawing.save() };
-    return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), this.deciding.encoded()]);
+    const { deciding, withdrawing, following } = this;
+    const head: SavedHead = {
+      mark: deciding.scale.mark(),
+      withdrawals: withdrawing.save(),
+      followed: following.save(),
+    };
+    return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), deciding.encoded()]);
   }
 
   #decided(decisions: readonly Decision[], seconds: number): void {

@@ -16,6 +16,8 @@ export interface OverheardOptions {
   readonly readBackMs: () => number | null;
   /** Not heard for longer than this: two of its heartbeats. */
   readonly quietMs: number;
+  /** Its word comes beside the store. */
+  readonly heardBeside: () => boolean;
   /** In the order in which they were measured. */
   readonly take: (result: ProbeResult) => void;
 }
@@ -32,8 +34,8 @@ export class Overheard {
     this.#kept.push(result);
     const first = this.#kept.findIndex(({ atMs }) => result.atMs - atMs <= keptMs);
     this.#kept.splice(0, Math.max(first, this.#kept.length - keptMax));
-    const { readBackMs, quietMs, take } = this.#o;
-    if ((readBackMs() ?? Number.POSITIVE_INFINITY) <= quietMs) return;
+    const { readBackMs, quietMs, heardBeside, take } = this.#o;
+    if ((readBackMs() ?? Number.POSITIVE_INFINITY) <= quietMs || heardBeside()) return;
     for (const kept of this.#kept.splice(0)) take(kept);
   }
 }

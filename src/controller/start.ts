@@ -196,6 +196,7 @@ export const startController = async (o: ControllerOptions): Promise<Controller>
     onServices: (services) => engine.markRecords({ services, members: new Set(), topology: new Set() }),
     save: (bytes) => disk.save('failover', bytes),
     announce: (announcement) => publishing.announce(announcement, cluster.local),
+    beside: { api: cluster.api, mayShip: () => cluster.leading && keys.known },
   });
   const sensing: Sensing = new Sensing({
     config,

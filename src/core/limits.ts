@@ -28,6 +28,8 @@ export const limits = {
   verdictsSummaryMax: 256,
   statePartBytesMax: 60 * 1024,
   statePartsMax: 16,
+  /** Of a sealed state beside the store, in a ConfigMap, which holds 1 MiB of bytes. */
+  stateBesideBytesMax: 1024 * 1024 - 32 * 1024,
   nameLengthMax: 63,
   addressRangesMax: 64,
   namespacesMax: 4_096,
@@ -239,6 +241,10 @@ holds(
   'the largest record and its manifest fit into a transaction',
 );
 holds(limits.statePartBytesMax + 1024 < limits.recordBytesMax, 'a part of the state fits into a record');
+holds(
+  limits.statePartBytesMax * limits.statePartsMax + 1024 < limits.stateBesideBytesMax,
+  'what can be shipped through the store can be shipped beside it',
+);
 holds(
   limits.watchProgressIntervalMs * 3 <= limits.watchSilenceMaxMs,
   'three progress requests fit into the silence allowed',

@@ -210,6 +210,11 @@ export const metricTable = {
     labels: ['peer', 'result'],
   },
   isthmus_decisions_total: { kind: 'counter', help: 'Decisions of this replica, by kind.', labels: ['kind'] },
+  isthmus_state_beside_store_total: {
+    kind: 'counter',
+    help: 'While the store is dark: states of decisions that went through the API server, by result: `shipped`, `too-large`, `taken`, `refused`, `failed`.',
+    labels: ['result'],
+  },
   isthmus_withdrawals_held_total: {
     kind: 'counter',
     help: 'Services that vanished from a peer’s records and were held at first.',

@@ -3,11 +3,13 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { fetchCertificate } from '../../../src/ca/client.ts';
+import { besideName } from '../../../src/controller/beside_store.ts';
 import { storeKeys } from '../../../src/records/keys.ts';
+import { isSealed } from '../../../src/records/sealed_state.ts';
 import type { EtcdStore } from '../../../src/store/etcd.ts';
 import { types } from '../../../src/xds/resource.ts';
 import { eventually } from '../kube/objects.ts';
-import type { TestCluster } from './cluster.ts';
+import { systemNamespace, type TestCluster } from './cluster.ts';
 import { clusterset, Harness } from './harness.ts';
 import { isthmus } from './isthmus.ts';
 import type { TestProxy } from './proxy.ts';
@@ -191,6 +193,18 @@ describe('etcd is dark', () => {
   it('and peers are not taken to be silent', async () => {
     const seen = await west.second.until('the silence is unknown', (s) => s.peers[0]?.control.state === 'unknown');
     expect(seen.peers[0]?.control.ageSeconds).toBeGreaterThan(1);
+  });
+
+  it('and what the writer decides reaches the other replica through the API server, sealed', async () => {
+    const { writer, others } = await west.writer();
+    for (const kind of ['freeze', 'thaw']) {
+      expect(await isthmus([kind, '--controller', writer.admin])).toMatchObject({ code: 0 });
+      const frozen = kind === 'freeze';
+      await others[0]!.until(`the other one knows of the ${kind}`, (s) => (s.failover?.frozen != null) === frozen);
+    }
+    const path = `/api/v1/namespaces/${systemNamespace}/configmaps/${besideName}`;
+    const { binaryData } = await west.api.call<{ binaryData: Record<string, string> }>('GET', path);
+    expect(isSealed(Buffer.from(binaryData.state!, 'base64'))).toBe(true);
   });
 
   it('and a controller that starts serves from its saved state, and says how old that is', async () => {

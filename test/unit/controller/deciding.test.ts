@@ -160,7 +160,9 @@ describe('a state that was shipped while a decision waited for the journal', () 
     const decided = one.deciding.decide(both);
     await soon();
     const { atMs, wallMs } = writer.deciding.scale.mark();
-    expect(one.deciding.follow({}, writer.deciding.encoded(), { atMs: atMs + 60_000, wallMs })).toBeDefined();
+    expect(one.deciding.follow({}, writer.deciding.encoded(), { atMs: atMs + 60_000, wallMs })).toMatchObject({
+      value: 0,
+    });
     one.answer();
     await decided;
     expect((await asked).map(({ kind }) => kind)).toEqual(['freeze']);
@@ -178,7 +180,7 @@ describe('a state that was shipped while a decision waited for the journal', () 
     await one.clock.advance(5_000);
     const decided = one.deciding.decide(westUnready);
     await soon();
-    expect(one.deciding.follow({}, old.bytes, old.mark)).toBeUndefined();
+    expect(one.deciding.follow({}, old.bytes, old.mark)).toEqual({ ok: true, value: undefined });
     one.answer();
     await decided;
     expect(one.serves()).toEqual(['eu-central']);
