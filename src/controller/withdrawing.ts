@@ -147,7 +147,7 @@ export class Withdrawing {
 
   /**
    * @param touched - services that may differ
-   * @returns services that are other than before because something was let go
+   * @returns services that are other than before because something was let go, or is held from before a restart
    */
   update(
     raw: ReadonlyMap<string, MemberView>,
@@ -172,6 +172,7 @@ export class Withdrawing {
       const shown = known ?? this.#show(name, view, new Map(view.services));
       if (known === undefined && !holding) continue;
       this.#one(name, view, shown, touched, nowMs, changed);
+      if (known === undefined) for (const service of this.#state.get(name)?.keys() ?? []) changed.add(service);
     }
     if (this.#state !== before) this.#version++;
     return changed;
