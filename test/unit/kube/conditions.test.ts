@@ -223,7 +223,10 @@ describe('the writer of conditions', () => {
         writer.set('shop/a', conditions);
         await settle();
       }
-      expect(requests.map(({ body }) => JSON.stringify(body).match(/"status":"(\w+)"/)?.[1])).toEqual(['False', 'True']);
+      expect(requests.map(({ body }) => JSON.stringify(body).match(/"status":"(\w+)"/)?.[1])).toEqual([
+        'False',
+        'True',
+      ]);
       expect(events.map(({ reason }) => reason)).toEqual(['FailedBack', 'FailedOver']);
       writer.close();
     }
