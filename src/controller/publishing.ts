@@ -42,7 +42,8 @@ export class Publishing {
   #keysKnown = false;
   #members: ReadonlyMap<string, MemberView> = new Map();
   #cluster: LocalCluster | undefined;
-  #namedStanding: ReadonlySet<ServiceKey> = new Set();
+  /** Of those for some members alone, the ones that were last said to stand. */
+  readonly #namedStanding = new Set<ServiceKey>();
   #peers = '';
   #epoch = 0n;
   #announced = false;
@@ -102,7 +103,7 @@ export class Publishing {
   /** Our exports as the others have them. @param own - what the store brought back of ours, which says nothing of single readers' */
   shared(own: MemberView | undefined): Shared {
     return {
-      services: { has: (key) => (this.exports.named.has(key) ? this.#stands(key) : own?.services.has(key) === true) },
+      services: { has: (key) => (this.exports.named.has(key) ? this.#saidOf(key) : own?.services.has(key) === true) },
     };
   }
   /** What keeps records from being written, or lets too many read them. */
@@ -217,6 +218,7 @@ export class Publishing {
   follow(): void {
     this.#wantsToLead = false;
     this.#publisher.resign();
+    this.#o.metrics.set('isthmus_publish_held_back', this.#publisher.heldBack);
   }
   /** Ends writing, at the end of this process. @param last - nobody takes over: a last manifest says so, if it can be written at once */
   async leave(last: boolean): Promise<void> {
@@ -268,10 +270,18 @@ export class Publishing {
 
   /** @param all - also those that stand as they stood */
   #tellNamed(all: boolean): void {
-    const now = new Set([...this.exports.named.keys()].filter((key) => this.#stands(key)));
-    const changed = all ? this.exports.named.keys() : now.symmetricDifference(this.#namedStanding);
-    this.#namedStanding = now;
-    this.#o.onNamed(changed);
+    const gone = [...this.#namedStanding].filter((key) => !this.exports.named.has(key));
+    for (const key of gone) this.#namedStanding.delete(key);
+    const now = [...this.exports.named.keys()];
+    this.#o.onNamed([...gone, ...now.filter((key) => this.#namedStanding.has(key) !== this.#saidOf(key) || all)]);
+  }
+
+  /** As `#stands`, and remembered as what was told. */
+  #saidOf(key: ServiceKey): boolean {
+    const stands = this.#stands(key);
+    if (stands) this.#namedStanding.add(key);
+    else this.#namedStanding.delete(key);
+    return stands;
   }
 
   /** Those who can have records of their own. */

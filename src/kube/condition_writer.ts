@@ -74,6 +74,8 @@ const wordingMs = 10_000;
 /** How often those that wait are looked at. */
 const wordingEveryMs = 1_000;
 
+type Standing = Pick<ConditionTarget, 'conditions'> & AcceptedStatus;
+
 const find = (existing: readonly Condition[], type: string): Condition | undefined =>
   existing.find((condition) => condition.type === type);
 
@@ -104,6 +106,8 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
   const queue = new Set<string>();
   /** Written, and not yet seen back through the watch: not to be written again meanwhile. */
   const written = new Map<string, string>();
+  /** What was written over this version of an object: it stands, though the watch has not brought it. */
+  const over = new Map<string, { readonly object: ConditionTarget; readonly standing: Standing }>();
   const busy = new Set<string>();
   const writtenAtMs = new Map<string, number>();
   /** Wait to be worded anew, and until when. */
@@ -138,24 +142,26 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
     if (object === undefined || wanted === undefined || closed || !options.isWriter()) return;
     const { apiVersion, namespace, name, uid, generation } = object;
     const more = beside.get(key) ?? {};
+    const last = over.get(key);
+    const now: Standing = last?.object === object ? last.standing : object;
     const standing = (stand: typeof stands): boolean =>
-      isDeepStrictEqual(object.accepted, more.accepted) &&
+      isDeepStrictEqual(now.accepted, more.accepted) &&
       wanted.every((each) => {
-        const existing = find(object.conditions, each.type);
+        const existing = find(now.conditions, each.type);
         return stand(existing, each, generation) || (kind.sparse && existing === undefined && each.status === 'False');
       });
     if (standing(stands)) return;
     const signature = JSON.stringify([uid, generation, wanted, more]);
     if (written.get(key) === signature) return;
     if (standing(standsOtherwise) && waits(key)) return;
-    const now = time(clock.wallMs());
+    const at = time(clock.wallMs());
     const news: Announcement[] = [];
     const conditions = wanted.map((each) => {
-      const existing = find(object.conditions, each.type);
+      const existing = find(now.conditions, each.type);
       const same = existing?.status === each.status;
       const told = same && existing.reason === each.reason ? undefined : kind.announce(each, existing);
       if (told !== undefined) news.push(told);
-      const lastTransitionTime = (same && existing.lastTransitionTime) || now;
+      const lastTransitionTime = (same && existing.lastTransitionTime) || at;
       return { ...each, observedGeneration: generation, lastTransitionTime };
     });
     await api.request({
@@ -172,6 +178,7 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
       },
     });
     written.set(key, signature);
+    over.set(key, { object, standing: { conditions, accepted: more.accepted } });
     writtenAtMs.set(key, clock.monotonicMs());
     const regarding = { apiVersion, kind: kind.kind, namespace, name, uid };
     for (const each of news) events.tell({ ...each, regarding, action: kind.action });
@@ -209,6 +216,7 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
 
   const recheck = (): void => {
     written.clear();
+    over.clear();
     for (const key of desired.keys()) queue.add(key);
     pump();
   };
@@ -231,6 +239,7 @@ export const openConditionWriter = (options: ConditionWriterOptions): Conditions
       desired.delete(key);
       beside.delete(key);
       written.delete(key);
+      over.delete(key);
       writtenAtMs.delete(key);
       late.delete(key);
       queue.delete(key);

@@ -8,7 +8,7 @@ import type { StoreEntry } from '../core/store.ts';
 import { codec } from '../records/codec.ts';
 import { saltKey } from '../records/readers.ts';
 import { Section } from './section.ts';
-import type { Portion } from './thrift.ts';
+import { leavesNew, type Portion } from './thrift.ts';
 import type { TickWrites } from './tick.ts';
 
 export interface PublicationOptions {
@@ -37,15 +37,19 @@ const usable = ({ denied, listed }: PartSection): boolean => listed && denied ==
 /** Relative to our prefix. */
 const readersKey = 'readers';
 const partKey = /^to\/([^/]+)\/(.+)$/;
+/** The state that our replicas go on from fits together, or is none. */
+const isState = (key: string): boolean => /^verdicts(?:\/|$)/.test(key);
 
 export class Publication {
   readonly #o: PublicationOptions;
   readonly #public: Section;
   readonly #parts = new Map<string, PartSection>();
+  /** Readers of whose parts the readers record in the store tells. */
+  #named: ReadonlySet<string> = new Set();
 
   constructor(options: PublicationOptions) {
     this.#o = options;
-    this.#public = new Section(options.prefix);
+    this.#public = new Section(options.prefix, isState);
   }
 
   get waiting(): boolean {
@@ -66,8 +70,13 @@ export class Publication {
   get heldBack(): number {
     return this.#sections().reduce((sum, section) => sum + section.heldBack, 0);
   }
+  /** What was left out is looked at again. */
   bringForth(): void {
     for (const section of this.#sections()) section.bringForth();
+  }
+  /** What was taken is written. */
+  written(): void {
+    for (const section of this.#sections()) section.written();
   }
   /** Readers whose parts the store does not let us write, and why. */
   get denied(): ReadonlyMap<string, IsthmusError> {
@@ -96,7 +105,9 @@ export class Publication {
     this.#public.compare(entries, this.#o.manifestKey);
     const stored = entries.find(({ key }) => key === this.#o.prefix + readersKey);
     const known = stored === undefined ? undefined : codec.readers.decode(stored.value);
-    if (known?.ok === true) for (const { reader } of known.value.parts) this.#part(reader);
+    const named = known?.ok === true ? known.value.parts.map(({ reader }) => reader) : [];
+    for (const reader of named) this.#part(reader);
+    this.#named = new Set(named);
     return [...this.#parts.keys()];
   }
 
@@ -118,15 +129,21 @@ export class Publication {
 
   /** To be written before `take`, so that what covers them is never ahead of them. */
   takeParts(portion: Portion = 'all'): readonly PartWrites[] {
-    return this.#waitingParts()
-      .map(([reader, { section }]) => ({ reader, ...section.take(portion) }))
+    return [...this.#parts]
+      .filter(([, part]) => usable(part))
+      .map(([reader, { section }]) => {
+        // There was room for the part and none for the record that tells of it: it would stand there in vain.
+        const inVain = leavesNew(portion) && section.count > 0 && !this.#named.has(reader);
+        return { reader, ...(inVain ? section.takeAway() : section.take(portion)) };
+      })
       .filter(({ puts, deletes }) => puts.length + deletes.length > 0);
   }
 
   /** The writes for everybody, with the roots of the parts as they stand now. */
   take(portion: Portion = 'all'): TickWrites {
-    this.#setReaders();
-    return this.#public.take(portion);
+    // Without new parts it is no longer than the one that stands there, so it is never left out: what covers the others stays true.
+    this.#named = new Set(this.#setReaders(leavesNew(portion) ? this.#named : undefined));
+    return this.#public.take(portion, readersKey);
   }
 
   #sections(): Section[] {
@@ -139,6 +156,8 @@ export class Publication {
 
   #changePart(reader: string, rest: string, value: Uint8Array | undefined): void {
     const { section } = this.#part(reader);
+    // First, so that nothing is ever there without it.
+    if (value !== undefined) section.set(saltKey, this.#o.salt(reader));
     section.set(rest, value);
     const records = section.desired.size - (section.desired.has(saltKey) ? 1 : 0);
     section.set(saltKey, records === 0 ? undefined : this.#o.salt(reader));
@@ -152,17 +171,21 @@ export class Publication {
     return part;
   }
 
-  #setReaders(): void {
+  /** @param among - of these alone; undefined: of all @returns the readers that it tells of */
+  #setReaders(among?: ReadonlySet<string>): readonly string[] {
     const parts = [...this.#parts]
-      .filter(([, part]) => usable(part) && part.section.count > 0)
+      // Without its salt the root would tell what stands there to whoever guesses it.
+      .filter(([, part]) => usable(part) && part.section.holds(saltKey))
+      .filter(([reader]) => among?.has(reader) !== false)
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([reader, { section }]) => ({ $typeName: 'isthmus.v1.ReaderPart' as const, reader, root: section.root() }));
     if (parts.length === 0) {
       this.#public.set(readersKey, undefined);
-      return;
+      return [];
     }
     const record = codec.readers.encode({ $typeName: 'isthmus.v1.ReadersRecord', parts, critical: [] });
     if (!record.ok) throw record.error;
     this.#public.set(readersKey, record.value);
+    return parts.map(({ reader }) => reader);
   }
 }

@@ -65,10 +65,7 @@ export class Publisher {
       salt: (reader) => this.#manifests.salt(reader),
     });
     this.#witness = new Witness(() => options.clock.monotonicMs());
-    this.#thrift = new Thrift(options.clock, () => {
-      this.#records.bringForth();
-      this.#wake();
-    });
+    this.#thrift = new Thrift(options.clock, () => this.#wake());
     this.#watch = options.store.watch(this.#prefix, {
       snapshot: (snapshot, reason) => this.#onSnapshot(snapshot, reason === 'restored'),
       events: (events) => this.#onEvents(events),
@@ -141,10 +138,15 @@ export class Publisher {
     this.#stop('following');
   }
 
-  /** Says in a last manifest that this member shuts down, if this replica writes; resolves when it is written or failed once. */
+  /**
+   * Says in a last manifest that this member shuts down, if this replica writes; resolves when it is written or failed once, but for
+   * refusals of what else should be written with it.
+   */
   async shutdown(): Promise<void> {
     if (this.#state === 'leading') {
       this.#ending = true;
+      this.#retry?.cancel();
+      this.#retry = undefined;
       this.#wake();
       await this.#running;
     }
@@ -162,6 +164,7 @@ export class Publisher {
     this.#relist = undefined;
     this.#ending = false;
     this.#thrift.close();
+    this.#records.bringForth();
     this.#retry?.cancel();
     this.#retry = undefined;
     this.#heartbeat?.cancel();
@@ -181,7 +184,11 @@ export class Publisher {
     return this.#state === 'starting' || this.#state === 'leading';
   }
   #due(): boolean {
-    return this.#relist !== undefined || this.#records.waiting || this.#heartbeatDue || this.#ending;
+    if (this.#relist !== undefined || this.#heartbeatDue || this.#ending) return true;
+    const { portion } = this.#thrift;
+    // A manifest for each change that is not written would use up the room that is to come.
+    if (portion === 'none') return false;
+    return this.#records.waiting || (portion === 'all' && this.#records.heldBack > 0);
   }
 
   #wake(): void {
@@ -203,9 +210,10 @@ export class Publisher {
         if (this.#relist !== undefined || term === undefined) await this.#list();
         else await this.#tick(term, portion);
       } catch (error) {
-        this.#thrift.refused(portion, expected(error));
-        this.#fail(expected(error));
-        return;
+        const known = expected(error);
+        const less = this.#active() && this.#term === term && this.#thrift.refused(portion, known);
+        this.#fail(known, less);
+        if (!this.#ending) return;
       }
       this.#repair();
       if (ticks >= limits.publishTicksInARow) await rest(this.#o.clock);
@@ -213,13 +221,14 @@ export class Publisher {
     this.#failures = 0;
   }
 
-  /** The outcome is unknown: list before the next write, after a while. */
-  #fail(error: IsthmusError): void {
+  /** The outcome is unknown: list before the next write, after a while. @param less - and then less is written */
+  #fail(error: IsthmusError, less: boolean): void {
     this.#lastError = error;
     this.#o.onEvent?.({ kind: 'failed', error });
     if (!this.#active()) return;
-    this.#ending = false;
     this.#relist ??= { reason: 'the outcome of a write is unknown', newTerm: this.#term === undefined };
+    this.#ending &&= less;
+    if (this.#ending) return;
     const delayMs = Math.min(limits.publishRetryMaxMs, limits.publishRetryMinMs * 2 ** Math.min(this.#failures, 10));
     this.#failures++;
     this.#retry = this.#o.clock.after(delayMs, () => {
@@ -275,6 +284,7 @@ export class Publisher {
 
   async #tick(term: Term, portion: Portion): Promise<void> {
     const ending = this.#ending;
+    if (portion === 'all') this.#records.bringForth();
     if (!(await this.#writeParts(term, portion))) return;
     const writes = this.#records.take(portion);
     this.#heartbeatDue = false;
@@ -286,6 +296,7 @@ export class Publisher {
     }
     if (this.#term !== term) return;
     this.#state = 'leading';
+    this.#records.written();
     this.#thrift.taken(portion);
     this.#lastError = this.#thrift.error;
     if (ending) this.#ending = false;

@@ -7,17 +7,25 @@
  * the manifest alone, over the records that stand there.
  */
 import type { Clock, Timer } from '../core/clock.ts';
-import type { IsthmusError } from '../core/errors.ts';
+import type { ErrorCode, IsthmusError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 
 /**
  * - `all`: whatever is not as it should be.
  * - `no-new`: deletions, and what replaces something: as much as a quota of keys leaves.
  * - `no-larger`: deletions, and values that are no longer than those they replace: as much as a quota of bytes leaves.
+ * - `deletions`: nothing but those.
  * - `none`: no record.
  */
-const portions = ['all', 'no-new', 'no-larger', 'none'] as const;
+const portions = ['all', 'no-new', 'no-larger', 'deletions', 'none'] as const;
 export type Portion = (typeof portions)[number];
+
+/** Whether what is new in it waits for its quota. */
+export const leavesNew = (portion: Portion): boolean => portion !== 'all' && portion !== 'none';
+
+/** What was written too fast may be too much as well: the record of the parts' roots goes with `none`. */
+const afterQuota = (portion: Portion): Portion =>
+  portion === 'none' ? 'deletions' : (portions[portions.indexOf(portion) + 1] ?? 'none');
 
 export class Thrift {
   readonly #clock: Clock;
@@ -42,18 +50,13 @@ export class Thrift {
     return this.#error;
   }
 
-  /** A tick of this portion was not taken. Errors of other kinds change nothing. */
-  refused(portion: Portion, error: IsthmusError): void {
-    if (error.code !== 'store/quota' && error.code !== 'store/rate') return;
+  /** A tick of this portion was not taken. Errors of other kinds change nothing. @returns whether less is to be tried now */
+  refused(portion: Portion, error: IsthmusError): boolean {
+    if (error.code !== 'store/quota' && error.code !== 'store/rate') return false;
     this.#error = error;
-    this.#portion = (error.code === 'store/quota' ? portions[portions.indexOf(portion) + 1] : undefined) ?? 'none';
-    if (this.#timer !== undefined) return;
-    this.#timer = this.#clock.after(this.#delayMs, () => {
-      this.#timer = undefined;
-      this.#portion = 'all';
-      this.#again();
-    });
-    this.#delayMs = Math.min(limits.publishWholeMaxMs, this.#delayMs * 2);
+    this.#portion = error.code === 'store/quota' ? afterQuota(portion) : 'none';
+    this.#arm(error.code);
+    return this.#portion !== portion;
   }
 
   /** A tick of this portion was written. */
@@ -70,5 +73,17 @@ export class Thrift {
     this.#portion = 'all';
     this.#error = undefined;
     this.#delayMs = limits.publishWholeMinMs;
+  }
+
+  #arm(code: ErrorCode): void {
+    if (this.#timer !== undefined) return;
+    // Room to write comes with time alone; a quota stays as it is until somebody does something about it.
+    const delayMs = code === 'store/rate' ? limits.publishWholeMinMs : this.#delayMs;
+    this.#timer = this.#clock.after(delayMs, () => {
+      this.#timer = undefined;
+      this.#portion = 'all';
+      this.#again();
+    });
+    if (code === 'store/quota') this.#delayMs = Math.min(limits.publishWholeMaxMs, this.#delayMs * 2);
   }
 }

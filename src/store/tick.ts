@@ -17,7 +17,8 @@ type Operation = { readonly key: string; readonly value: Uint8Array | undefined 
 
 /** The records of each transaction. The last list has room for the manifest, and may be empty. */
 export const splitTick = (writes: TickWrites): TickWrites[] => {
-  const operations: Operation[] = [...writes.puts, ...writes.deletes.map((key) => ({ key, value: undefined }))];
+  // What goes makes room for what comes, where room is counted.
+  const operations: Operation[] = [...writes.deletes.map((key) => ({ key, value: undefined })), ...writes.puts];
   const lists: Operation[][] = [[]];
   let bytes = limits.manifestBytesMax * 2;
   for (const operation of operations) {

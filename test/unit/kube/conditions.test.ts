@@ -208,11 +208,28 @@ describe('the writer of conditions', () => {
     await said(worded('0 of 3'), worded('latched', 'Latched'));
     expect(messages()).toEqual(['2 of 3', '3 of 3', 'latched']);
     // What waited is as it stands by now: nothing is left to write.
-    await said(worded('m'));
+    await said(worded('unlatched', 'Latched'), worded('latched', 'Latched'));
     await clock.advance(20_000);
     await settle();
     expect(messages()).toEqual(['2 of 3', '3 of 3', 'latched']);
     writer.close();
+  });
+  test('what the watch has not brought back yet counts as written: nothing waits for what no longer stands', async () => {
+    const stood = { ...away[0]!, observedGeneration: 3, lastTransitionTime: '2026-01-01T00:00:00Z' };
+    const home = serviceConditions({ away: false, reason: '', message: 'home' });
+    for (const message of ['m', 'in other words']) {
+      const { requests, events, writer, settle } = setUp(serviceKind, [stood]);
+      for (const conditions of [home, serviceConditions({ away: true, reason: 'NotReady', message })]) {
+        writer.set('shop/a', conditions);
+        await settle();
+      }
+      expect(requests.map(({ body }) => JSON.stringify(body).match(/"status":"(\w+)"/)?.[1])).toEqual([
+        'False',
+        'True',
+      ]);
+      expect(events.map(({ reason }) => reason)).toEqual(['FailedBack', 'FailedOver']);
+      writer.close();
+    }
   });
   test('tells no event of what was not written, and tries again', async () => {
     const { requests, events, writer, clock, settle, fail } = setUp(serviceKind);

@@ -28,6 +28,8 @@ let quota: WriteQuota;
 let reader: Federation;
 let publisher: Publisher;
 let note = emptyNote;
+/** How long each commit takes besides. */
+let holdMs = 0;
 let refused: string[];
 const open: Store[] = [];
 
@@ -57,7 +59,7 @@ const gateway = (base: Store): Store => ({
       throw verdict.error;
     }
     const { waitMs } = verdict.value;
-    if (waitMs > 0) await new Promise<void>((resolve) => clock.after(waitMs, resolve));
+    if (waitMs + holdMs > 0) await new Promise<void>((resolve) => clock.after(waitMs + holdMs, resolve));
     note = verdict.value.note;
     return base.commit(txn);
   },
@@ -75,6 +77,7 @@ beforeEach(async () => {
   etcd = new SimEtcd();
   quota = roomy;
   note = emptyNote;
+  holdMs = 0;
   refused = [];
   const key = keys.member(member);
   const membership = membershipOf({ ...identity, member: { ...identity.member, notAfterMs: 2e12 } })[key]!;
@@ -196,9 +199,127 @@ describe('over its quota', () => {
     expect([publisher.heldBack, publisher.settled]).toEqual([0, true]);
     expect(etcd.snapshot('root', keys.partPrefix('eu-central', member)).entries.length).toBe(2);
   });
+
+  it('claims of nothing that was refused that it stands, while the whole is tried or after it resigned', async () => {
+    publisher.publish(records('c', 'd', 'e'));
+    for (let i = 0; i < 400; i++) {
+      await clock.advance(20);
+      expect([publisher.stands('services/shop/c'), publisher.stands('services/shop/a')]).toEqual([false, true]);
+    }
+    expect(refused.length).toBeGreaterThan(1);
+    expect(publisher.heldBack).toBe(3);
+    publisher.resign();
+    expect(publisher.heldBack).toBe(0);
+  });
+
+  it('says in its last manifest that it shuts down, without what is refused', async () => {
+    publisher.publish(records('c', 'd'));
+    const ending = publisher.shutdown();
+    await clock.advance(500);
+    await ending;
+    expect([view()?.shuttingDown, services(), view()?.problems]).toEqual([true, ['shop/a', 'shop/b'], []]);
+  });
+
+  it('leaves no part for one reader there without the record that tells of it', async () => {
+    quota = { ...roomy, keys: 5 };
+    const [key, bytes] = Object.entries(serviceBytes('x'))[0]!;
+    publisher.publish(new Map([[`to/us-east/${key}`, bytes]]));
+    for (let i = 0; i < 12; i++) {
+      await clock.advance(1_000);
+      reader.tick({ nowMs: clock.monotonicMs(), wallMs: clock.wallMs() });
+      expect(view()?.problems).toEqual([]);
+    }
+    expect([services(), publisher.heldBack]).toEqual([['shop/a', 'shop/b'], 2]);
+    quota = roomy;
+    await clock.advance(61_000);
+    expect([services(), publisher.settled]).toEqual([['shop/a', 'shop/b', 'shop/x'], true]);
+  });
+
+  it('withdraws from one reader while there is no room for another', async () => {
+    quota = roomy;
+    const of = (name: string, to: string) =>
+      new Map(Object.entries(serviceBytes(name)).map(([key, bytes]) => [`to/${to}/${key}`, bytes]));
+    publisher.publish(of('x', 'us-east'));
+    publisher.publish(of('y', 'us-east'));
+    await clock.advance(100);
+    const usage = new Usage('demo');
+    usage.replace(etcd.snapshot('root', keys.root).entries);
+    // There is room for this part, and not for the record of two parts besides.
+    const [name, bytes] = [...of('z', 'eu')][0]!;
+    const part = costOf(keys.partPrefix('eu', member) + name.slice('to/eu/'.length), bytes.length);
+    const salt = costOf(`${keys.partPrefix('eu', member)}salt`, 64);
+    quota = { ...roomy, bytes: usage.of(member).bytes + part + salt };
+    publisher.publish(of('z', 'eu'));
+    await clock.advance(1_000);
+    publisher.publish(new Map([['to/us-east/services/shop/x', undefined]]));
+    await clock.advance(3_500);
+    reader.tick({ nowMs: clock.monotonicMs(), wallMs: clock.wallMs() });
+    expect([services(), view()?.problems]).toEqual([['shop/a', 'shop/b', 'shop/y'], []]);
+  });
+
+  it('writes what its replicas go on from whole or not at all', async () => {
+    quota = roomy;
+    const state = (version: number, length: number) =>
+      new Map([
+        ['verdicts', new Uint8Array([version])],
+        ['verdicts/0', new Uint8Array(length).fill(version)],
+      ]);
+    publisher.publish(state(1, 100));
+    await clock.advance(100);
+    const usage = new Usage('demo');
+    usage.replace(etcd.snapshot('root', keys.root).entries);
+    quota = { ...roomy, bytes: usage.of(member).bytes };
+    publisher.publish(state(2, 200));
+    await clock.advance(3_000);
+    expect(etcd.snapshot('root', `${prefix}verdicts`).entries.map(({ value }) => value[0])).toEqual([1, 1]);
+    publisher.publish(state(3, 100));
+    await clock.advance(100);
+    expect(etcd.snapshot('root', `${prefix}verdicts`).entries.map(({ value }) => value[0])).toEqual([3, 3]);
+  });
+
+  it('replaces many names by as many others at once', async () => {
+    const many = (of: string) => Array.from({ length: 150 }, (_, i) => `${of}${i}`);
+    quota = { ...roomy, keys: 153 };
+    publisher.publish(records(...many('x')));
+    await clock.advance(1_000);
+    publisher.publish(without(...many('x')));
+    publisher.publish(records(...many('y')));
+    await clock.advance(1_000);
+    expect([services().filter((name) => name.startsWith('shop/y')).length, refused]).toEqual([150, []]);
+  });
+
+  it('writes what was left out while a tick was under way', async () => {
+    quota = roomy;
+    publisher.publish(new Map([['to/us-east/services/shop/x', serviceBytes('x')['services/shop/x']]]));
+    await clock.advance(100);
+    quota = { ...roomy, keys: 6 };
+    publisher.publish(records('c'));
+    await clock.advance(4_900);
+    quota = roomy;
+    // Held back for longer than it takes until the whole is due.
+    holdMs = 400;
+    publisher.publish(
+      new Map([['to/us-east/services/shop/x', serviceBytes('x', { draining: true })['services/shop/x']]]),
+    );
+    await clock.advance(20_000);
+    expect([services(), publisher.settled]).toEqual([['shop/a', 'shop/b', 'shop/c', 'shop/x'], true]);
+  });
 });
 
 describe('writing too fast', () => {
+  it('a member that changes without end writes the newest state now and then', async () => {
+    quota = { ...roomy, written: { perSecond: 3_000, burst: 30_000 } };
+    publisher.publish(records('a'));
+    publisher.lead();
+    for (let i = 0; i < 3_000; i++) {
+      publisher.publish(new Map(Object.entries(serviceBytes(`s${i % 40}`, { draining: i % 80 > 40 }))));
+      if (i === 1_500) publisher.publish(records('late'));
+      await clock.advance(20);
+    }
+    expect(services()).toContain('shop/late');
+    expect(freshAgeMs()).toBeLessThan(4_500);
+  });
+
   it('a member says that it lives, and what came meanwhile goes as one when there is room', async () => {
     quota = { ...roomy, written: { perSecond: 3_000, burst: 16_384 } };
     publisher.publish(records('a'));

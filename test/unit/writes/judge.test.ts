@@ -128,6 +128,13 @@ describe('room', () => {
     expect(code({ compare: [], puts: [], deletes: [`${own}k/0`] }, { usage: filled(12) })).toBe('ok');
     expect(code(puts(`${own}k/99`), { usage: filled(12) })).toBe('store/quota');
   });
+  it('is left to a manifest that is a byte longer, beside what is no longer than before', () => {
+    const usage = filled(12, 2_000);
+    const sent = manifest({ epoch: 1n, sequence: 128n });
+    usage.apply({ type: 'put', key: keys.manifest('us-west'), value: sent[1].subarray(1), modRevision: 2n });
+    expect(code(puts([`${own}k/0`, new Uint8Array(2_000)], sent), { usage })).toBe('ok');
+    expect(code(puts([`${own}k/99`, new Uint8Array(1)], sent), { usage })).toBe('store/quota');
+  });
   it('counts what a member writes for single readers, and nobody else’s', () => {
     const usage = filled(3);
     usage.apply({
