@@ -38,6 +38,8 @@ export interface LocalScene {
   readonly before: number | undefined;
   /** Whether it may move at discretion now. */
   readonly mayMove: boolean;
+  /** No cell was shifted in this step, and whoever took part still does. */
+  readonly quiet: boolean;
   readonly cutOff: boolean;
 }
 
@@ -78,7 +80,7 @@ const capacityPercent = (local: LocalFacts, scene: LocalScene, holds: GuardHold[
 /** @param local - undefined: there are no endpoints of ours */
 export const localShare = (local: LocalFacts | undefined, scene: LocalScene): LocalResult => {
   if (local === undefined) return { percent: 100, holds: [], byCapacity: false };
-  const { self, remoteServes, preferredPercent, partial, before, mayMove, cutOff } = scene;
+  const { self, remoteServes, preferredPercent, partial, before, mayMove, quiet, cutOff } = scene;
   const holds: GuardHold[] = [];
   const own = percentOf(local.memory);
   if (!remoteServes) {
@@ -95,7 +97,9 @@ export const localShare = (local: LocalFacts | undefined, scene: LocalScene): Lo
     holds.push({ guard: 'Headroom', member: self, detail });
     percent = 100;
   }
-  const discretionary = before !== undefined && percent !== before && byCapacity < own && percent > 0;
+  // Home again, for enough are ready here: nobody is in need of that, as long as those who took the rest can keep it.
+  const home = quiet && holds.length === 0 && before !== undefined && percent > before;
+  const discretionary = before !== undefined && percent !== before && percent > 0 && (byCapacity < own || home);
   if (discretionary && !mayMove) {
     holds.push({ guard: 'MoveRate', member: self, detail: `${percent} % should be served here; it moved too often` });
     return { percent: before, holds, byCapacity: false };

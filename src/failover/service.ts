@@ -91,7 +91,8 @@ const seat = (draft: Draft, previous: Placement | undefined): Seated => {
   const options: PlaceOptions = { lastGood, demand, before: previous?.tiers ?? noTiers };
   const mayMove = draft.moves.length < policy.maxMovesPerMinute;
   const wished = place(cells, options);
-  const byGrants = granted && previous !== undefined && draft.changes.length === 0 && stillInUse(previous.tiers, cells);
+  const quiet = previous !== undefined && draft.changes.length === 0 && stillInUse(previous.tiers, cells);
+  const byGrants = granted && quiet;
   const waits = byGrants && !mayMove && wished.kind === 'in-use' && !sameSeats(previous.tiers, wished.tiers);
   const placed = waits ? { ...wished, tiers: previous.tiers } : wished;
   const share = localShare(local, {
@@ -104,6 +105,7 @@ const seat = (draft: Draft, previous: Placement | undefined): Seated => {
     headroom: remoteHeadroom(draft),
     before: previous?.localPercent,
     mayMove,
+    quiet,
     cutOff: scene.role === 'cut-off',
   });
   const tiers = previous !== undefined && sameTiers(previous.tiers, placed.tiers) ? previous.tiers : placed.tiers;

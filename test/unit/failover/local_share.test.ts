@@ -26,6 +26,33 @@ describe('what our own endpoints keep', () => {
     expect(place(set.plan)).toBe('100 | eu > us-west');
   });
 
+  it('comes home at discretion, and at once when those who took the rest cannot keep it', () => {
+    const flapped = (): ClusterSet => {
+      const set = new ClusterSet({ local: [10, 10], policy: { maxMovesPerMinute: 3 } });
+      set.step();
+      for (const ready of [4, 10, 4]) {
+        set.export({ eu: 2, 'us-west': 2 }, [ready, 10]);
+        set.step(1_000);
+      }
+      set.export({ eu: 2, 'us-west': 2 }, [10, 10]);
+      set.step(1_000);
+      expect([place(set.plan), guards(set)]).toEqual(['60 | eu > us-west', [`MoveRate ${home}`]]);
+      expect(set.last!.wakeAt).toBe(set.now - 3_000 + 60_000);
+      return set;
+    };
+    const calm = flapped();
+    calm.run(57_001);
+    expect(place(calm.plan)).toBe('100 | eu > us-west');
+    const needed = flapped();
+    needed.member('eu', 'quarantined');
+    needed.step(1_000);
+    expect(place(needed.plan)).toBe('100 | us-west');
+    const vanished = flapped();
+    vanished.export({ 'us-west': 2 }, [10, 10]);
+    vanished.step(1_000);
+    expect(place(vanished.plan)).toBe('100 | us-west');
+  });
+
   it('comes back after the hold-down, in steps, when it was out', () => {
     const set = new ClusterSet({ local: [2, 2] });
     set.step();
