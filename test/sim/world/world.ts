@@ -296,7 +296,9 @@ export class World implements Ground {
 
   /** The member's records have it: for the other replica, and for one that begins with an empty disk. */
   #ship(slot: Slot, word: Word): void {
-    this.#shipped.set(slot.cluster, { word, atMs: this.nowMs });
+    // One that was stopped and has lost its lease is fenced by the store.
+    const fenced = this.cluster(slot.cluster).lease?.holder !== slot.replica;
+    if (!fenced) this.#shipped.set(slot.cluster, { word, atMs: this.nowMs });
     this.time.after(5, () => this.#other(slot)?.receive(word));
   }
 
