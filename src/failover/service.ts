@@ -201,6 +201,8 @@ export const decideService = (scene: ServiceScene): ServiceResult => {
   };
   const roomAt = roomAtMs(draft.moves, policy.maxMovesPerMinute);
   if (roomAt !== undefined && holds.some(({ guard }) => guard === 'MoveRate')) draft.dues.push(roomAt);
+  // Somebody came back in this very step: whoever stayed because nobody else could serve is looked at again.
+  if (changes.length > 0 && holds.some(({ guard }) => guard === 'LastCell')) draft.dues.push(now + 1);
   const wakeAt = draft.dues.length === 0 ? undefined : Math.min(...draft.dues);
   return { plan: planOf(draft, seated, holds), memory, decisions, wakeAt };
 };
